@@ -1,0 +1,1 @@
+"""Multiplex immunofluorescence whole slides to numbers an oncology team can publish."""

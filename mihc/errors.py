@@ -1,0 +1,110 @@
+"""The exceptions of mihc, and the exit code that each one means on the command line.
+
+    MihcError                 1   a defect of mihc itself
+    ├── UsageError            2   the command was typed wrongly
+    ├── InputError            3   an input is invalid; nothing was written
+    │   ├── SlideError            a slide cannot be read as it is
+    │   ├── PanelError            panel.csv does not fit
+    │   ├── AnnotationError       a region file is broken
+    │   ├── ClinicalError         clinical.csv or its join does not hold
+    │   └── StudyProblems         all problems of a study at once
+    ├── PartialFailure        4   finished, but a slide failed
+    ├── OutputConflict        5   results are locked, foreign, or held open
+    ├── ResourceError         6   memory, disk or workers ran out
+    └── DamagedError          7   stored results do not match their checksums
+
+Every message says where, what was found, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class MihcError(Exception):
+    """What went wrong (`what`), where (`place`), and what to type or change (`fix`)."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, place: str = "", fix: str = ""):
+        super().__init__(what, place, fix)
+        self.what, self.place, self.fix = what, place, fix
+
+    def __str__(self) -> str:
+        headline = f"{self.place}: {self.what}" if self.place else self.what
+        return f"{headline}\n{self.fix}" if self.fix else headline
+
+
+class UsageError(MihcError):
+    """The command line cannot be understood."""
+
+    exit_code = 2
+
+
+class InputError(MihcError):
+    """An input is invalid; nothing was written."""
+
+    exit_code = 3
+
+
+class SlideError(InputError):
+    """A slide cannot be read, or says too little or too much about itself."""
+
+
+class PanelError(InputError):
+    """The panel does not fit the slide or contradicts itself."""
+
+
+class AnnotationError(InputError):
+    """A region file is broken or does not belong to its slide."""
+
+
+class ClinicalError(InputError):
+    """The clinical table or its join to the slides does not hold."""
+
+
+class PartialFailure(MihcError):
+    """The run finished, but at least one slide failed."""
+
+    exit_code = 4
+
+
+class OutputConflict(MihcError):
+    """Results are locked by another run, belong to another program, or are held open."""
+
+    exit_code = 5
+
+
+class ResourceError(MihcError):
+    """Memory, disk space or workers ran out; the same command resumes."""
+
+    exit_code = 6
+
+
+class DamagedError(MihcError):
+    """Stored results do not match their checksums."""
+
+    exit_code = 7
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of a study."""
+
+    place: str  # file, row and column as a person would look it up
+    what: str  # what was found and what is needed
+    fix: str = ""  # what to type or change
+    severity: str = "error"  # "error" stops the run | "warning" is shown and reported
+
+    def __str__(self) -> str:
+        line = f"{self.place}: {self.what}" if self.place else self.what
+        return f"{line}\n    {self.fix}" if self.fix else line
+
+
+class StudyProblems(InputError):
+    """Every error of a study, all at once."""
+
+    def __init__(self, problems: Sequence[Problem]):
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
