@@ -1,0 +1,128 @@
+"""study.toml as frozen records: what may stand in it, what each key defaults to.
+
+`mihc.studies.toml` reads the file into these and lists every problem.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+TISSUE_CLASSES = ("tumour", "stroma", "other", "excluded")  # what an annotation may mean
+PRECEDENCE = ("excluded", "tumour", "stroma", "other")
+REGION_SOURCES = ("both", "annotations", "auto")
+UNCLEAR = ("withhold", "leave_out")
+OUTCOME_SPLITS = ("slope_change", "landmark:<time>", "median", "none")
+MARKER_SPLITS = ("median", "tertiles", "maxstat", "given")
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """[study]."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """[segmentation]."""
+
+    nucleus_diameter_um: float = 8.0  # a hint, not a demand
+    cell_expansion_um: float = 4.0  # how far a cell may reach beyond its nucleus
+
+
+@dataclass(frozen=True)
+class ThresholdSettings:
+    """[thresholds]."""
+
+    method: str = "auto"
+    unclear: str = "withhold"  # "withhold": the patient's value is NaN | "leave_out": the other slides are pooled
+
+
+@dataclass(frozen=True)
+class Pdl1:
+    """[pdl1]: the PD-L1 marker, and which cells are tumour cells and immune cells."""
+
+    marker: str
+    tumour: str  # phenotype expression
+    immune: str  # phenotype expression
+
+
+@dataclass(frozen=True)
+class RegionSettings:
+    """[regions]."""
+
+    source: str = "both"  # "both": annotations where a slide has them, else automatic | "annotations" | "auto"
+    classes: dict[str, str] = field(default_factory=dict)  # class in the annotation file -> tissue class
+    precedence: tuple[str, ...] = PRECEDENCE  # where regions overlap, the first wins
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """[outcomes.<endpoint>]: follow-up until an event or the last contact."""
+
+    time: str  # column of clinical.csv
+    event: str  # column of clinical.csv
+    event_value: int | float | str = 1  # the value of the column event that means: it happened
+    unit: str = "months"
+    event_value_given: bool = False  # study.toml names event_value
+
+
+@dataclass(frozen=True)
+class Response:
+    """[responses.<name>]: which values of a column count as a response."""
+
+    column: str
+    responders: tuple[str, ...]  # every other value stays in the denominator
+
+
+@dataclass(frozen=True)
+class Splits:
+    """[splits]: how patients are put into groups."""
+
+    outcome: tuple[str, ...] = ("none",)  # by an endpoint's times
+    marker: tuple[str, ...] = ("median",)  # by a marker's value
+    given: dict[str, float] = field(default_factory=dict)  # "<population>|<class>|<measure>" -> clinical cut-off
+
+
+@dataclass(frozen=True)
+class Clinical:
+    """[clinical]: how clinical.csv is written, and how much of it has to match."""
+
+    encoding: str = "utf-8"
+    separator: str = ","
+    decimal: str = "."
+    min_match: float = 0.5  # share of the slides' patients that must be in clinical.csv
+
+
+@dataclass(frozen=True)
+class Compute:
+    """[compute]: changes no result."""
+
+    window: int = 2048  # pixels
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole of study.toml."""
+
+    study: StudyInfo
+    segmentation: Segmentation = Segmentation()
+    thresholds: ThresholdSettings = ThresholdSettings()
+    phenotypes: dict[str, str] = field(default_factory=dict)  # name -> expression
+    pdl1: Pdl1 | None = None
+    regions: RegionSettings = RegionSettings()
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    responses: dict[str, Response] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()  # columns of clinical.csv
+    cox_covariates: tuple[str, ...] = ()  # columns of clinical.csv
+    splits: Splits = Splits()
+    clinical: Clinical = Clinical()
+    compute: Compute = Compute()
+
+    @property
+    def clinical_columns(self) -> tuple[str, ...]:
+        """Every column of clinical.csv that study.toml names, each once; no other column is read."""
+        timed = [column for outcome in self.outcomes.values() for column in (outcome.time, outcome.event)]
+        responses = [response.column for response in self.responses.values()]
+        return tuple(dict.fromkeys([*timed, *responses, *self.groups, *self.cox_covariates]))
