@@ -1,0 +1,1 @@
+"""The parts of `mihc.statistics`: import from there."""
