@@ -1,0 +1,118 @@
+"""From pages to a scene: what OME-TIFF, QPTIFF and plain TIFF have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tifffile
+
+from mihc.slides.contents import PixelSizeClaim, PixelSource, Refusal, SceneContents, size_refusal
+from mihc.slides.tiff_pages import TiffSkeleton, page_facts, page_refusal, segment_table, sub_level_shapes
+from mihc.slides.tiff_pixels import TiffPixels, TiffPlane
+
+# Pictures of the glass and its label: they may show a patient's name and are never decoded.
+IGNORED_NAMES = frozenset({"label", "label image", "macro", "macro image", "overview", "thumbnail", "slidepreview"})
+
+
+@dataclass(frozen=True)
+class PlaneGrid:
+    """The pages of a scene as planes[c][z]; a page with several samples a pixel stands for several channels."""
+
+    pages: Sequence[Sequence[tifffile.TiffPage | None]]
+    names: Sequence[str]
+    height: int
+    width: int
+    channels: int  # as declared
+    stack_bytes: int = 0  # from one plane to the next when the first page stands for all (large ImageJ stacks)
+
+
+def tiff_scene(
+    skeleton: TiffSkeleton,
+    grid: PlaneGrid,
+    *,
+    name: str,
+    pixel_sizes: Sequence[PixelSizeClaim],
+    levels: Sequence[tuple[int, int]],
+    z_planes: int = 1,
+    time_points: int = 1,
+    significant_bits: int | None = None,
+    refusals: Sequence[Refusal] = (),
+    warnings: Sequence[str] = (),
+    facts: dict[str, str] | None = None,
+) -> SceneContents:
+    """A scene from its pages; whatever is wrong with them is among its refusals."""
+    found = [page for channel in grid.pages for page in channel if page is not None]
+    problems = list(refusals)
+    size = size_refusal((grid.channels, grid.height, grid.width))
+    problems += [size] if size else []
+    planes: list[list[TiffPlane]] = []
+    if found:
+        problems += _page_problems(found)
+    if not problems:
+        planes, table_problems = _planes(skeleton, grid)
+        problems += table_problems
+    dtype = found[0].dtype if found and found[0].dtype is not None else np.dtype(np.uint8)
+    return SceneContents(
+        name=name,
+        shape=(grid.channels, grid.height, grid.width),
+        dtype=np.dtype(dtype).newbyteorder("="),
+        channels=tuple(grid.names),
+        pixel_sizes=tuple(pixel_sizes),
+        open_pixels=_opener(skeleton, planes),
+        z_planes=z_planes,
+        time_points=time_points,
+        levels=(*levels, *sub_level_shapes(skeleton, found[0])) if found else tuple(levels),
+        significant_bits=significant_bits,
+        refusals=tuple(problems),
+        warnings=tuple(warnings),
+        facts={**(page_facts(skeleton, found[0]) if found else {}), **(facts or {})},
+    )
+
+
+def _opener(skeleton: TiffSkeleton, planes: list[list[TiffPlane]]) -> Callable[[], PixelSource]:
+    def open_pixels() -> TiffPixels:
+        return TiffPixels(skeleton.path, planes)
+
+    return open_pixels
+
+
+def _page_problems(pages: Sequence[tifffile.TiffPage]) -> list[Refusal]:
+    for page in pages:
+        refusal = page_refusal(page)
+        if refusal is not None:
+            return [refusal]
+        if page.dtype != pages[0].dtype or page.samplesperpixel != pages[0].samplesperpixel:
+            return [
+                Refusal(f"page {page.index} has {page.dtype.name} pixels, page {pages[0].index} {pages[0].dtype.name}")
+            ]
+    return []
+
+
+def _planes(skeleton: TiffSkeleton, grid: PlaneGrid) -> tuple[list[list[TiffPlane]], list[Refusal]]:
+    planes: list[list[TiffPlane]] = []
+    for at, channel in enumerate(grid.pages):
+        columns: list[list[TiffPlane]] = []
+        for z, page in enumerate(channel):
+            if page is None:
+                return [], [Refusal(f"no page for channel {at}", "Export the slide again.")]
+            table = segment_table(page, skeleton.size, f"page {page.index} (channel {at})")
+            if isinstance(table, Refusal):
+                return [], [table]
+            shift = grid.stack_bytes * (z * len(grid.pages) + at)
+            if int(table[0][0]) + shift + grid.stack_bytes > skeleton.size:
+                return [], [Refusal(f"truncated: the plane of channel {at} ends beyond file size {skeleton.size}")]
+            columns.append([TiffPlane(page, *table, sample, shift) for sample in range(page.samplesperpixel)])
+        planes += [list(of_sample) for of_sample in zip(*columns)]
+    if len(planes) != grid.channels:
+        return [], [Refusal(f"{grid.channels} channels declared, {len(planes)} present", "Export the slide again.")]
+    return planes, []
+
+
+def is_smaller_level(full: tuple[int, int], smaller: tuple[int, int]) -> bool:
+    """Whether (y, x) is `full` divided by one whole number of at least 2, up to rounding."""
+    if min(smaller) < 1 or smaller[1] >= full[1]:
+        return False
+    factor = round(full[1] / smaller[1]) if full[1] >= full[0] else round(full[0] / smaller[0])
+    return factor >= 2 and all(abs(a / factor - b) <= 1 for a, b in zip(full, smaller))
