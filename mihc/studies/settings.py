@@ -64,7 +64,6 @@ class Outcome:
     event: str  # column of clinical.csv
     event_value: int | float | str = 1  # the value of the column event that means: it happened
     unit: str = "months"
-    event_value_given: bool = False  # study.toml names event_value
 
 
 @dataclass(frozen=True)

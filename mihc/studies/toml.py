@@ -31,6 +31,7 @@ from mihc.studies.settings import (
     StudyInfo,
     ThresholdSettings,
 )
+from mihc.thresholds import METHODS
 
 FILE = "study.toml"
 _REQUIRED = object()
@@ -140,7 +141,7 @@ def _segmentation(root: _Section) -> Segmentation:
 def _thresholds(root: _Section) -> ThresholdSettings:
     section, default = root.subsection("thresholds"), ThresholdSettings()
     taken = ThresholdSettings(
-        section.take("method", kinds.text, default.method),
+        section.take("method", kinds.one_of(METHODS), default.method),
         section.take("unclear", kinds.one_of(UNCLEAR), default.unclear),
     )
     section.refuse_unknown()
@@ -191,7 +192,6 @@ def _outcomes(root: _Section) -> dict[str, Outcome]:
             section.take("event", kinds.text),
             section.take("event_value", kinds.event_value, 1),
             section.take("unit", kinds.text, "months"),
-            "event_value" in section.values,
         )
         section.refuse_unknown()
     return taken

@@ -1,0 +1,233 @@
+"""clinical.csv: read as text, checked against study.toml, and typed.
+
+Only the columns that study.toml names are read on; the others leave no trace.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mihc.errors import Problem
+from mihc.studies.settings import Outcome, Settings
+from mihc.studies.tables import TextTable, number_in, read_table
+
+FILE = "clinical.csv"
+MISSING = ("", "NA")  # in times, events and numeric covariates; in other columns NA is a word like any other
+
+
+def read_clinical(folder: Path, settings: Settings) -> tuple[pd.DataFrame | None, list[Problem]]:
+    """Read clinical.csv: `patient` and the columns that study.toml names, all text, one row per patient.
+
+    None without a file (a problem only if study.toml names a column of it) and where the file cannot be used.
+    Errors and warnings are listed together.
+    """
+    named = settings.clinical_columns
+    path = folder / FILE
+    if not path.exists():
+        fix = "Write the table (columns patient and these), or remove the sections from study.toml."
+        missing = Problem(FILE, f"the file does not exist, but study.toml names {', '.join(named)}", fix)
+        return None, [missing] if named else []
+    clinical = settings.clinical
+    table, problems = read_table(path, encoding=clinical.encoding, separator=clinical.separator)
+    if table is None:
+        return None, problems
+    problems += _columns(table, settings)
+    if "patient" not in table.columns:
+        return None, problems
+    kept, repeated = _one_row_per_patient(table)
+    problems += repeated
+    for outcome in settings.outcomes.values():
+        problems += _times(table, kept, outcome, clinical.decimal)
+        problems += _events(table, kept, outcome)
+    problems += _words(table, kept, settings)
+    columns = ["patient", *(name for name in named if name in table.columns and name != "patient")]
+    frame = pd.DataFrame({name: [table.cell(row, name) for row in kept] for name in columns}, dtype=object)
+    return frame, problems
+
+
+def _columns(table: TextTable, settings: Settings) -> list[Problem]:
+    uses = [("patient", "")]
+    for name, outcome in settings.outcomes.items():
+        uses += [(outcome.time, f"[outcomes.{name}] time"), (outcome.event, f"[outcomes.{name}] event")]
+    uses += [(response.column, f"[responses.{name}] column") for name, response in settings.responses.items()]
+    uses += [(column, "[groups] columns") for column in settings.groups]
+    uses += [(column, "[cox] covariates") for column in settings.cox_covariates]
+    problems = []
+    for column, user in uses:
+        if column and column not in table.columns:
+            near = get_close_matches(column, table.columns, n=1)
+            hint = f"; did you mean {near[0]}" if near else f"; found {', '.join(table.columns)}"
+            asked = f", which study.toml names under {user}" if user else ""
+            fix = f"Rename the column, or change {user} in study.toml." if user else "Name the id column patient."
+            problems.append(Problem(f"{FILE}, line 1", f"there is no column {column!r}{asked}{hint}", fix))
+    return problems + _conflicting_roles(settings)
+
+
+def _conflicting_roles(settings: Settings) -> list[Problem]:
+    """One column cannot be a time and an event, or an event with two meanings."""
+    times = {outcome.time for outcome in settings.outcomes.values()}
+    meanings: dict[str, set[str]] = {}
+    for outcome in settings.outcomes.values():
+        meanings.setdefault(outcome.event, set()).add(str(outcome.event_value))
+    fix = "Give every endpoint its own event column."
+    both = sorted(times & set(meanings) - {""})
+    problems = [Problem("study.toml", f"column {column!r} is both a time and an event", fix) for column in both]
+    return problems + [
+        Problem("study.toml", f"column {column!r} has several event values: {', '.join(sorted(values))}", fix)
+        for column, values in meanings.items()
+        if len(values) > 1
+    ]
+
+
+def _one_row_per_patient(table: TextTable) -> tuple[list[int], list[Problem]]:
+    """Rows that stay: the first of identical ones; blank ids and conflicting rows are errors."""
+    first: dict[str, int] = {}
+    problems = []
+    for row, patient in enumerate(table.column("patient")):
+        if not patient.strip():
+            problems.append(Problem(table.place(row, "patient"), "the patient id is blank", "Fill it in."))
+            continue
+        known = first.setdefault(patient, row)
+        if known == row:
+            continue
+        lines = f"lines {table.lines[known]} and {table.lines[row]}"
+        differing = [name for name in table.columns if table.cell(known, name) != table.cell(row, name)]
+        if differing:
+            what = f"patient {patient!r} stands in {lines} with different {', '.join(differing)}"
+            problems.append(Problem(table.place(row, "patient"), what, "One row per patient: remove the wrong one."))
+        else:
+            what = f"patient {patient!r} stands in {lines} with the same values; it is read once"
+            problems.append(Problem(table.place(row, "patient"), what, "Remove one of the lines.", "warning"))
+    return list(first.values()), problems
+
+
+def _cells(table: TextTable, rows: list[int], column: str) -> Iterator[tuple[int, str]]:
+    """Row and text of the cells of a column that are not missing."""
+    if column in table.columns:
+        yield from ((row, table.cell(row, column)) for row in rows if table.cell(row, column).strip() not in MISSING)
+
+
+def _times(table: TextTable, rows: list[int], outcome: Outcome, decimal: str) -> list[Problem]:
+    problems = []
+    for row, text in _cells(table, rows, outcome.time):
+        place = table.place(row, outcome.time)
+        try:
+            time = number_in(text, decimal=decimal)
+        except ValueError as error:
+            fix = 'Write a number with a decimal point; a table with commas declares [clinical] decimal = ",".'
+            problems.append(Problem(place, f"time {error}", fix))
+            continue
+        if not math.isfinite(time) or time < 0:
+            problems.append(Problem(place, f"time {text!r}; a time is 0 or more", "Correct it or empty the cell."))
+        elif time == 0:
+            what = "time 0: the patient leaves at the start and counts in no comparison after it"
+            problems.append(Problem(place, what, "Check that it is meant.", "warning"))
+    return problems
+
+
+def same_value(text: str, value: float | str) -> bool:
+    """Whether a cell holds a value of study.toml: as text, or as the same number ("1.0" is 1)."""
+    if text.strip() == str(value):
+        return True
+    try:
+        return not isinstance(value, str) and float(text) == float(value)
+    except ValueError:
+        return False
+
+
+def _events(table: TextTable, rows: list[int], outcome: Outcome) -> list[Problem]:
+    """Events are event_value or one other value; beside 1 that other value is 0 and nothing else."""
+    value, cells = outcome.event_value, list(_cells(table, rows, outcome.event))
+    others = {_number_or_text(text) for _, text in cells if not same_value(text, value)}
+    found = ", ".join(sorted({repr(text.strip()) for _, text in cells})[:8])
+    if cells and all(not same_value(text, value) for _, text in cells):
+        what = f"no patient has the event: event_value {value!r} does not occur in column {outcome.event}"
+        none = [Problem(FILE, what, f"The column holds {found}.", "warning")]
+    else:
+        none = []
+    if value == 1 and 2.0 in others and others <= {2.0}:
+        what = f"column {outcome.event} is coded 1/2, and which of them is the event cannot be known"
+        return [Problem(FILE, what, "Write event_value = 2 in study.toml; if 1 is the event, write 0 for 2.")]
+    if value == 1:
+        bad = [(row, text) for row, text in cells if not same_value(text, 1) and not same_value(text, 0)]
+    elif len(others) > 1 or (not isinstance(value, str) and any(isinstance(other, str) for other in others)):
+        bad = [(row, text) for row, text in cells if not same_value(text, value) and not same_value(text, 0)]
+    else:
+        bad = []
+    needed = "1 or 0" if value == 1 else f"{value!r} or one other value"
+    fix = "Code events 1 and no event 0, or name the value of an event in study.toml: event_value = ..."
+    return none + [
+        Problem(table.place(row, outcome.event), f"event {text!r}, needed {needed}; the column holds {found}", fix)
+        for row, text in bad
+    ]
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _words(table: TextTable, rows: list[int], settings: Settings) -> list[Problem]:
+    """Warn of responders that never occur and of the word NA where it is read as a word."""
+    problems = []
+    for name, response in settings.responses.items():
+        found = {table.cell(row, response.column).strip() for row in rows}
+        for responder in response.responders:
+            if response.column in table.columns and responder not in found:
+                what = f"responder {responder!r} of [responses.{name}] does not occur in column {response.column}"
+                listed = ", ".join(sorted(found - {""})[:8])
+                problems.append(Problem(FILE, what, f"The column holds: {listed}.", "warning"))
+    for column in dict.fromkeys([*(r.column for r in settings.responses.values()), *settings.groups]):
+        if any(table.cell(row, column).strip() == "NA" for row in rows):
+            what = f"column {column} holds the word NA, which is read as a value of its own"
+            problems.append(Problem(FILE, what, "Leave the cell empty where the value is missing.", "warning"))
+    return problems
+
+
+def typed_clinical(clinical: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Type the clinical columns: `patient` text; times float; events 0/1 float; responses and groups text.
+
+    A covariate is float when every cell that is not missing is a number, else text. Missing is NaN in numbers and
+    None in text. The table must have passed `read_clinical` without errors.
+    """
+    decimal = settings.clinical.decimal
+    typed = {"patient": clinical["patient"].astype(object)}
+    times = {outcome.time for outcome in settings.outcomes.values()}
+    events = {outcome.event: outcome.event_value for outcome in settings.outcomes.values()}
+    words = {response.column for response in settings.responses.values()} | set(settings.groups)
+    for column in clinical.columns.drop("patient"):
+        texts = clinical[column].tolist()
+        if column in times:
+            typed[column] = _numbers(texts, decimal)
+        elif column in events:
+            typed[column] = np.array([_event(text, events[column]) for text in texts], dtype=np.float64)
+        elif column in words or not _all_numbers(texts, decimal):
+            typed[column] = pd.Series([text.strip() or None for text in texts], dtype=object)
+        else:
+            typed[column] = _numbers(texts, decimal)
+    return pd.DataFrame(typed)
+
+
+def _event(text: str, event_value: float | str) -> float:
+    return np.nan if text.strip() in MISSING else float(same_value(text, event_value))
+
+
+def _numbers(texts: list[str], decimal: str) -> np.ndarray:
+    values = [np.nan if text.strip() in MISSING else number_in(text, decimal=decimal) for text in texts]
+    return np.array(values, dtype=np.float64)
+
+
+def _all_numbers(texts: list[str], decimal: str) -> bool:
+    try:
+        values = _numbers(texts, decimal)
+    except ValueError:
+        return False
+    return bool(np.isfinite(values).any()) and not np.isinf(values).any()

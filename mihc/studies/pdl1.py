@@ -1,0 +1,68 @@
+"""PD-L1 scores of a patient: TPS and CPS from counts.
+
+TPS (%) = PD-L1 positive tumour cells / tumour cells x 100.
+CPS     = (PD-L1 positive tumour cells + PD-L1 positive immune cells) / tumour cells x 100, at most 100.
+
+Both are counted in tumour regions, and not evaluable with fewer than 100 tumour cells (as the 22C3 pharmDx
+interpretation manual asks for viable tumour cells).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mihc.studies.settings import Pdl1
+
+EVALUABLE_TUMOUR_CELLS = 100
+TUMOUR_CELLS = "tumour cells"
+POSITIVE_TUMOUR_CELLS = "PD-L1 positive tumour cells"
+POSITIVE_IMMUNE_CELLS = "PD-L1 positive immune cells"
+
+
+@dataclass(frozen=True)
+class Pdl1Scores:
+    """TPS in percent and CPS; NaN with the reason in `note` when not evaluable."""
+
+    tps_percent: float
+    cps: float
+    note: str
+
+
+def pdl1_expressions(pdl1: Pdl1) -> dict[str, str]:
+    """Name the three populations that the scores need, each as a phenotype expression.
+
+    A cell that is both (tumour and immune by its markers) counts once, as tumour.
+    """
+    positive = f'"{pdl1.marker}"+'
+    return {
+        TUMOUR_CELLS: pdl1.tumour,
+        POSITIVE_TUMOUR_CELLS: f"{positive} & ({pdl1.tumour})",
+        POSITIVE_IMMUNE_CELLS: f"{positive} & ({pdl1.immune}) & !({pdl1.tumour})",
+    }
+
+
+def pdl1_scores(*, tumour_cells: float, positive_tumour_cells: float, positive_immune_cells: float) -> Pdl1Scores:
+    """Score a patient from counts in tumour regions.
+
+    Parameters
+    ----------
+    tumour_cells, positive_tumour_cells, positive_immune_cells
+        Numbers of cells, pooled over the patient's slides; NaN where a slide could not tell.
+
+    Returns
+    -------
+    Pdl1Scores
+        NaN with fewer than 100 tumour cells or with an unknown count, and the reason.
+    """
+    if np.isnan(tumour_cells) or np.isnan(positive_tumour_cells):
+        return Pdl1Scores(np.nan, np.nan, "not evaluable: a slide that should show it has no count")
+    if tumour_cells < EVALUABLE_TUMOUR_CELLS:
+        found = f"not evaluable: {tumour_cells:.0f} tumour cells, needed {EVALUABLE_TUMOUR_CELLS}"
+        return Pdl1Scores(np.nan, np.nan, found)
+    tps = 100 * positive_tumour_cells / tumour_cells
+    cps = min(100.0, 100 * (positive_tumour_cells + positive_immune_cells) / tumour_cells)
+    if np.isnan(positive_immune_cells):
+        return Pdl1Scores(tps, np.nan, "CPS not evaluable: a slide that should show immune cells has no count")
+    return Pdl1Scores(tps, cps, "")

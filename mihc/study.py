@@ -1,0 +1,78 @@
+"""The study folder in, every problem listed, the study table out.
+
+    read_study(folder)   the folder as a frozen record, or every error at once
+    check_study(folder)  every problem, warnings too, before any pixel is read
+    init_study(folder)   the files of a study, written from a folder of slides
+    study_table(...)     regions.csv pooled to one row per patient: patients.csv
+
+The parts are in `mihc.studies`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mihc.errors import Problem, StudyProblems
+from mihc.studies.folder import Study, gather
+from mihc.studies.pdl1 import Pdl1Scores, pdl1_expressions, pdl1_scores
+from mihc.studies.settings import Outcome, Pdl1, Response, Settings
+from mihc.studies.slide_list import SlideRow
+
+__all__ = [
+    "Outcome",
+    "Pdl1",
+    "Pdl1Scores",
+    "Response",
+    "Settings",
+    "SlideRow",
+    "Study",
+    "check_study",
+    "pdl1_expressions",
+    "pdl1_scores",
+    "read_study",
+]
+
+
+def read_study(folder: str | Path) -> Study:
+    """Read a study folder: study.toml, panel.csv, slides.csv, clinical.csv and thresholds.csv; no slide is opened.
+
+    Parameters
+    ----------
+    folder
+        The folder that holds study.toml.
+
+    Returns
+    -------
+    Study
+        Paths in it are absolute. Slides without a clinical row, and the reverse, are no error; see `check_study`.
+
+    Raises
+    ------
+    StudyProblems
+        With every error of the folder at once, each with its place and its remedy.
+    """
+    study, problems = gather(Path(folder).resolve())
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors or study is None:
+        raise StudyProblems(errors)
+    return study
+
+
+def check_study(folder: str | Path, *, open_slides: bool = True) -> list[Problem]:
+    """List every problem of a study folder, errors first; an empty list means that it can be run.
+
+    Parameters
+    ----------
+    folder
+        The folder that holds study.toml.
+    open_slides
+        Also open every slide (its description, none of its pixels) to compare it with the panel, its annotations
+        and the other slides.
+
+    Returns
+    -------
+    list of Problem
+        Of severity "error", which stop a run, and "warning", which are shown and reported.
+    """
+    _, problems = gather(Path(folder).resolve())
+    return sorted(problems, key=lambda problem: problem.severity != "error")
