@@ -1,0 +1,365 @@
+"""The only module that writes results: what is visible under results/ is whole, verified and of one generation.
+
+A stage writes aside, inside a `Transaction`; a clean exit makes all its files visible in one decided step, and a kill
+at any moment leaves, after recovery, the old generation or the new one. The parts are in `mihc.stores`:
+
+    files          names, hashes, durable moves        images, labels   OME-Zarr pyramids
+    locks          one writer at a time                tables           parquet, CSV, JSON
+    records        what a committed stage was          contents         the digest of what the results say
+    transactions   the journal and its recovery        inputs           content hashes of slides
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mihc
+from mihc.errors import DamagedError, InputError, OutputConflict, ResourceError
+from mihc.stores import records, transactions
+from mihc.stores.files import LITTER, below, checked_relative, files_in, hash_file, hash_json, replace_file, size_of
+from mihc.stores.images import (
+    IMAGE_SHARD,
+    StoredImage,
+    build_pyramid,
+    create_image,
+    open_image,
+    set_display_windows,
+    write_image_window,
+)
+from mihc.stores.inputs import hash_input
+from mihc.stores.labels import (
+    LABEL_CHUNK,
+    build_label_pyramid,
+    create_labels,
+    is_labels,
+    listing,
+    open_labels,
+    write_label_window,
+)
+from mihc.stores.locks import Lock
+from mihc.stores.records import Record
+from mihc.stores.tables import read_cells, read_csv, write_bytes, write_cells, write_csv, write_json, write_text
+from mihc.stores.transactions import Transaction
+
+__all__ = [
+    "IMAGE_SHARD",
+    "LABEL_CHUNK",
+    "Damage",
+    "Record",
+    "Store",
+    "StoredImage",
+    "Transaction",
+    "build_label_pyramid",
+    "build_pyramid",
+    "create_image",
+    "create_labels",
+    "digest_results",
+    "hash_file",
+    "hash_json",
+    "open_image",
+    "open_labels",
+    "read_cells",
+    "read_csv",
+    "set_display_windows",
+    "write_bytes",
+    "write_cells",
+    "write_csv",
+    "write_image_window",
+    "write_json",
+    "write_label_window",
+    "write_text",
+]
+
+_MARKER = f"{records.FOLDER}/mihc.json"
+
+
+def digest_results(folder: str | Path) -> str:
+    """sha256 of every label, cells table and number under results/; see `mihc.stores.contents`."""
+    from mihc.stores import contents
+
+    return contents.digest_results(folder)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A stored file that is not what was committed."""
+
+    stage: str  # the stage to compute again
+    slide: str  # empty for the cohort
+    file: str  # relative to results/
+    what: str  # what was found
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what} (stage {self.stage}{' of ' + self.slide if self.slide else ''})"
+
+
+class Store:
+    """The results/ folder of one study.
+
+    Raises
+    ------
+    OutputConflict
+        the folder holds something else than mihc's results, or those of a newer mihc; nothing was touched
+    InputError
+        the folder is a symbolic link
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.busy: set[str] = set()  # transactions open in this process
+        self.remarks: list[str] = []  # what the file system does not give; told to people once
+        self._locks: dict[str, Lock] = {}
+        self._guard = threading.Lock()
+        self._checked: set[tuple[str, str]] = set()
+        self._refuse_foreign()
+
+    def _refuse_foreign(self) -> None:
+        if self.folder.is_symlink():
+            raise InputError(
+                "is a symbolic link; results are written in the study's own folder",
+                place=str(self.folder),
+                fix="Delete the link, or move the whole study to where there is room.",
+            )
+        marker = self.folder / _MARKER
+        if marker.is_file():
+            self._refuse_newer(marker)
+            return
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OutputConflict("is a file; results need a folder of this name", place=str(self.folder))
+        begun = {records.FOLDER, *LITTER}  # a kill in the very first step leaves the folder without its marker
+        if self.folder.is_dir() and any(path.name not in begun for path in self.folder.iterdir()):
+            raise OutputConflict(
+                "not a mihc output: the folder is not empty and mihc did not make it; nothing was touched",
+                place=str(self.folder),
+                fix="Move it away, or give the study another folder.",
+            )
+
+    def _refuse_newer(self, marker: Path) -> None:
+        try:
+            content = json.loads(marker.read_text(encoding="utf-8"))
+            schema, version = int(content["schema"]), str(content["mihc"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedError(
+                "the marker of the results cannot be read",
+                place=str(marker),
+                fix="Delete the results folder and run again: everything in it can be computed again.",
+            ) from error
+        if schema > records.SCHEMA:
+            raise OutputConflict(
+                f"these results need mihc >= {version}; this is {_version()}",
+                place=str(self.folder),
+                fix="Update mihc, or delete the results folder: everything in it can be computed again.",
+            )
+
+    def _mark(self) -> None:
+        marker = self.folder / _MARKER
+        if not marker.is_file():
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(marker, json.dumps({"schema": records.SCHEMA, "mihc": _version()}).encode())
+
+    # Locks and recovery
+
+    @contextlib.contextmanager
+    def lock(self, name: str = "") -> Iterator[None]:
+        """Hold a slide's lock, or with "" the cohort's; what a kill left of it is completed or discarded first.
+
+        Raises
+        ------
+        OutputConflict
+            another run, or another thread of this one, holds it; the message says who and since when
+        """
+        with transactions.files.told_plainly(self.folder):
+            self._mark()
+            lock = Lock(self.folder / ".locks" / (f"slide-{checked_relative(name)}" if name else "cohort"))
+        with self._guard:
+            self._locks[name] = lock
+        try:
+            with transactions.files.told_plainly(self.folder):
+                transactions.recover_scope(self.folder, name, busy=self.busy)
+            yield
+        finally:
+            with self._guard:
+                del self._locks[name]
+            lock.release()
+
+    def holds(self, name: str) -> bool:
+        """Whether this store holds the lock of a slide ("" for the cohort), and nobody broke it."""
+        with self._guard:
+            lock = self._locks.get(name)
+        return lock is not None and lock.still_ours()
+
+    def recover(self) -> None:
+        """Complete or discard what killed runs left of any slide; what a living run is at is left alone."""
+        if not (self.folder / _MARKER).is_file():
+            return
+        for slide in transactions.scopes_with_leftovers(self.folder):
+            if self.holds(slide):
+                transactions.recover_scope(self.folder, slide, busy=self.busy)
+            else:
+                with contextlib.suppress(OutputConflict), self.lock(slide):
+                    pass
+        transactions.sweep_unclaimed(self.folder)
+
+    def remark(self, text: str) -> None:
+        """Keep a remark for people, once."""
+        with self._guard:
+            if text not in self.remarks:
+                self.remarks.append(text)
+
+    def require_space(self, needed: int) -> None:
+        """Refuse, before any pixel is read, when fewer than `needed` bytes are free.
+
+        Raises
+        ------
+        ResourceError
+            with both numbers
+        """
+        there = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        if free < needed:
+            raise ResourceError(
+                f"about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free",
+                place=str(self.folder),
+                fix="Free some space and type the same command again.",
+            )
+
+    # Stages
+
+    def transaction(self, stage: str, key: dict[str, str], slide: str = "") -> Transaction:
+        """Begin to write a stage; takes the lock of the slide (or cohort) unless this store holds it."""
+        return Transaction(self, stage, key, slide)
+
+    def record(self, stage: str, slide: str = "") -> Record | None:
+        """What was committed of a stage; None when nothing was."""
+        return records.read_record(records.record_path(self.folder, stage, slide))
+
+    def open_notes(self, stage: str, slide: str = "") -> dict[str, object]:
+        """The facts that a stage kept; empty when it was not committed."""
+        record = self.record(stage, slide)
+        return record.notes if record else {}
+
+    def why_recompute(self, stage: str, key: dict[str, str], slide: str = "") -> str:
+        """Why a stage has to be computed, in words; "" when what is stored can be used."""
+        record = self.record(stage, slide)
+        if record is None:
+            return "no earlier result"
+        changed = records.changed_fields(record.key, key)
+        if changed:
+            return "changed: " + ", ".join(changed)
+        for name, (size, _) in record.files.items():
+            found = size_of(self.folder / record.where(name))
+            if found != size:
+                return f"missing file {name}" if found is None else f"changed file {name}"
+        return ""
+
+    def forget(self, stage: str, slide: str = "") -> None:
+        """Take a stage for not computed, so that the next run computes it."""
+        with contextlib.nullcontext() if self.holds(slide) else self.lock(slide):
+            records.forget_record(self.folder, stage, slide)
+
+    def hash_input(self, path: str | Path) -> str:
+        """sha256 of a slide's content; read again only when size, times or inode have changed since."""
+        self._mark()
+        return hash_input(Path(path), self.folder / records.FOLDER / "inputs")
+
+    # Reading
+
+    def path(self, relative: str) -> Path:
+        """Where a committed file or folder lies; on first use it is compared with what was committed.
+
+        Raises
+        ------
+        InputError
+            no stage made it visible
+        DamagedError
+            a file is missing or changed; chunks of images and labels are checked by size here, by checksum when read
+        """
+        record = self._owner(checked_relative(relative))
+        if (record.digest, relative) not in self._checked:
+            for name, expected in record.files.items():
+                if below(name, relative):
+                    problem = self._differs(record, name, expected, thorough="/c/" not in name)
+                    if problem:
+                        raise DamagedError(problem, place=f"{self.folder.name}/{name}", fix=_REPAIR)
+            self._checked.add((record.digest, relative))
+        return self.folder / record.where(relative)
+
+    def _owner(self, relative: str) -> Record:
+        scopes = {part.partition(".")[0] for part in relative.split("/")} - {""}
+        for slide in (*sorted(scopes), ""):
+            folder = records.scope_folder(self.folder, slide)
+            for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+                record = records.read_record(path)
+                if record and any(below(name, relative) for name in record.files):
+                    return record
+        raise InputError("there is no such result", place=f"{self.folder.name}/{relative}", fix="Type: mihc run STUDY")
+
+    def _differs(self, record: Record, name: str, expected: tuple[int, str], *, thorough: bool) -> str:
+        path = self.folder / record.where(name)
+        size = size_of(path)
+        if size is None:
+            return "the file is missing"
+        if size != expected[0]:
+            return f"the file has {size} bytes; {expected[0]} were committed"
+        if thorough and hash_file(path) != expected[1]:
+            return "the file's content is not what was committed"
+        return ""
+
+    def verify(self) -> list[str]:
+        """Every stored byte against its sha256: one line per problem, naming the file; empty when all is well."""
+        return [str(damage) for damage in self.damage()]
+
+    def damage(self) -> list[Damage]:
+        """What `verify` finds, with the stage to compute again."""
+        found: list[Damage] = []
+        known: dict[str, Record] = {}
+        roots: dict[str, Record] = {}
+        for path in records.record_files(self.folder):
+            stage, slide = path.stem, path.parent.name if path.parent.parent.name == "slides" else ""
+            try:
+                record = records.read_record(path)
+            except DamagedError as error:
+                found.append(Damage(stage, slide, path.relative_to(self.folder).as_posix(), error.what))
+                continue
+            if record is None:
+                continue
+            for name, expected in record.files.items():
+                known[record.where(name)] = record
+                problem = self._differs(record, name, expected, thorough=True)
+                if problem:
+                    found.append(Damage(stage, slide, name, problem))
+            roots.update({record.where(root): record for root in record.roots})
+        return found + self._strangers(known, roots) + self._listings(roots)
+
+    def _strangers(self, known: dict[str, Record], roots: dict[str, Record]) -> list[Damage]:
+        """Files inside a stage's folder that no stage wrote: a reader would take them for results."""
+        found = []
+        for root, record in roots.items():
+            for name in files_in(self.folder, root):
+                if name not in known and not name.endswith(".ome.zarr/labels/zarr.json"):
+                    found.append(Damage(record.stage, record.slide, name, "the file was not committed by any stage"))
+        return list(dict.fromkeys(found))
+
+    def _listings(self, roots: dict[str, Record]) -> list[Damage]:
+        found = {}
+        for root, record in roots.items():
+            if is_labels(root):
+                image = root.partition("/labels/")[0]
+                path = self.folder / image / "labels" / "zarr.json"
+                if not path.is_file() or path.read_bytes() != listing(self.folder / image):
+                    what = "the list of labels is not that of the labels there"
+                    found[image] = Damage(record.stage, record.slide, f"{image}/labels/zarr.json", what)
+        return list(found.values())
+
+
+_REPAIR = "Type: mihc verify STUDY --repair"
+
+
+def _version() -> str:
+    return getattr(mihc, "__version__", "0")

@@ -1,0 +1,1 @@
+"""Private parts of mihc.store: files, locks, records, transactions, zarr arrays, tables, digests."""
