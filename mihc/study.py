@@ -13,7 +13,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mihc.errors import Problem, StudyProblems
+from mihc.studies.cell_tables import read_cell_table
+from mihc.studies.check import slide_problems
 from mihc.studies.folder import Study, gather
+from mihc.studies.patients import study_notes, study_table
 from mihc.studies.pdl1 import Pdl1Scores, pdl1_expressions, pdl1_scores
 from mihc.studies.settings import Outcome, Pdl1, Response, Settings
 from mihc.studies.slide_list import SlideRow
@@ -29,7 +32,10 @@ __all__ = [
     "check_study",
     "pdl1_expressions",
     "pdl1_scores",
+    "read_cell_table",
     "read_study",
+    "study_notes",
+    "study_table",
 ]
 
 
@@ -74,5 +80,7 @@ def check_study(folder: str | Path, *, open_slides: bool = True) -> list[Problem
     list of Problem
         Of severity "error", which stop a run, and "warning", which are shown and reported.
     """
-    _, problems = gather(Path(folder).resolve())
+    study, problems = gather(Path(folder).resolve())
+    if study is not None:
+        problems += slide_problems(study, open_slides=open_slides)
     return sorted(problems, key=lambda problem: problem.severity != "error")

@@ -1,0 +1,197 @@
+"""A table of cells instead of a picture: slides.csv, column `cells`.
+
+The columns are those of results/cells/<slide>.parquet; calls that it has (`<marker>_positive`) are used as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mihc.errors import Problem, StudyProblems
+from mihc.panel import Panel
+
+COMPARTMENTS = ("nucleus", "cytoplasm", "cell")
+CLASSES = ("tumour", "stroma", "other", "excluded", "outside")
+LENGTHS_AND_AREAS = ("nucleus_area_um2", "cell_area_um2", "distance_to_margin_um")
+CALLS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "": None,
+    "na": None,
+    "nan": None,
+}
+CALLS |= {"1.0": True, "0.0": False, "<na>": None, "none": None}
+
+
+def read_cell_table(path: Path, panel: Panel, *, slide: str, phenotypes: Iterable[str] = ()) -> pd.DataFrame:
+    """Read the cells of one slide from a CSV (also .csv.gz) or parquet file.
+
+    Parameters
+    ----------
+    path
+        One row per cell. Columns: `x_um`, `y_um`, and as far as they are known `slide` (a table of several slides),
+        `cell`, `region`, `tissue_class`, `nucleus_area_um2`, `cell_area_um2`, `<marker>_positive` (1/0, true/false,
+        empty = not known), `phenotype_<name>` (same), `<marker>_<compartment>_mean` (counts), `flags`.
+    panel
+        Which markers the slide was stained for. Each needs calls, or means in its compartment to take a threshold of.
+    slide
+        Id of the slide: a table of several slides is cut to it.
+    phenotypes
+        Names for which calls may be given; a phenotype without calls is made from its expression.
+
+    Returns
+    -------
+    DataFrame
+        `slide, cell` (uint32; numbered from 1 where not given), `x_um, y_um, region, tissue_class, flags`, then means
+        as float64 and calls as nullable booleans. Without `tissue_class` every cell is "other"; without `region` a
+        region is named by its class. Rows keep their order.
+
+    Raises
+    ------
+    StudyProblems
+        With every problem of the table at once.
+    """
+    table = _of_slide(_read(path), slide, path.name)
+    reader = _CellReader(table, path.name)
+    phenotypes = tuple(phenotypes)
+    cells = reader.cells(slide) | reader.measurements(panel) | reader.calls(panel, phenotypes)
+    reader.needs_values(panel, cells)
+    if reader.problems:
+        raise StudyProblems(reader.problems)
+    return pd.DataFrame(cells)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        if path.name.lower().endswith(".parquet"):
+            return pd.read_parquet(path)
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression="gzip" if packed else None
+        )
+    except (OSError, ValueError, pd.errors.ParserError, EOFError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StudyProblems([Problem(path.name, f"cannot be read as a table of cells: {first}")]) from error
+    if list(table.columns) and len(table.columns) == 1 and ";" in table.columns[0]:
+        raise StudyProblems([Problem(path.name, "found ';' between the columns", "Save it with commas.")])
+    return table
+
+
+def _of_slide(table: pd.DataFrame, slide: str, name: str) -> pd.DataFrame:
+    if "slide" not in table:
+        return table
+    kept = table[table["slide"].astype(str) == slide].reset_index(drop=True)
+    if kept.empty:
+        found = ", ".join(map(repr, sorted(set(table["slide"].astype(str)))[:5]))
+        what = f"0 of {len(table)} cells are of slide {slide!r}; the column slide has {found}"
+        raise StudyProblems([Problem(name, what, "Write the slide ids of slides.csv, or remove the column slide.")])
+    return kept
+
+
+class _CellReader:
+    """Takes columns of a table as numbers, calls and words, and keeps every problem."""
+
+    def __init__(self, table: pd.DataFrame, name: str):
+        self.table, self.name = table, name
+        self.problems: list[Problem] = []
+
+    def problem(self, column: str, what: str, fix: str = "") -> None:
+        self.problems.append(Problem(f"{self.name}, column {column}", what, fix))
+
+    def cells(self, slide: str) -> dict[str, object]:
+        """The columns that every table of cells has."""
+        size = len(self.table)
+        tissue_class = self._classes(size)
+        region = self._words("region") if "region" in self.table else tissue_class.copy()
+        taken: dict[str, object] = {
+            "slide": np.full(size, slide, dtype=object),
+            "cell": self._ids(size),
+            "x_um": self._numbers("x_um", needed=True),
+            "y_um": self._numbers("y_um", needed=True),
+            "region": np.where(region == "", tissue_class, region),
+            "tissue_class": tissue_class,
+            "flags": self._numbers("flags").astype(np.uint32) if "flags" in self.table else np.zeros(size, np.uint32),
+        }
+        return taken | {name: self._numbers(name) for name in LENGTHS_AND_AREAS if name in self.table}
+
+    def measurements(self, panel: Panel) -> dict[str, object]:
+        """Mean intensities, as far as the table has them."""
+        names = [f"{row.marker}_{compartment}_mean" for row in panel.measured for compartment in COMPARTMENTS]
+        return {name: self._numbers(name) for name in names if name in self.table}
+
+    def calls(self, panel: Panel, phenotypes: tuple[str, ...]) -> dict[str, object]:
+        """Calls of markers and phenotypes, as far as the table has them."""
+        names = [f"{row.marker}_positive" for row in panel.markers] + [f"phenotype_{name}" for name in phenotypes]
+        for name in self.table:
+            if str(name).endswith("_positive") and name not in names:
+                near = get_close_matches(str(name), names, n=1)
+                hint = f"; did you mean {near[0]}" if near else ""
+                self.problem(name, f"panel.csv has no marker {str(name).removesuffix('_positive')!r}{hint}")
+        return {name: self._calls(name) for name in names if name in self.table}
+
+    def needs_values(self, panel: Panel, taken: dict[str, object]) -> None:
+        """Every marker needs calls, or the means to make them from."""
+        for row in panel.markers:
+            mean = f"{row.marker}_{row.compartment}_mean"
+            if f"{row.marker}_positive" not in taken and mean not in taken:
+                what = f"the table has neither {row.marker}_positive nor {mean}"
+                self.problems.append(Problem(self.name, what, f"Add one, or remove {row.marker} from the panel."))
+
+    def _ids(self, size: int) -> np.ndarray:
+        if "cell" not in self.table:
+            return np.arange(1, size + 1, dtype=np.uint32)
+        ids = self._numbers("cell", needed=True)
+        if not np.all((ids >= 1) & (ids < 2**32) & (ids == np.floor(ids))):
+            self.problem("cell", "a cell id is no whole number from 1 to 4294967295", "Or leave the column out.")
+            return np.zeros(size, dtype=np.uint32)
+        if len(np.unique(ids)) < size:
+            self.problem("cell", f"{size - len(np.unique(ids))} cell ids are there twice", "Or leave the column out.")
+        return ids.astype(np.uint32)
+
+    def _classes(self, size: int) -> np.ndarray:
+        if "tissue_class" not in self.table:
+            return np.full(size, "other", dtype=object)
+        classes = self._words("tissue_class")
+        unknown = sorted(set(classes) - set(CLASSES))
+        if unknown:
+            what = f"unknown: {', '.join(map(repr, unknown[:5]))}"
+            self.problem("tissue_class", what, f"Write one of {', '.join(CLASSES)}.")
+        return classes
+
+    def _words(self, column: str) -> np.ndarray:
+        return (
+            self.table[column].astype(object).where(self.table[column].notna(), "").astype(str).to_numpy(dtype=object)
+        )
+
+    def _numbers(self, column: str, *, needed: bool = False) -> np.ndarray:
+        """A column as float64; an empty cell is NaN, or a problem where a number is needed."""
+        if column not in self.table:
+            self.problem(column, "the column is missing", "Nucleus centroids in µm, from the slide's top-left corner.")
+            return np.full(len(self.table), np.nan)
+        found = self.table[column]
+        values = pd.to_numeric(found, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        blank = self._words(column)
+        empty = np.isin([text.strip().lower() for text in blank], ["", "na", "nan", "<na>"])
+        wrong = np.isinf(values) | (np.isnan(values) & (~empty | needed))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            self.problem(column, f"{int(wrong.sum())} cells are no number, first {blank[row]!r} in row {row + 1}")
+        return values
+
+    def _calls(self, column: str) -> pd.arrays.BooleanArray:
+        """A column of calls: True, False, or missing where it is not known."""
+        texts = pd.Series(self._words(column)).str.strip().str.lower()
+        unknown = sorted(set(texts) - set(CALLS))
+        if unknown:
+            self.problem(column, f"unknown calls {', '.join(map(repr, unknown[:5]))}", "Write 1, 0 or nothing.")
+        return pd.array(texts.map(CALLS).astype(object), dtype="boolean")

@@ -1,0 +1,147 @@
+"""Problems that only the slides' own words show: channels, pixel sizes, scenes, annotations, copies of a file.
+
+A slide's description is read and none of its pixels.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mihc.errors import InputError, Problem, StudyProblems
+from mihc.studies.cell_tables import read_cell_table
+from mihc.studies.folder import Study
+from mihc.studies.slide_list import SlideRow
+
+SAMPLE_BYTES = 1 << 20
+UNMEASURED_PIXEL_UM = 1.0  # stands in when only the form of an annotation file is looked at
+
+
+def slide_problems(study: Study, *, open_slides: bool) -> list[Problem]:
+    """List the problems of every slide, its annotations, and of slides with the same content."""
+    problems = []
+    for row in study.slides:
+        if row.cells is not None:
+            problems += _cells_problems(study, row) if open_slides and row.cells.is_file() else []
+        elif row.file is not None and row.file.exists() and open_slides:
+            problems += _opened(study, row)
+        elif row.annotations is not None and row.annotations.is_file():
+            problems += _annotations(study, row, row.pixel_size_um or UNMEASURED_PIXEL_UM, None)
+    return problems + _same_content(study.slides)
+
+
+def _as_problems(error: InputError, row: SlideRow) -> list[Problem]:
+    if isinstance(error, StudyProblems):
+        return list(error.problems)
+    place = f"slide {row.slide}, {error.place}" if error.place else f"slide {row.slide}"
+    return [Problem(place, error.what, error.fix)]
+
+
+def _cells_problems(study: Study, row: SlideRow) -> list[Problem]:
+    if row.panel not in study.panels:
+        return []
+    try:
+        read_cell_table(row.cells, study.panel_of(row), slide=row.slide, phenotypes=study.settings.phenotypes)
+    except InputError as error:
+        return _as_problems(error, row)
+    return []
+
+
+def _opened(study: Study, row: SlideRow) -> list[Problem]:
+    from mihc.slide import open_slide
+
+    try:
+        slide = open_slide(row.file, scene=row.scene, pixel_size_um=row.pixel_size_um, z=row.z)
+    except InputError as error:
+        form = _annotations(study, row, UNMEASURED_PIXEL_UM, None) if row.annotations else []
+        return _as_problems(error, row) + form
+    with slide:
+        problems = [Problem(f"slide {row.slide}, {row.file.name}", text, "", "warning") for text in slide.warnings]
+        problems += _channels(study, row, slide.channels)
+        if row.annotations is not None and row.annotations.is_file():
+            problems += _annotations(study, row, slide.pixel_size_um, slide.image.shape[1:])
+    return problems
+
+
+def _channels(study: Study, row: SlideRow, channels: Sequence[str]) -> list[Problem]:
+    """The panel against the slide's channels, and channels that no line of the panel names."""
+    if row.panel not in study.panels:
+        return []
+    panel = study.panel_of(row)
+    try:
+        used = set(panel.match(channels).values())
+    except InputError as error:
+        return _as_problems(error, row)
+    ignored = {line.channel.casefold() for line in panel.rows if line.role == "ignore"}
+    unused = [
+        f"{index}: {name}"
+        for index, name in enumerate(channels)
+        if index not in used and name.casefold() not in ignored and str(index) not in ignored
+    ]
+    if not unused:
+        return []
+    what = f"channels that panel.csv does not name are not used: {', '.join(unused)}"
+    return [Problem(f"slide {row.slide}", what, "Add them with the role ignore if that is meant.", "warning")]
+
+
+def _annotations(
+    study: Study, row: SlideRow, pixel_size_um: float | tuple[float, float], shape: tuple[int, int] | None
+) -> list[Problem]:
+    """Whether the file parses, every class is mapped, and the regions lie on the slide (when its shape is known)."""
+    from mihc import regions
+
+    settings = study.settings.regions
+    if settings.source == "auto" or row.annotations is None:
+        return []
+    try:
+        found, notes = regions.read_annotations(row.annotations, pixel_size_um=pixel_size_um)
+        mapped = regions.map_classes(found, settings.classes)
+        if shape is not None:
+            size_y, size_x = regions.pixel_size_pair(pixel_size_um)
+            extent = shape[0] * size_y, shape[1] * size_x
+            notes += regions.check_regions(mapped, extent_um=extent, place=row.annotations.name)[1]
+    except InputError as error:
+        return _as_problems(error, row)
+    return [Problem(f"slide {row.slide}, {row.annotations.name}", note, "", "warning") for note in notes]
+
+
+def _same_content(rows: Sequence[SlideRow]) -> list[Problem]:
+    """Different files with the same bytes: one slide would count twice."""
+    by_size: dict[tuple[int, ...], list[SlideRow]] = defaultdict(list)
+    for path, row in {row.file.resolve(): row for row in rows if row.file is not None and row.file.exists()}.items():
+        by_size[tuple(part.stat().st_size for part in _parts(path))].append(row)
+    problems = []
+    for group in by_size.values():
+        for position, row in enumerate(group):
+            twin = next((other for other in group[:position] if _same_bytes(other.file, row.file)), None)
+            if twin is not None:
+                what = f"duplicate content {twin.slide}={row.slide}: {twin.file.name} and {row.file.name} are the same"
+                problems.append(Problem("slides.csv, column file", what, "Remove one of the two lines."))
+    return problems
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of a slide, in order: itself, or everything in an OME-Zarr folder."""
+    return sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    """Compare from both ends first, so that slides of one size that differ are told apart at once."""
+    pairs = list(zip(_parts(one), _parts(other)))
+    return all(_ends(a) == _ends(b) for a, b in pairs) and all(
+        x == y for a, b in pairs for x, y in zip(_blocks(a), _blocks(b))
+    )
+
+
+def _ends(path: Path) -> tuple[bytes, bytes]:
+    with path.open("rb") as file:
+        start = file.read(4096)
+        file.seek(max(0, path.stat().st_size - 4096))
+        return start, file.read(4096)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(SAMPLE_BYTES):
+            yield block

@@ -1,0 +1,284 @@
+"""patients.csv: the slides of a patient pooled, sum of positives over sum of area or of cells.
+
+A patient's value is that of all its slides as if they were one: never a mean of slides. A slide counts for a
+population only if its panel can show it. Where such a slide has no value (it failed, or its threshold cannot tell),
+the patient has none either (`unclear = "withhold"`), or the other slides are pooled without it ("leave_out"); both
+are noted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from mihc.errors import ClinicalError
+from mihc.studies.pdl1 import POSITIVE_IMMUNE_CELLS, POSITIVE_TUMOUR_CELLS, TUMOUR_CELLS, pdl1_scores
+
+MEASURES = ("density_per_mm2", "positivity_percent")
+ALL = "all"  # tumour + stroma + other
+NOTE_COLUMNS = ("patient", "population", "tissue_class", "measure", "slide", "note")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one slide, or several pooled, have of a population in a tissue class."""
+
+    positive_cells: float  # NaN: the slide cannot tell
+    cells: float
+    area_mm2: float  # NaN: unknown, as in a table of cells
+
+    @property
+    def density_per_mm2(self) -> float:
+        """positive_cells / area_mm2, NaN without area."""
+        return self.positive_cells / self.area_mm2 if self.area_mm2 > 0 else np.nan
+
+    @property
+    def positivity_percent(self) -> float:
+        """100 x positive_cells / cells, NaN without cells."""
+        return 100 * self.positive_cells / self.cells if self.cells > 0 else np.nan
+
+
+NOTHING = Counts(0.0, 0.0, 0.0)
+
+
+def study_table(
+    regions: pd.DataFrame,
+    slides: pd.DataFrame,
+    clinical: pd.DataFrame | None,
+    *,
+    unclear: str = "withhold",
+    populations: Mapping[str, Collection[str]] | None = None,
+    pdl1_counts: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Pool regions to patients.
+
+    Parameters
+    ----------
+    regions
+        regions.csv: slide, region, tissue_class, population, cells, positive_cells (NaN: unknown), area_mm2.
+    slides
+        slide, patient, and where they apply panel, control (not empty: never counted), failed (bool), message.
+    clinical
+        patient and typed columns, one row per patient; they are appended. None: nothing is appended.
+    unclear
+        "withhold" or "leave_out", as in study.toml.
+    populations
+        population -> names of the panels that can show it, in the order of the columns. None: a panel can show what
+        one of its slides has rows of, and the order is alphabetical.
+    pdl1_counts
+        Rows like `regions` for the populations of `pdl1_expressions`: adds TPS_percent and CPS.
+
+    Returns
+    -------
+    DataFrame
+        `patient` (sorted), `slides` (number that were measured), `<population>|<tissue_class>|density_per_mm2` and
+        `...|positivity_percent` for tumour, stroma, other where any slide has it, and all; then TPS_percent and CPS;
+        then the clinical columns. A patient without a clinical row has them missing; one without a slide has no row.
+
+    Raises
+    ------
+    ClinicalError
+        When a patient has two clinical rows.
+    ValueError
+        When `regions` names a slide that `slides` does not.
+    """
+    pool = _Pool.of(regions, slides, unclear, populations, pdl1_counts)
+    table = pool.table()
+    return table if clinical is None else _with_clinical(table, clinical)
+
+
+def study_notes(
+    regions: pd.DataFrame,
+    slides: pd.DataFrame,
+    *,
+    unclear: str = "withhold",
+    populations: Mapping[str, Collection[str]] | None = None,
+    pdl1_counts: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Say why values of `study_table` are missing or pool fewer slides; arguments as there.
+
+    Returns
+    -------
+    DataFrame
+        patient, population, tissue_class ("" = every), measure ("" = every), slide ("" = none in particular), note.
+    """
+    pool = _Pool.of(regions, slides, unclear, populations, pdl1_counts)
+    pool.table()
+    return pd.DataFrame(sorted(set(pool.notes)), columns=list(NOTE_COLUMNS), dtype=object)
+
+
+def _with_clinical(table: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
+    repeated = clinical["patient"][clinical["patient"].duplicated()]
+    if len(repeated):
+        raise ClinicalError(
+            f"patient {repeated.iloc[0]!r} has several rows", place="clinical.csv", fix="Keep one row per patient."
+        )
+    columns = clinical.set_index("patient").reindex(table["patient"]).reset_index(drop=True)
+    texts = [name for name in columns if not pd.api.types.is_numeric_dtype(columns[name])]
+    columns[texts] = columns[texts].astype(object).where(columns[texts].notna(), None)
+    return pd.concat([table, columns], axis=1)
+
+
+@dataclass
+class _Pool:
+    """The counts of every slide, and what is noted while they are pooled."""
+
+    counts: dict[tuple[str, str, str], Counts]  # (slide, population, tissue class)
+    measured: set[str]  # slides that have rows
+    slides: pd.DataFrame  # of patients only, sorted
+    shown_by: dict[str, Collection[str]]
+    reported: list[str]  # populations with columns
+    classes: tuple[str, ...]
+    unclear: str
+    scored: bool
+    notes: list[tuple[str, ...]] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        regions: pd.DataFrame,
+        slides: pd.DataFrame,
+        unclear: str,
+        populations: Mapping[str, Collection[str]] | None,
+        pdl1_counts: pd.DataFrame | None,
+    ) -> _Pool:
+        if unclear not in ("withhold", "leave_out"):
+            raise ValueError(f"unclear {unclear!r}; needed 'withhold' or 'leave_out'")
+        strangers = sorted(set(regions["slide"]) - set(slides["slide"]))
+        if strangers:
+            raise ValueError(f"regions name slides that the table of slides does not: {', '.join(strangers)}")
+        slides = _patients_slides(slides)
+        counts = _count(regions)
+        reported = list(populations) if populations else sorted({population for _, population, _ in counts})
+        if pdl1_counts is not None:
+            counts |= _count(pdl1_counts)
+        seen = _shown_by(counts, slides)
+        classes = ("tumour", "stroma", "other") if "other" in set(regions["tissue_class"]) else ("tumour", "stroma")
+        return cls(
+            counts=counts,
+            measured={slide for slide, _, _ in counts},
+            slides=slides,
+            shown_by={**seen, **(populations or {})},
+            reported=reported,
+            classes=(*classes, ALL),
+            unclear=unclear,
+            scored=pdl1_counts is not None,
+        )
+
+    def table(self) -> pd.DataFrame:
+        rows = [self._row(patient, slides) for patient, slides in self.slides.groupby("patient", sort=True)]
+        columns = ["patient", "slides"]
+        columns += [f"{p}|{c}|{measure}" for p in self.reported for c in self.classes for measure in MEASURES]
+        columns += ["TPS_percent", "CPS"] if self.scored else []
+        return pd.DataFrame(rows, columns=columns)
+
+    def _row(self, patient: str, slides: pd.DataFrame) -> dict[str, object]:
+        row: dict[str, object] = {"patient": patient, "slides": int((~slides["failed"]).sum())}
+        for population in self.reported:
+            for tissue_class in self.classes:
+                for measure in MEASURES:
+                    pooled = self._pooled(patient, slides, population, tissue_class, measure)
+                    row[f"{population}|{tissue_class}|{measure}"] = getattr(pooled, measure) if pooled else np.nan
+        return row | (self._scores(patient, slides) if self.scored else {})
+
+    def _scores(self, patient: str, slides: pd.DataFrame) -> dict[str, float]:
+        def positive(population: str, *classes: str) -> float:
+            found = [self._pooled(patient, slides, population, name, "positivity_percent") for name in classes]
+            return math.fsum(counts.positive_cells if counts else np.nan for counts in found)
+
+        scores = pdl1_scores(
+            tumour_cells=positive(TUMOUR_CELLS, "tumour"),
+            positive_tumour_cells=positive(POSITIVE_TUMOUR_CELLS, "tumour"),
+            positive_immune_cells=positive(POSITIVE_IMMUNE_CELLS, "tumour", "stroma"),
+        )
+        if scores.note:
+            self.notes.append((patient, "TPS and CPS", "tumour", "", "", scores.note))
+        return {"TPS_percent": scores.tps_percent, "CPS": scores.cps}
+
+    def _pooled(
+        self, patient: str, slides: pd.DataFrame, population: str, tissue_class: str, measure: str
+    ) -> Counts | None:
+        """Counts of the slides that count for a value; None when it is withheld or no slide can show it."""
+        can_show = slides[slides["panel"].isin(list(self.shown_by.get(population, ())))]
+        if can_show.empty:
+            self.notes.append((patient, population, "", "", "", "no slide of the patient is stained for it"))
+            return None
+        used, missing = [], False
+        for row in can_show.itertuples(index=False):
+            counts = self._counts_of(row.slide, population, tissue_class)
+            reason = row.message if row.failed else _why_unknown(counts, measure)
+            if reason:
+                missing = True
+                said = "left out" if self.unclear == "leave_out" else "withheld"
+                self.notes.append((patient, population, tissue_class, measure, row.slide, f"{said}: {reason}"))
+            else:
+                used.append(counts)
+        if not used or (missing and self.unclear == "withhold"):
+            return None
+        pooled = _sum(used)
+        if not (pooled.area_mm2 > 0 or pooled.cells > 0):
+            self.notes.append((patient, population, tissue_class, "", "", "no such region was analysed"))
+        return pooled
+
+    def _counts_of(self, slide: str, population: str, tissue_class: str) -> Counts | None:
+        """None: the slide was measured, but not for this population; no region of the class is NOTHING."""
+        if slide in self.measured and (slide, population, ALL) not in self.counts:
+            return None
+        return self.counts.get((slide, population, tissue_class), NOTHING)
+
+
+def _why_unknown(counts: Counts | None, measure: str) -> str:
+    if counts is None:
+        return "the slide has no value of it"
+    if math.isnan(counts.positive_cells):
+        return "the threshold cannot tell"
+    if measure == "density_per_mm2" and math.isnan(counts.area_mm2):
+        return "the area is not known"
+    return ""
+
+
+def _patients_slides(slides: pd.DataFrame) -> pd.DataFrame:
+    """The slides that count for a patient, sorted, with every column that pooling reads."""
+    known = pd.DataFrame({"slide": slides["slide"].astype(object), "patient": slides["patient"].astype(object)})
+    for name, default in (("panel", ""), ("control", ""), ("message", "")):
+        known[name] = slides[name].fillna("").astype(object) if name in slides else default
+    known["failed"] = [pd.notna(value) and bool(value) for value in slides.get("failed", [False] * len(slides))]
+    known["message"] = [f"the slide failed{': ' + text if text else ''}" for text in known["message"]]
+    return known[known["control"] == ""].sort_values("slide", kind="stable").reset_index(drop=True)
+
+
+def _count(regions: pd.DataFrame) -> dict[tuple[str, str, str], Counts]:
+    """Sum the regions of a class on a slide, and of all classes."""
+    parts = defaultdict(list)
+    names = ("slide", "population", "tissue_class")
+    numbers = [
+        regions[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in ("positive_cells", "cells", "area_mm2")
+    ]
+    for slide, population, tissue_class, *counts in zip(*(regions[name] for name in names), *numbers):
+        parts[slide, population, tissue_class].append(Counts(*counts))
+        parts[slide, population, ALL].append(Counts(*counts))
+    return {key: _sum(counts) for key, counts in parts.items()}
+
+
+def _sum(counts: Iterable[Counts]) -> Counts:
+    """Sums that no order of the rows changes (math.fsum rounds once)."""
+    listed = list(counts)
+    return Counts(
+        math.fsum(part.positive_cells for part in listed),
+        math.fsum(part.cells for part in listed),
+        math.fsum(part.area_mm2 for part in listed),
+    )
+
+
+def _shown_by(counts: Iterable[tuple[str, str, str]], slides: pd.DataFrame) -> dict[str, set[str]]:
+    panel_of = dict(zip(slides["slide"], slides["panel"]))
+    shown: dict[str, set[str]] = defaultdict(set)
+    for slide, population, _ in counts:
+        if slide in panel_of:
+            shown[population].add(panel_of[slide])
+    return dict(shown)
