@@ -3,8 +3,8 @@
 The automatic threshold fits a mixture of two normal distributions to the cells' values on an arcsinh scale (linear
 near the negative peak, logarithmic far above it) and asks three questions of the fit: are the two peaks far enough
 apart, is there a valley between them, and are there enough cells in the upper one? Where all hold, the threshold is the
-point at which a cell is as likely positive as negative, with a bootstrap interval. Where nothing lies above the
-negative peak the slide is called negative. Everything else is "cannot tell", and goes to a person.
+bottom of the valley in the smoothed distribution, with a bootstrap interval. Where nothing lies above the negative peak
+the slide is called negative. Everything else is "cannot tell", and goes to a person.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.ndimage import gaussian_filter1d
 
 VERDICTS = ("separable", "negative slide", "cannot tell", "manual")
 METHODS = ("auto", "manual")
@@ -21,8 +22,11 @@ FEWEST_CELLS = 50  # fewer say nothing about the shape of a distribution
 FEWEST_POSITIVES = 5
 SMALLEST_SEPARATION = 3.0  # distance of the peaks' means in SDs of the negative cells
 DEEPEST_VALLEY = 0.75  # density in the valley over that of the lower peak; above it the peaks are one
-TAIL_SDS, TAIL_SHARE = 4.0, 0.002  # a negative slide has fewer than this share above this many SDs
-BINS, RESAMPLES, STEPS = 256, 60, 300
+TAIL_SDS, TAIL_SHARE = 6.0, 0.002  # a negative slide has fewer than this share above this many SDs
+STARTS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)  # shares of the cells at which the fits start to split
+FLAT = 0.02  # of the lower peak: how much above its lowest point the valley still counts as its bottom
+SMOOTHING = 0.5  # of the narrower peak's SD, when the bottom of the valley is looked for
+BINS, RESAMPLES, STEPS = 256, 200, 300
 LIKELY = (0.025, 0.975)
 
 
@@ -73,8 +77,11 @@ def choose_threshold(values: ArrayLike, *, method: str = "auto") -> Threshold:
         return _cannot_tell(f"every cell has the same value, {numbers[0]:g}")
     scale = _Scale.of(numbers)
     histogram = _Histogram.of(scale.forward(numbers))
-    mixture = _fit(histogram.centres, histogram.counts[None, :])
-    return _judge(numbers, scale, histogram, mixture)
+    peaks = [_two_peaks(histogram, share) for share in STARTS]
+    apart = [found for found in peaks if found.valley <= DEEPEST_VALLEY]
+    if not apart:
+        return _one_peak(numbers, "the cells form one peak")
+    return _judge(numbers, scale, histogram, max(apart, key=lambda found: found.log_likelihood))
 
 
 def _cannot_tell(reason: str) -> Threshold:
@@ -113,124 +120,117 @@ class _Histogram:
 
 
 @dataclass(frozen=True)
-class _Mixture:
-    """Two normal distributions for each of n histograms; arrays are (n, 2), lower mean first."""
+class _TwoPeaks:
+    """Two normal distributions on the arcsinh scale, lower mean first."""
 
     weight: np.ndarray
     mean: np.ndarray
     sd: np.ndarray
-    log_likelihood: np.ndarray  # (n,)
+    log_likelihood: float
 
-    def densities(self, z: np.ndarray) -> np.ndarray:
-        """(n, 2, z) weighted densities."""
-        return _weighted_densities(z, self.weight, self.mean, self.sd)
+    @property
+    def valley(self) -> float:
+        """Density at its lowest between the means, over that of the lower peak; 1 where there is no valley."""
+        z = np.linspace(self.mean[0], self.mean[1], 256)
+        density = _weighted_densities(z, self.weight, self.mean, self.sd).sum(0)
+        return float(density.min() / max(min(density[0], density[-1]), 1e-300))
 
 
 def _weighted_densities(z: np.ndarray, weight: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    offset = (z[None, None, :] - mean[:, :, None]) / sd[:, :, None]
-    return weight[:, :, None] * np.exp(-0.5 * offset * offset) / (sd[:, :, None] * math.sqrt(2 * math.pi))
+    """(2, z) densities of the two distributions, times their weights."""
+    offset = (z - mean[:, None]) / sd[:, None]
+    return weight[:, None] * np.exp(-0.5 * offset * offset) / (sd[:, None] * math.sqrt(2 * math.pi))
 
 
-def _fit(z: np.ndarray, counts: np.ndarray, starts: tuple[float, ...] = (0.5, 0.8, 0.95, 0.99)) -> _Mixture:
-    """Fit by expectation and maximisation from several splits of the cells; the likeliest fit wins."""
-    best: _Mixture | None = None
-    cumulative = np.cumsum(counts.sum(0))
-    for share in starts:
-        split = z[min(int(np.searchsorted(cumulative, share * cumulative[-1])), len(z) - 2)]
-        fit = _maximise(z, counts, split)
-        if best is None or fit.log_likelihood[0] > best.log_likelihood[0]:
-            best = fit
-    return best
-
-
-def _maximise(z: np.ndarray, counts: np.ndarray, split: float | np.ndarray) -> _Mixture:
+def _two_peaks(histogram: _Histogram, share_below: float) -> _TwoPeaks:
+    """Fit by expectation and maximisation, starting from a split with this share of the cells below."""
+    z, counts = histogram.centres, histogram.counts
     narrowest = 2 * (z[1] - z[0])
-    share = np.stack([z <= split, z > split]).astype(np.float64)[None] * np.ones((len(counts), 1, 1))
-    previous = np.full(len(counts), -np.inf)
+    cumulative = np.cumsum(counts)
+    split = min(int(np.searchsorted(cumulative, share_below * cumulative[-1])), len(z) - 2)
+    share = np.stack([np.arange(len(z)) <= split, np.arange(len(z)) > split]).astype(np.float64)
+    previous = -math.inf
     for _ in range(STEPS):
-        mass = share * counts[:, None, :]
-        total = np.maximum(mass.sum(2), 1e-9)
-        mean = (mass * z).sum(2) / total
-        sd = np.sqrt((mass * (z - mean[:, :, None]) ** 2).sum(2) / total + narrowest**2)
-        weight = total / total.sum(1, keepdims=True)
+        mass = share * counts
+        total = np.maximum(mass.sum(1), 1e-9)
+        mean = (mass @ z) / total
+        sd = np.sqrt((mass * (z - mean[:, None]) ** 2).sum(1) / total + narrowest**2)
+        weight = total / total.sum()
         density = _weighted_densities(z, weight, mean, sd)
-        both = density.sum(1) + 1e-300
-        share = density / both[:, None, :]
-        likelihood = (counts * np.log(both)).sum(1)
-        if np.all(likelihood - previous < 1e-7 * np.abs(likelihood)):
+        both = density.sum(0) + 1e-300
+        share = density / both
+        likelihood = float(counts @ np.log(both))
+        if likelihood - previous < 1e-8 * abs(likelihood):
             break
         previous = likelihood
-    order = np.argsort(mean, axis=1)
-    weight, mean, sd = (np.take_along_axis(array, order, 1) for array in (weight, mean, sd))
-    return _Mixture(weight, mean, sd, likelihood)
+    order = np.argsort(mean)
+    return _TwoPeaks(weight[order], mean[order], sd[order], likelihood)
 
 
-def _crossing(mixture: _Mixture, z: np.ndarray) -> np.ndarray:
-    """(n,) where the upper distribution becomes the likelier one, between the two means; NaN where it never does."""
-    lower, upper = np.moveaxis(mixture.densities(z), 1, 0)
-    between = (z >= mixture.mean[:, :1]) & (z <= mixture.mean[:, 1:])
-    above = between & (upper > lower)
-    first = above.argmax(1)
-    return np.where(above.any(1), z[first], np.nan)
-
-
-def _judge(numbers: np.ndarray, scale: _Scale, histogram: _Histogram, mixture: _Mixture) -> Threshold:
-    fine = np.linspace(histogram.centres[0], histogram.centres[-1], 8 * BINS)
-    cut = float(_crossing(mixture, fine)[0])
-    if math.isnan(cut):
-        return _one_peak(numbers, "the cells form one peak")
+def _judge(numbers: np.ndarray, scale: _Scale, histogram: _Histogram, peaks: _TwoPeaks) -> Threshold:
+    cut = _valley_bottoms(histogram, peaks, histogram.counts[None])[0]
     threshold = float(scale.backward(cut))
     negative, positive = numbers[numbers < threshold], numbers[numbers >= threshold]
-    if positive.size < FEWEST_POSITIVES:
+    if positive.size < FEWEST_POSITIVES or not negative.size:
         return _one_peak(numbers, f"only {positive.size} cells lie apart from the rest")
     separation = (positive.mean() - negative.mean()) / max(negative.std(), 1e-12)
-    valley = _valley_depth(mixture, fine, cut)
-    if separation < SMALLEST_SEPARATION or valley > DEEPEST_VALLEY:
-        return _one_peak(
-            numbers,
-            f"no valley between two peaks (means {separation:.1f} SDs apart, valley at {valley:.0%} of the peak)",
-        )
-    low, high = _interval(scale, histogram, fine, cut)
+    if separation < SMALLEST_SEPARATION:
+        return _one_peak(numbers, f"the two peaks are only {separation:.1f} SDs of the negative cells apart")
+    low, high = _interval(scale, histogram, peaks)
     reason = (
         f"two peaks {separation:.1f} SDs of the negative cells apart, "
         f"{positive.size} of {numbers.size} cells in the upper one"
     )
-    return Threshold(threshold, low, high, "mixture", "separable", reason)
+    return Threshold(threshold, min(low, threshold), max(high, threshold), "mixture", "separable", reason)
 
 
-def _valley_depth(mixture: _Mixture, z: np.ndarray, cut: float) -> float:
-    """Density at its lowest between the peaks, over the lower peak's density."""
-    density = mixture.densities(z)[0].sum(0)
-    below, above = density[z < cut], density[z >= cut]
-    inside = (z >= mixture.mean[0, 0]) & (z <= mixture.mean[0, 1])
-    return float(density[inside].min() / min(below.max(), above.max())) if inside.any() else 1.0
+def _valley_bottoms(histogram: _Histogram, peaks: _TwoPeaks, counts: np.ndarray) -> np.ndarray:
+    """(n,) middle of the lowest stretch of the smoothed counts (n, bins) between the means, on the arcsinh scale."""
+    z = histogram.centres
+    step = z[1] - z[0]
+    smooth = gaussian_filter1d(counts, SMOOTHING * peaks.sd.min() / step, axis=1, mode="constant")
+    between = np.flatnonzero((z >= peaks.mean[0]) & (z <= peaks.mean[1]))
+    inside = smooth[:, between]
+    peak = np.minimum(inside[:, :1], inside[:, -1:])
+    lowest = inside <= inside.min(axis=1, keepdims=True) + FLAT * peak
+    return np.array([_middle_of_run(z[between], row, int(values.argmin())) for row, values in zip(lowest, inside)])
+
+
+def _middle_of_run(z: np.ndarray, low: np.ndarray, start: int) -> float:
+    """Middle of the unbroken run of `low` around `start`."""
+    gaps = np.flatnonzero(~low)
+    first = gaps[gaps < start].max() + 1 if (gaps < start).any() else 0
+    last = gaps[gaps > start].min() - 1 if (gaps > start).any() else len(z) - 1
+    return float(z[first] + z[last]) / 2
 
 
 def _one_peak(numbers: np.ndarray, why: str) -> Threshold:
-    """Negative when next to nothing lies far above the peak, else undecided."""
-    centre = np.median(numbers)
-    sd = max(1.4826 * np.median(np.abs(numbers - centre)), (numbers[-1] - numbers[0]) * 1e-6)
-    tail = np.count_nonzero(numbers > centre + TAIL_SDS * sd)
-    if tail <= TAIL_SHARE * numbers.size:
-        return Threshold(
-            float(np.nextafter(numbers[-1], np.inf)),
-            math.nan,
-            math.nan,
-            "mixture",
-            "negative slide",
-            f"{why}; {tail} of {numbers.size} cells lie above {TAIL_SDS:g} SDs",
-        )
-    return _cannot_tell(f"{why}, yet {tail} of {numbers.size} cells lie above {TAIL_SDS:g} SDs")
+    """Negative when next to nothing lies far above the peak, else undecided.
+
+    The peak's SD is taken from the cells below its summit, which no positive cell can widen.
+    """
+    summit = _summit(numbers)
+    below = numbers[numbers <= summit]
+    sd = max(math.sqrt(np.mean((below - summit) ** 2)), (numbers[-1] - numbers[0]) * 1e-6)
+    tail = np.count_nonzero(numbers > summit + TAIL_SDS * sd)
+    if tail > TAIL_SHARE * numbers.size:
+        return _cannot_tell(f"{why}, yet {tail} of {numbers.size} cells lie over {TAIL_SDS:g} SDs above its summit")
+    reason = f"{why}; {tail} of {numbers.size} cells lie over {TAIL_SDS:g} SDs above its summit"
+    above_all = float(np.nextafter(numbers[-1], np.inf))
+    return Threshold(above_all, math.nan, math.nan, "mixture", "negative slide", reason)
 
 
-def _interval(scale: _Scale, histogram: _Histogram, fine: np.ndarray, cut: float) -> tuple[float, float]:
-    """95 % percentile interval of the crossing over resampled cells; the seed is fixed."""
+def _summit(numbers: np.ndarray) -> float:
+    """Middle of the shortest interval that holds a quarter of the sorted numbers."""
+    quarter = max(numbers.size // 4, 1)
+    first = int((numbers[quarter:] - numbers[:-quarter]).argmin())
+    return float(numbers[first] + numbers[first + quarter]) / 2
+
+
+def _interval(scale: _Scale, histogram: _Histogram, peaks: _TwoPeaks) -> tuple[float, float]:
+    """95 % percentile interval of the valley's bottom over resampled cells; the seed is fixed."""
     generator = np.random.default_rng(20221)
     total = int(histogram.counts.sum())
     resampled = generator.multinomial(total, histogram.counts / total, size=RESAMPLES).astype(np.float64)
-    cuts = _crossing(_maximise(histogram.centres, resampled, cut), fine)
-    cuts = cuts[np.isfinite(cuts)]
-    if cuts.size < RESAMPLES // 2:
-        return math.nan, math.nan
-    low, high = np.quantile(cuts, LIKELY)
-    return float(scale.backward(min(low, cut))), float(scale.backward(max(high, cut)))
+    low, high = np.quantile(_valley_bottoms(histogram, peaks, resampled), LIKELY)
+    return float(scale.backward(low)), float(scale.backward(high))
