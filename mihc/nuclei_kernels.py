@@ -1,0 +1,258 @@
+"""Loops over pixels for `nuclei`: smoothing, local threshold, distance, growth.
+
+Every loop is exact: integers, or float64 that holds integers below 2^53, so a pixel's result is the same in any window
+whose halo covers the loop's support. Borders repeat the edge pixel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mihc.kernels import compiled
+
+FRACTION = 16  # smoothed values are in 1/16 of a count
+NEAR, DIAGONAL = 5, 7  # cost of a step to a side or corner neighbour: 5 is one pixel
+
+
+@compiled
+def smooth(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(y, x) int32 convolved with integer `weights` along both axes -> int32 in 1/FRACTION of a count."""
+    height, width = image.shape
+    reach = len(weights) // 2
+    total = 0.0
+    for weight in weights:
+        total += weight
+    scale = FRACTION / (total * total)
+    across = np.empty((height, width), np.float64)
+    padded = np.empty(width + 2 * reach, np.float64)
+    for y in range(height):
+        for x in range(width):
+            padded[x + reach] = image[y, x]
+        for x in range(reach):
+            padded[x] = image[y, 0]
+            padded[width + reach + x] = image[y, width - 1]
+        line = across[y]
+        line[:] = 0.0
+        for k in range(2 * reach + 1):
+            weight = weights[k]
+            for x in range(width):
+                line[x] += weight * padded[x + k]
+    out = np.empty((height, width), np.int32)
+    line = np.empty(width, np.float64)
+    for y in range(height):
+        line[:] = 0.0
+        for k in range(2 * reach + 1):
+            row = across[min(max(y + k - reach, 0), height - 1)]
+            weight = weights[k]
+            for x in range(width):
+                line[x] += weight * row[x]
+        for x in range(width):
+            out[y, x] = np.int32(np.floor(line[x] * scale + 0.5))
+    return out
+
+
+@compiled
+def box_mean(values: np.ndarray, reach: int) -> np.ndarray:
+    """Mean over the square of 2 reach + 1 pixels, as far as it lies in the array -> float64."""
+    height, width = values.shape
+    out = np.empty((height, width), np.float64)
+    column = np.zeros(width, np.int64)
+    rows = 0
+    for y in range(min(reach, height)):
+        rows += 1
+        for x in range(width):
+            column[x] += values[y, x]
+    for y in range(height):
+        if y + reach < height:
+            rows += 1
+            for x in range(width):
+                column[x] += values[y + reach, x]
+        if y - reach - 1 >= 0:
+            rows -= 1
+            for x in range(width):
+                column[x] -= values[y - reach - 1, x]
+        total = np.int64(0)
+        for x in range(min(reach, width)):
+            total += column[x]
+        for x in range(width):
+            if x + reach < width:
+                total += column[x + reach]
+            if x - reach - 1 >= 0:
+                total -= column[x - reach - 1]
+            columns = min(x + reach, width - 1) - max(x - reach, 0) + 1
+            out[y, x] = total / (rows * columns)
+    return out
+
+
+@compiled
+def class_means(values: np.ndarray, cut: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the pixels above their cut, and of the others, over a square of 2 reach + 1 -> two float64 arrays.
+
+    An empty class takes the value of the pixel's own cut.
+    """
+    height, width = values.shape
+    high = np.empty((height, width), np.float64)
+    low = np.empty((height, width), np.float64)
+    high_sum = np.zeros(width, np.int64)
+    high_count = np.zeros(width, np.int64)
+    low_sum = np.zeros(width, np.int64)
+    low_count = np.zeros(width, np.int64)
+    for step in range(height + reach):
+        for sign in (1, -1):
+            source = step if sign == 1 else step - 2 * reach - 1
+            if source < 0 or source >= height:
+                continue
+            for x in range(width):
+                value = values[source, x]
+                above = value > cut[source, x]
+                high_sum[x] += sign * value * above
+                high_count[x] += sign * above
+                low_sum[x] += sign * value * (not above)
+                low_count[x] += sign * (not above)
+        y = step - reach
+        if y < 0:
+            continue
+        a, b, c, d = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        for x in range(width + reach):
+            if x < width:
+                a += high_sum[x]
+                b += high_count[x]
+                c += low_sum[x]
+                d += low_count[x]
+            gone = x - 2 * reach - 1
+            if gone >= 0:
+                a -= high_sum[gone]
+                b -= high_count[gone]
+                c -= low_sum[gone]
+                d -= low_count[gone]
+            at = x - reach
+            if at >= 0:
+                high[y, at] = a / b if b > 0 else cut[y, at]
+                low[y, at] = c / d if d > 0 else cut[y, at]
+    return high, low
+
+
+@compiled
+def fill_holes(mask: np.ndarray, largest: int, longest: int) -> None:
+    """Fill (in place) the 4-connected holes of at most `largest` pixels and sides of at most `longest`."""
+    height, width = mask.shape
+    seen = mask.copy()
+    queue = np.empty(mask.size, np.int32)
+    for start in range(mask.size):
+        if seen[start // width, start % width]:
+            continue
+        seen[start // width, start % width] = True
+        queue[0] = start
+        done, count = 0, 1
+        top, bottom, left, right = height, -1, width, -1
+        while done < count:
+            y, x = queue[done] // width, queue[done] % width
+            done += 1
+            top, bottom, left, right = min(top, y), max(bottom, y), min(left, x), max(right, x)
+            for k in range(4):
+                v, u = y + (k == 0) - (k == 1), x + (k == 2) - (k == 3)
+                if 0 <= v < height and 0 <= u < width and not seen[v, u]:
+                    seen[v, u] = True
+                    queue[count] = v * width + u
+                    count += 1
+        if count <= largest and bottom - top < longest and right - left < longest:
+            for k in range(count):
+                mask[queue[k] // width, queue[k] % width] = True
+
+
+@compiled
+def squared_distance(mask: np.ndarray, reach: int) -> np.ndarray:
+    """Squared distance to the nearest pixel that is not in `mask`, at most reach squared -> int32.
+
+    What lies outside the array counts as mask.
+    """
+    height, width = mask.shape
+    down = np.empty((height, width), np.int32)
+    for x in range(width):
+        down[0, x] = reach if mask[0, x] else 0
+    for y in range(1, height):
+        for x in range(width):
+            down[y, x] = min(down[y - 1, x] + 1, reach) if mask[y, x] else 0
+    for y in range(height - 2, -1, -1):
+        for x in range(width):
+            down[y, x] = min(down[y, x], down[y + 1, x] + 1)
+    out = np.empty((height, width), np.int32)
+    limit = np.int32(reach * reach)
+    squares = np.empty(width + 2 * reach, np.int32)
+    for y in range(height):
+        squares[:] = limit
+        for x in range(width):
+            squares[x + reach] = down[y, x] * down[y, x]
+        line = out[y]
+        for x in range(width):
+            line[x] = squares[x + reach]
+        for k in range(-reach, reach + 1):
+            step = np.int32(k * k)
+            for x in range(width):
+                line[x] = min(line[x], squares[x + reach + k] + step)
+    return out
+
+
+@compiled
+def grow(labels: np.ndarray, mask: np.ndarray, limit: int) -> None:
+    """Give every mask pixel the label of the nearest labelled one, by paths within the mask of cost at most `limit`.
+
+    A step to a side neighbour costs NEAR, to a corner DIAGONAL; of two labels at equal cost the smaller wins.
+    Labels outside the mask stay. Changes `labels` (int32) in place.
+    """
+    height, width = labels.shape
+    cost = np.full((height, width), limit + 1, np.int32)
+    frontier = np.empty(0, np.int64)
+    count = 0
+    for turn in range(2):
+        if turn == 1:
+            frontier = np.empty(count, np.int64)
+            count = 0
+        for y in range(height):
+            for x in range(width):
+                if labels[y, x] == 0:
+                    continue
+                cost[y, x] = 0
+                edge = False
+                for dy in range(-1, 2):
+                    for dx in range(-1, 2):
+                        v, u = y + dy, x + dx
+                        if 0 <= v < height and 0 <= u < width and labels[v, u] == 0 and mask[v, u]:
+                            edge = True
+                if edge:
+                    if turn == 1:
+                        frontier[count] = y * width + x
+                    count += 1
+    layers = [frontier]
+    for _ in range(DIAGONAL - 1):
+        layers.append(np.empty(0, np.int64))
+    for spent in range(limit - NEAR + 1):
+        here = layers[spent % DIAGONAL]
+        to_side = np.empty(4 * len(here), np.int64)
+        to_corner = np.empty(4 * len(here), np.int64)
+        sides, corners = 0, 0
+        for at in here:
+            y, x = at // width, at % width
+            if cost[y, x] != spent:
+                continue
+            name = labels[y, x]
+            for dy in range(-1, 2):
+                for dx in range(-1, 2):
+                    v, u = y + dy, x + dx
+                    if (dy == 0 and dx == 0) or v < 0 or u < 0 or v >= height or u >= width or not mask[v, u]:
+                        continue
+                    price = spent + (NEAR if dy == 0 or dx == 0 else DIAGONAL)
+                    if price < cost[v, u] and price <= limit:
+                        if price == spent + NEAR:
+                            to_side[sides] = v * width + u
+                            sides += 1
+                        else:
+                            to_corner[corners] = v * width + u
+                            corners += 1
+                        cost[v, u] = price
+                        labels[v, u] = name
+                    elif price == cost[v, u] and name < labels[v, u]:
+                        labels[v, u] = name
+        layers[spent % DIAGONAL] = to_corner[:corners]
+        soon = (spent + NEAR) % DIAGONAL
+        layers[soon] = np.concatenate((layers[soon], to_side[:sides]))

@@ -1,0 +1,255 @@
+"""Which connected pieces of a picture are nuclei: the tree of its level sets, and the best disjoint choice from it.
+
+Every threshold of the picture cuts it into 8-connected pieces; pieces of rising thresholds nest, which makes a tree
+(built with union-find as by Berger et al., ICIP 2007). A piece is judged by its own pixels alone, and one larger than
+a limit is never chosen, so that a choice depends on no pixel further away than that limit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mihc.kernels import compiled
+
+ONE = 1 << 16  # qualities are integers in 1/ONE, so that sums over pieces have no rounding
+
+
+@compiled
+def _find(roots: np.ndarray, at: int) -> int:
+    while roots[at] != at:
+        roots[at] = roots[roots[at]]
+        at = roots[at]
+    return at
+
+
+@compiled
+def _sorted_pixels(levels: np.ndarray) -> np.ndarray:
+    """Places of the pixels above level 0, highest level first."""
+    height, width = levels.shape
+    starts = np.zeros(257, np.int64)
+    for y in range(height):
+        for x in range(width):
+            starts[256 - levels[y, x]] += 1
+    starts[256] = 0  # level 0 is nothing
+    total = np.int64(0)
+    for k in range(257):
+        here = starts[k]
+        starts[k] = total
+        total += here
+    order = np.empty(total, np.int32)
+    for y in range(height):
+        for x in range(width):
+            level = levels[y, x]
+            if level > 0:
+                order[starts[256 - level]] = y * width + x
+                starts[256 - level] += 1
+    return order
+
+
+@compiled
+def _parents(levels: np.ndarray, order: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Parent of every pixel by rank; the pixels of one piece and level share the one of highest rank as parent."""
+    height, width = levels.shape
+    flat = levels.ravel()
+    n = len(order)
+    parent = np.empty(n, np.int32)
+    roots = np.empty(n, np.int32)
+    for p in range(n):
+        y, x = order[p] // width, order[p] % width
+        parent[p] = p
+        roots[p] = p
+        rank[order[p]] = p
+        for v in range(max(y - 1, 0), min(y + 2, height)):
+            for u in range(max(x - 1, 0), min(x + 2, width)):
+                other = rank[v * width + u]
+                if other >= 0 and other < p:
+                    top = _find(roots, other)
+                    if top != p:
+                        parent[top] = p
+                        roots[top] = p
+    for p in range(n - 1, -1, -1):
+        above = parent[p]
+        if flat[order[parent[above]]] == flat[order[above]]:
+            parent[p] = parent[above]
+    return parent
+
+
+@compiled
+def level_set_tree(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The tree of (y, x) uint8 `levels`; level 0 belongs to no piece.
+
+    Returns
+    -------
+    nodes : (y * x) int32, the node of every pixel, -1 at level 0. Children have smaller numbers than their parent.
+    parent : (n,) int32, a root is its own parent.
+    level : (n,) uint8.
+    box : (n, 4) int32: first row, last row, first column, last column.
+    sums : (n, 6) int64: pixels, sum of y, x, yy, yx, xx.
+    """
+    width = levels.shape[1]
+    flat = levels.ravel()
+    order = _sorted_pixels(levels)
+    nodes = np.full(levels.size, -1, np.int32)
+    parents = _parents(levels, order, nodes)
+    n = len(order)
+    number = np.full(n, -1, np.int32)
+    count = 0
+    for p in range(n):
+        above = parents[p]
+        if above == p or flat[order[above]] != flat[order[p]]:
+            number[p] = count
+            count += 1
+    parent = np.empty(count, np.int32)
+    level = np.empty(count, np.uint8)
+    box = np.empty((count, 4), np.int32)
+    box[:, 0::2] = 2**31 - 1
+    box[:, 1::2] = -1
+    sums = np.zeros((count, 6), np.int64)
+    for p in range(n):
+        node = number[p]
+        if node >= 0:
+            parent[node] = number[parents[p]]
+            level[node] = flat[order[p]]
+        else:
+            node = number[parents[p]]
+        nodes[order[p]] = node
+        y, x = np.int64(order[p] // width), np.int64(order[p] % width)
+        box[node, 0] = min(box[node, 0], y)
+        box[node, 1] = max(box[node, 1], y)
+        box[node, 2] = min(box[node, 2], x)
+        box[node, 3] = max(box[node, 3], x)
+        sums[node, 0] += 1
+        sums[node, 1] += y
+        sums[node, 2] += x
+        sums[node, 3] += y * y
+        sums[node, 4] += y * x
+        sums[node, 5] += x * x
+    for node in range(count):
+        above = parent[node]
+        if above != node:
+            box[above, 0] = min(box[above, 0], box[node, 0])
+            box[above, 1] = max(box[above, 1], box[node, 1])
+            box[above, 2] = min(box[above, 2], box[node, 2])
+            box[above, 3] = max(box[above, 3], box[node, 3])
+            for k in range(6):
+                sums[above, k] += sums[node, k]
+    return nodes, parent, level, box, sums
+
+
+@compiled
+def qualities(
+    box: np.ndarray, sums: np.ndarray, longest: int, smallest: float, largest: float, usual: float
+) -> np.ndarray:
+    """How much each piece looks like one nucleus, in 1/ONE; 0 for a piece that cannot be chosen.
+
+    The area is compared with that of the ellipse of the same second moments, 4 pi sqrt(det): 1 for an ellipse, less
+    for two that touch. Long and large pieces lose a little.
+    """
+    out = np.zeros(len(box), np.int64)
+    for node in range(len(box)):
+        tall = box[node, 1] - box[node, 0] + 1
+        wide = box[node, 3] - box[node, 2] + 1
+        area = sums[node, 0]
+        if tall > longest or wide > longest or area < smallest or area > largest:
+            continue
+        y, x = sums[node, 1], sums[node, 2]
+        n = np.float64(area)
+        yy = (area * sums[node, 3] - y * y) / (n * n) + 1 / 12
+        xx = (area * sums[node, 5] - x * x) / (n * n) + 1 / 12
+        yx = (area * sums[node, 4] - y * x) / (n * n)
+        determinant = yy * xx - yx * yx
+        ellipse = n / (4 * np.pi * np.sqrt(determinant))
+        spread = np.sqrt((yy - xx) * (yy - xx) + 4 * yx * yx)
+        slender = np.sqrt((yy + xx + spread) / max(yy + xx - spread, 1e-9))
+        quality = ellipse - 0.05 * max(slender - 1.8, 0.0) - 0.04 * max(n / usual - 1.7, 0.0)
+        out[node] = np.int64(max(quality, 0.01) * ONE)
+    return out
+
+
+@compiled
+def choose(
+    parent: np.ndarray, level: np.ndarray, sums: np.ndarray, quality: np.ndarray, margin: int, dip_weight: int
+) -> np.ndarray:
+    """The disjoint pieces that are nuclei: a piece, or the best of the pieces within it where they are better.
+
+    The pieces within must beat the whole by `margin` (in 1/ONE, mean over their pixels), less as the dip between
+    them is deeper. Returns a bool per node.
+    """
+    count = len(parent)
+    best_area = np.zeros(count, np.int64)
+    best_sum = np.zeros(count, np.int64)
+    inside = np.zeros(count, np.int64)
+    lowest_peak = np.full(count, 255, np.int64)
+    peak = np.zeros(count, np.int64)
+    chosen = np.zeros(count, np.bool_)
+    for node in range(count):
+        peak[node] = max(peak[node], level[node])
+        own = quality[node]
+        if own > 0:
+            need = margin
+            if inside[node] > 1:
+                dip = (lowest_peak[node] - level[node]) * ONE // lowest_peak[node]
+                need = margin - dip_weight * dip // ONE
+            if inside[node] == 0 or (own + need) * best_area[node] >= best_sum[node]:
+                chosen[node] = True
+                best_area[node] = sums[node, 0]
+                best_sum[node] = own * sums[node, 0]
+                inside[node] = 1
+                lowest_peak[node] = peak[node]
+        above = parent[node]
+        if above != node:
+            peak[above] = max(peak[above], peak[node])
+            best_area[above] += best_area[node]
+            best_sum[above] += best_sum[node]
+            inside[above] += inside[node]
+            if inside[node] > 0:
+                lowest_peak[above] = min(lowest_peak[above], lowest_peak[node])
+    for node in range(count - 1, -1, -1):
+        above = parent[node]
+        if above != node and chosen[above]:
+            chosen[node] = True  # for now: within a chosen piece
+    for node in range(count):
+        if chosen[node] and parent[node] != node and chosen[parent[node]]:
+            chosen[node] = False
+    return chosen
+
+
+@compiled
+def paint(
+    nodes: np.ndarray, parent: np.ndarray, chosen: np.ndarray, levels: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels 1, 2, ... of the chosen pieces, in row order of their seeds, and the seeds.
+
+    The seed of a piece is its first pixel, row by row, among those of its highest level.
+
+    Returns (y, x) uint32 labels and (n, 2) int64 seeds.
+    """
+    owner = np.full(len(parent), -1, np.int32)
+    count = 0
+    for node in range(len(parent) - 1, -1, -1):
+        above = parent[node]
+        if chosen[node]:
+            owner[node] = count
+            count += 1
+        elif above != node:
+            owner[node] = owner[above]
+    top = np.zeros(count, np.int64)
+    seeds = np.zeros((count, 2), np.int64)
+    flat = levels.ravel()
+    for at in range(len(flat)):
+        if nodes[at] >= 0 and owner[nodes[at]] >= 0:
+            piece = owner[nodes[at]]
+            if flat[at] > top[piece]:
+                top[piece] = flat[at]
+                seeds[piece, 0] = at // width
+                seeds[piece, 1] = at % width
+    place = np.argsort(seeds[:, 0] * width + seeds[:, 1])
+    name = np.empty(count, np.uint32)
+    for k in range(count):
+        name[place[k]] = k + 1
+    labels = np.zeros((height, width), np.uint32)
+    out = labels.ravel()
+    for at in range(len(flat)):
+        if nodes[at] >= 0 and owner[nodes[at]] >= 0:
+            out[at] = name[owner[nodes[at]]]
+    return labels, seeds[place]
