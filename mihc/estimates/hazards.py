@@ -55,7 +55,7 @@ def cox(
 
     Returns
     -------
-    tuple of CoxTerm : one per covariate, in their order. A patient with anything missing is in no part of it.
+    tuple of CoxTerm : one per covariate, in their order. A patient with anything missing or infinite is left out.
         A covariate that is constant or a combination of earlier ones, and a coefficient that runs to infinity
         (a group without events, perfect separation), is NaN and its note says so; the other terms stand.
 
@@ -70,7 +70,7 @@ def cox(
         (np.zeros(len(times), object), np.ones(len(times), bool)) if strata is None else labels(strata, "strata")
     )
     same_length(time=times, covariates=X, strata=layers)
-    whole = ~np.isnan(times) & ~np.isnan(events) & ~np.isnan(X).any(axis=1) & layered
+    whole = ~np.isnan(times) & ~np.isnan(events) & np.isfinite(X).all(axis=1) & layered
     counts = Estimate(n=int(whole.sum()), n_events=int(events[whole].sum()), method=f"Cox, {ties.capitalize()}, Wald")
     if not counts.n_events:
         return _not_made(terms, counts, "no events" if counts.n else "no patients with all values")
@@ -131,8 +131,9 @@ class _RiskSets:
         eta = eta - eta.max()
         weight = np.exp(eta)
         moments = np.concatenate([np.ones((len(X), 1)), X, _squares(X)], axis=1) * weight[:, None]
-        sums = self._at_risk(moments)
-        k = X.shape[1]
+        sums, k = self._at_risk(moments), X.shape[1]
+        if not np.all(sums[:, 0] > 0):  # weights underflowed: beta is absurd, and the step will be halved
+            return -np.inf, np.zeros(k), np.zeros((k, k))
         s0, mean = sums[:, 0], sums[:, 1 : k + 1] / sums[:, :1]
         second = (sums[:, k + 1 :] / sums[:, :1]).sum(axis=0).reshape(k, k)
         gradient = (X[self.deaths] - mean).sum(axis=0)

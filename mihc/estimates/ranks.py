@@ -143,8 +143,12 @@ def hodges_lehmann(
         return low, nan, nan
     z = float(special.ndtri(1 - (1 - confidence) / 2))
 
+    differences = np.subtract.outer(x, y)
+
     def crossing(quantile: float, corrected: bool) -> float:
-        return root_between(lambda shift: _shifted_z(x, y, shift, corrected) - quantile, low, high)
+        root = root_between(lambda shift: _shifted_z(x, y, shift, corrected) - quantile, low, high)
+        nearest = float(differences.flat[int(np.abs(differences - root).argmin())])
+        return nearest if abs(nearest - root) <= 1e-9 * max(1.0, abs(high - low)) else root  # a jump is a difference
 
     return crossing(0.0, False), crossing(z, correct), crossing(-z, correct)
 

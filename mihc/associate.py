@@ -1,0 +1,90 @@
+"""Which tests are run on which columns of the study table, in which families.
+
+    patients by outcome, response or clinical column  ->  each marker: rank-sum, or Kruskal-Wallis for three and more
+    each marker, continuous                           ->  Cox per SD of log1p, alone and beside the covariates
+    each marker's groups (median, tertiles, given)    ->  Kaplan-Meier, log-rank, Cox; best cut: corrected p only
+    clinical and mutation groups                      ->  response (Fisher), Kaplan-Meier, log-rank, Cox
+    everybody                                         ->  survival, follow-up, response with its exact interval
+
+Groups made of an endpoint are compared in their markers, never in that or any other survival. A family is one analysis
+with one split over all populations, tissue classes, measures and endpoints; p is adjusted within it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from mihc.associations.columns import Endpoint, Marker, covariate_columns, endpoint, endpoints, marker_columns
+from mihc.associations.groupings import (
+    Grouping,
+    column_grouping,
+    marker_grouping,
+    marker_groups,
+    outcome_groups,
+    patient_groupings,
+    response_grouping,
+)
+from mihc.associations.marker_rows import marker_survival, markers_between_groups
+from mihc.associations.response_rows import response_rows
+from mihc.associations.rows import COLUMNS, table
+from mihc.associations.survival_rows import Cohort, group_survival_rows, overall_rows
+
+if TYPE_CHECKING:
+    from mihc.studies.settings import Settings
+
+__all__ = [
+    "COLUMNS",
+    "Endpoint",
+    "Grouping",
+    "Marker",
+    "associate",
+    "column_grouping",
+    "covariate_columns",
+    "endpoint",
+    "endpoints",
+    "marker_columns",
+    "marker_grouping",
+    "marker_groups",
+    "outcome_groups",
+    "patient_groupings",
+    "response_grouping",
+]
+
+
+def associate(patients: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Every association that the study asks for.
+
+    Parameters
+    ----------
+    patients : the study table, one row per patient: `<population>|<tissue_class>|<measure>` columns (NaN = not
+        measured) and the clinical columns that `settings` names (times and events as floats, groups as text, "" or
+        NaN = missing).
+    settings : study.toml; read are outcomes, responses, groups, cox_covariates and splits.
+
+    Returns
+    -------
+    DataFrame : the columns of statistics.csv (`COLUMNS`), one row per estimate; without outcomes, responses and groups
+        no row. An estimate that cannot be made is NaN with the reason in `note`.
+
+    Raises
+    ------
+    ClinicalError : a column that study.toml names is not among the patients, or a split is unknown.
+    """
+    cohort = Cohort(patients, settings)
+    markers = marker_columns(patients)
+    groupings = patient_groupings(patients, settings)
+    columns = [column_grouping(patients, name) for name in settings.groups]
+    rows = []
+    for found in cohort.endpoints:
+        rows += overall_rows(cohort, found)
+        for marker in markers:
+            rows += marker_survival(cohort, found, marker)
+        for grouping in columns:
+            rows += group_survival_rows(cohort, found, grouping, about=f"Survival by {grouping.split[6:]}")
+    for marker in markers:
+        rows += markers_between_groups(patients, marker, groupings)
+    for name in settings.responses:
+        rows += response_rows(response_grouping(patients, settings, name), columns)
+    return table(rows)

@@ -1,0 +1,1 @@
+"""The parts of `mihc.associate`: import from there."""
