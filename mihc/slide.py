@@ -97,22 +97,12 @@ def open_slide(
         with every reason at once: an empty, truncated or foreign file, a missing or doubtful pixel size, brightfield
         RGB, missing planes, several scenes, focal planes or time points without a choice, sizes beyond every slide
     """
-    path = Path(path)
-    contents = read_contents(path)
-    chosen, refusals = _choose_scene(contents, scene)
-    if chosen is None:
-        raise _refuse(path, refusals)
-    planes, z_refusal = _choose_planes(chosen, z)
-    settled = settle_pixel_size(chosen.pixel_sizes, _pair(pixel_size_um), path)
-    refusals = [*_content_refusals(chosen), *([z_refusal] if z_refusal else [])]
-    if isinstance(settled, Refusal):
-        refusals.append(settled)
-    if refusals:
-        raise _refuse(path, refusals)
+    contents = read_contents(Path(path))
+    chosen, planes, settled = _decide(contents, scene, pixel_size_um, z)
     source = chosen.open_pixels()
     height, width = chosen.shape[1:]
     return Slide(
-        path=path,
+        path=contents.path,
         format=contents.format,
         scene=chosen.name,
         image=SlideImage(
@@ -120,7 +110,7 @@ def open_slide(
             shape=chosen.shape,
             stored=chosen.dtype,
             planes=planes,
-            place=path.name,
+            place=contents.path.name,
             significant_bits=chosen.significant_bits,
         ),
         pixel_size_um=settled[0],
@@ -150,14 +140,30 @@ def inspect_slide(
     SlideError
         when nothing of the file can be read
     """
-    path = Path(path)
-    contents = read_contents(path)
+    contents = read_contents(Path(path))
     chosen, _ = _choose_scene(contents, scene)
     try:
-        with open_slide(path, scene=scene, pixel_size_um=pixel_size_um, z=z) as slide:
-            return summarise(contents, chosen, slide.pixel_size_um, slide.pixel_size_source)
+        chosen, _, settled = _decide(contents, scene, pixel_size_um, z)
+        return summarise(contents, chosen, *settled)
     except SlideError as error:
         return [*summarise(contents, chosen), "", "mihc cannot use this file yet:", *_indented(error)]
+
+
+def _decide(
+    contents: SlideContents, scene: str | int | None, pixel_size_um: PixelSize | None, z: int | str | None
+) -> tuple[SceneContents, Sequence[int], tuple[tuple[float, float], str]]:
+    """The scene, its focal planes and its pixel size with source; raises with every reason against the file."""
+    chosen, refusals = _choose_scene(contents, scene)
+    if chosen is None:
+        raise _refuse(contents.path, refusals)
+    planes, z_refusal = _choose_planes(chosen, z)
+    settled = settle_pixel_size(chosen.pixel_sizes, _pair(pixel_size_um), contents.path)
+    refusals = [*_content_refusals(chosen), *([z_refusal] if z_refusal else [])]
+    if isinstance(settled, Refusal):
+        raise _refuse(contents.path, [*refusals, settled])
+    if refusals:
+        raise _refuse(contents.path, refusals)
+    return chosen, planes, settled
 
 
 def duplicate_names(channels: Sequence[str]) -> tuple[str, ...]:

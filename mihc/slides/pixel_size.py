@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from mihc.slides.contents import PixelSizeClaim, Refusal, inspect_line
@@ -15,18 +16,19 @@ SMALLEST_UM, LARGEST_UM = 0.05, 5.0  # a pixel outside is a wrong unit, not a sl
 TOLERANCE = 0.01  # relative difference of x and y, or of two sources, that is still one pixel size
 
 _UM_PER_UNIT = {
-    "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3,
-    "µm": 1.0, "um": 1.0, "âµm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
-    "mm": 1e3, "millimeter": 1e3, "millimetre": 1e3, "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4,
-    "m": 1e6, "meter": 1e6, "metre": 1e6, "in": 25400.0, "inch": 25400.0, "inches": 25400.0,
+    "pm": "1e-6", "å": "1e-4", "angstrom": "1e-4", "nm": "1e-3", "nanometer": "1e-3", "nanometre": "1e-3",
+    "µm": "1", "um": "1", "âµm": "1", "micron": "1", "microns": "1", "micrometer": "1", "micrometre": "1",
+    "mm": "1e3", "millimeter": "1e3", "millimetre": "1e3", "cm": "1e4", "centimeter": "1e4", "centimetre": "1e4",
+    "m": "1e6", "meter": "1e6", "metre": "1e6", "in": "25400", "inch": "25400", "inches": "25400",
 }  # fmt: skip
 _SCREEN_DPI = (72.0, 96.0)
 
 
-def um_per(unit: str) -> float | None:
-    """Micrometres in one `unit` ("nm", "µm", "mm", ...); None for a unit that is no length ("pixel")."""
+def um_per(unit: str) -> Decimal | None:
+    """Micrometres in one `unit` ("nm", "µm", "mm", ...), exact; None for a unit that is no length ("pixel")."""
     plain = unit.strip().replace("\\u00b5", "µ").replace("μ", "µ").casefold().replace("μ", "µ")
-    return _UM_PER_UNIT.get(plain)
+    factor = _UM_PER_UNIT.get(plain)
+    return None if factor is None else Decimal(factor)
 
 
 def claim_of(source: str, y: tuple[str, str], x: tuple[str, str]) -> PixelSizeClaim:
@@ -37,8 +39,8 @@ def claim_of(source: str, y: tuple[str, str], x: tuple[str, str]) -> PixelSizeCl
         if factor is None:
             return PixelSizeClaim(source, problem=f"gives it in the unit “{unit}”, which is no length")
         try:
-            values.append(float(text) * factor)
-        except ValueError:
+            values.append(float(Decimal(text.strip()) * factor))
+        except (InvalidOperation, ValueError, OverflowError):
             return PixelSizeClaim(source, problem=f"gives “{text}” for {axis}, which is not a number")
     return check_claim(PixelSizeClaim(source, values[0], values[1]))
 

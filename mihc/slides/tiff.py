@@ -117,7 +117,7 @@ def _imagej_claim(page: tifffile.TiffPage, unit: str) -> PixelSizeClaim | None:
     resolution = tag_resolution(page)
     if um is None and resolution is not None:
         return PixelSizeClaim("ImageJ unit", problem=f"gives it in the unit “{unit}”, which is no length")
-    return resolution_claim(resolution, um)
+    return resolution_claim(resolution, None if um is None else float(um))
 
 
 def _whole(text: str) -> int:

@@ -29,6 +29,7 @@ from mihc.slides.contents import (
 from mihc.slides.pixel_size import resolution_claim
 
 MAX_PAGES = 20_000
+COPY_AGAIN = "Copy or export the slide again."
 _UM_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 10_000.0}  # inch, centimetre
 _COLOURED = {2: "RGB", 3: "palette colours", 5: "CMYK", 6: "YCbCr", 8: "CIELab"}
 
@@ -183,12 +184,12 @@ def segment_table(page: tifffile.TiffPage, size: int, what: str) -> tuple[np.nda
     empty = np.flatnonzero((offsets == 0) | (counts == 0))
     if len(empty):
         y, x = divmod(int(empty[0]) % (across * down), across)
-        return Refusal(f"missing {kind} ({x}, {y}) of {what}: {len(empty)} of {len(offsets)} have no data")
+        return Refusal(f"missing {kind} ({x}, {y}) of {what}: {len(empty)} of {len(offsets)} have no data", COPY_AGAIN)
     ends = offsets + counts
     beyond = np.flatnonzero((ends > size) | (ends < offsets))
     if len(beyond):
         at = int(offsets[beyond[0]])
-        return Refusal(f"truncated: a {kind} of {what} at offset {at} ends beyond file size {size}")
+        return Refusal(f"truncated: a {kind} of {what} at offset {at} ends beyond file size {size}", COPY_AGAIN)
     return offsets, counts
 
 

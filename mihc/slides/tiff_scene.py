@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 
 from mihc.slides.contents import PixelSizeClaim, PixelSource, Refusal, SceneContents, size_refusal
-from mihc.slides.tiff_pages import TiffSkeleton, page_facts, page_refusal, segment_table, sub_level_shapes
+from mihc.slides.tiff_pages import COPY_AGAIN, TiffSkeleton, page_facts, page_refusal, segment_table, sub_level_shapes
 from mihc.slides.tiff_pixels import TiffPixels, TiffPlane
 
 # Pictures of the glass and its label: they may show a patient's name and are never decoded.
@@ -48,7 +48,7 @@ def tiff_scene(
     size = size_refusal((grid.channels, grid.height, grid.width))
     problems += [size] if size else []
     planes: list[list[TiffPlane]] = []
-    if found:
+    if found and not size:
         problems += _page_problems(found)
     if not problems:
         planes, table_problems = _planes(skeleton, grid)
@@ -102,7 +102,9 @@ def _planes(skeleton: TiffSkeleton, grid: PlaneGrid) -> tuple[list[list[TiffPlan
                 return [], [table]
             shift = grid.stack_bytes * (z * len(grid.pages) + at)
             if int(table[0][0]) + shift + grid.stack_bytes > skeleton.size:
-                return [], [Refusal(f"truncated: the plane of channel {at} ends beyond file size {skeleton.size}")]
+                return [], [
+                    Refusal(f"truncated: the plane of channel {at} ends beyond file size {skeleton.size}", COPY_AGAIN)
+                ]
             columns.append([TiffPlane(page, *table, sample, shift) for sample in range(page.samplesperpixel)])
         planes += [list(of_sample) for of_sample in zip(*columns)]
     if len(planes) != grid.channels:

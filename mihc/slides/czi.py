@@ -1,0 +1,323 @@
+"""CZI (ZEISS): mosaics and scenes, through libCZI.
+
+libCZI fills with zeros what is not there: a scene or channel that does not exist, and glass that was not scanned.
+So everything that is asked for is checked against the directory of subblocks first, and the scanned area is the
+union of the subblocks' rectangles, never a matter of intensity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+import shapely
+
+from mihc.errors import SlideError
+from mihc.slides.contents import (
+    MAX_SEGMENT_BYTES,
+    PixelSizeClaim,
+    Refusal,
+    SceneContents,
+    SlideContents,
+    unreadable,
+)
+from mihc.slides.markup import child, children, local_name, parse_xml, text_of
+from mihc.slides.pixel_size import claim_of
+
+CACHE_BYTES = 300 << 20  # decoded subblocks that neighbouring windows share
+_DTYPES = {"Gray8": np.dtype(np.uint8), "Gray16": np.dtype(np.uint16), "Gray32Float": np.dtype(np.float32)}
+_COMPRESSIONS = {0: "uncompressed", 1: "jpeg", 2: "lzw", 4: "jpeg-xr", 5: "zstd0", 6: "zstd1"}
+
+
+@dataclass(frozen=True)
+class Subblock:
+    """One stored rectangle of one plane, as the directory lists it."""
+
+    position: dict[str, int]  # dimension -> index, for example {"C": 0, "S": 1}
+    x: int
+    y: int
+    width: int
+    height: int
+    zoom: float  # 1 = full resolution
+    stored_pixels: int
+    pixel_type: str
+    compression: int
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1) in the file's coordinates, which may be negative."""
+        return self.x, self.y, self.x + self.width, self.y + self.height
+
+
+@dataclass(frozen=True)
+class CziText:
+    """What the XML metadata says."""
+
+    names: tuple[str, ...]
+    bits: int | None
+    size_c: int | None
+    pixel_sizes: tuple[PixelSizeClaim, ...]
+    scene_names: dict[int, str]
+    objective: dict[str, str]
+
+
+def read_czi(path: Path) -> SlideContents:
+    """The contents of a CZI; no pixel and no attachment (label, preview, thumbnail) is read."""
+    blocks, xml = _guarded(path, lambda: _read_directory(path))
+    if not blocks:
+        raise unreadable(path, "a CZI without subblocks, that is, without pixels")
+    text = _read_text(parse_xml(xml, path, "CZI metadata"))
+    full = [block for block in blocks if block.zoom > 0.999]
+    if not full:
+        raise unreadable(path, "a CZI without full-resolution subblocks")
+    numbers = sorted({block.position.get("S", 0) for block in full})
+    with_s = any("S" in block.position for block in full)
+    scenes = tuple(_scene(path, _of_scene(blocks, number), text, number if with_s else None) for number in numbers)
+    everything = _scene(path, blocks, text, None, name="all") if len(scenes) > 1 else None
+    return SlideContents(
+        path, "CZI", scenes, all_scenes=everything, ignored=("attachments (label, preview, thumbnail)",)
+    )
+
+
+def _guarded(path: Path, read: Callable[[], Any]) -> Any:
+    """libCZI raises plain RuntimeErrors for whatever is wrong with a file."""
+    try:
+        return read()
+    except (SlideError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise unreadable(path, f"a truncated or damaged CZI: {first_line}") from error
+
+
+def _open_reader(path: Path) -> Any:
+    from pylibCZIrw import czi
+
+    options = czi.CacheOptions(type=czi.CacheType.Standard, max_memory_usage=CACHE_BYTES, max_sub_block_count=10_000)
+    return czi.CziReader(str(path), czi.ReaderFileInputTypes.Standard, cache_options=options)
+
+
+def _read_directory(path: Path) -> tuple[list[Subblock], str]:
+    blocks: list[Subblock] = []
+
+    def note(_: int, info: Any) -> bool:
+        rectangle, stored = info.logicalRect, info.physicalSize
+        blocks.append(
+            Subblock(
+                position=dict(info.coordinate.to_dict()),
+                x=rectangle.x,
+                y=rectangle.y,
+                width=rectangle.w,
+                height=rectangle.h,
+                zoom=info.get_zoom(),
+                stored_pixels=stored.w * stored.h,
+                pixel_type=info.pixelType.name,
+                compression=info.compressionModeRaw,
+            )
+        )
+        return True
+
+    reader = _open_reader(path)
+    try:
+        reader.enumerate_subblocks(note)
+        return blocks, reader.raw_metadata
+    finally:
+        reader.close()
+
+
+def _of_scene(blocks: Sequence[Subblock], number: int) -> list[Subblock]:
+    return [block for block in blocks if block.position.get("S", 0) == number]
+
+
+def _scene(
+    path: Path, blocks: Sequence[Subblock], text: CziText, number: int | None, name: str | None = None
+) -> SceneContents:
+    full = [block for block in blocks if block.zoom > 0.999]
+    boxes = np.array([block.box for block in full])
+    x0, y0 = (int(v) for v in boxes[:, :2].min(0))
+    x1, y1 = (int(v) for v in boxes[:, 2:].max(0))
+    channels = sorted({block.position.get("C", 0) for block in full})
+    z_planes = sorted({block.position.get("Z", 0) for block in full})
+    times = sorted({block.position.get("T", 0) for block in full})
+    count = max(len(channels), channels[-1] + 1)
+    types = {block.pixel_type for block in full}
+    dtype = _DTYPES.get(next(iter(types)), np.dtype(np.uint8))
+    planes = [{"Z": z, "T": times[0]} for z in z_planes]
+    return SceneContents(
+        name=text.scene_names.get(number or 0, "") if name is None else name,
+        shape=(count, y1 - y0, x1 - x0),
+        dtype=dtype,
+        channels=(*text.names, *[""] * count)[:count],
+        pixel_sizes=text.pixel_sizes,
+        open_pixels=lambda: CziPixels(path, x0, y0, planes, number, dtype),
+        z_planes=len(z_planes),
+        time_points=len(times),
+        brightfield=any(kind.startswith("Bgr") for kind in types),
+        levels=tuple(_levels(blocks, y1 - y0, x1 - x0)),
+        significant_bits=text.bits,
+        scanned_px=_scanned(boxes, x0, y0),
+        refusals=tuple(_refusals(full, text, types, count)),
+        facts={"compression": _compression(full), "mosaic": f"{len(np.unique(boxes, axis=0))} tiles", **text.objective},
+    )
+
+
+def _scanned(boxes: np.ndarray, x0: int, y0: int) -> shapely.Geometry:
+    """The union of the tiles, in pixels of the canvas."""
+    unique = np.unique(boxes, axis=0) - np.array([x0, y0, x0, y0])
+    return shapely.union_all(shapely.box(*unique.T.astype(float)))
+
+
+def _levels(blocks: Sequence[Subblock], height: int, width: int) -> list[tuple[int, int]]:
+    factors = sorted({round(1 / block.zoom) for block in blocks if block.zoom > 0})
+    return [(-(-height // factor), -(-width // factor)) for factor in factors]
+
+
+def _compression(blocks: Sequence[Subblock]) -> str:
+    modes = sorted({block.compression for block in blocks})
+    return ", ".join(_COMPRESSIONS.get(mode, str(mode)) for mode in modes)
+
+
+def _refusals(full: Sequence[Subblock], text: CziText, types: set[str], count: int) -> list[Refusal]:
+    from mihc.slides.tiff_pages import brightfield_refusal
+
+    if any(kind.startswith("Bgr") for kind in types):
+        return [brightfield_refusal(", ".join(sorted(types)))]
+    if len(types) > 1 or not types <= set(_DTYPES):
+        return [
+            Refusal(f"pixel types {', '.join(sorted(types))} are not supported", "Export one type, Gray8 or Gray16.")
+        ]
+    others = [d for d in "HIRVB" if len({block.position.get(d, 0) for block in full}) > 1]
+    if others:
+        return [Refusal(f"several entries in dimension {', '.join(others)}", "Export one of them as its own file.")]
+    if text.size_c is not None and text.size_c != count:
+        return [Refusal(f"{text.size_c} channels declared, {count} present", "Export the slide again.")]
+    if max(block.width * block.height for block in full) * 4 > MAX_SEGMENT_BYTES:
+        return [Refusal(f"a subblock exceeds the limit of {MAX_SEGMENT_BYTES} bytes decoded")]
+    if any(block.stored_pixels != block.width * block.height for block in full):
+        return [Refusal("a full-resolution subblock is stored in another size than the directory says")]
+    return _missing_tiles(full, count)
+
+
+def _missing_tiles(full: Sequence[Subblock], count: int) -> list[Refusal]:
+    """Every channel and focal plane must have the same tiles: an absent one would be read as black."""
+    tiles: dict[tuple[int, int, int], set[tuple[int, int, int, int]]] = {}
+    for block in full:
+        key = (block.position.get("C", 0), block.position.get("Z", 0), block.position.get("T", 0))
+        tiles.setdefault(key, set()).add(block.box)
+    present = {c for c, _, _ in tiles}
+    if len(present) != count:
+        return [Refusal(f"{count} channels declared, {len(present)} present", "Export the slide again.")]
+    everything = set().union(*tiles.values())
+    for (c, _, _), have in sorted(tiles.items()):
+        if have != everything:
+            return [
+                Refusal(f"channel {c} has {len(have)} of {len(everything)} mosaic tiles", "Export the slide again.")
+            ]
+    return []
+
+
+def _read_text(root: Element) -> CziText:
+    metadata = root if local_name(root) == "Metadata" else child(root, "Metadata")
+    image = child(metadata, "Information", "Image")
+    names, bits = _channels(metadata, image)
+    size_c = text_of(child(image, "SizeC"))
+    return CziText(
+        names=names,
+        bits=bits,
+        size_c=int(size_c) if size_c.isdecimal() else None,
+        pixel_sizes=_pixel_sizes(metadata),
+        scene_names=_scene_names(image),
+        objective=_objective(metadata),
+    )
+
+
+def _channels(metadata: Element | None, image: Element | None) -> tuple[tuple[str, ...], int | None]:
+    """Channel names by document order, which is the C index whatever the Ids say; and the common bit count."""
+    elements = children(child(image, "Dimensions", "Channels"), "Channel")
+    shown = _display_names(metadata, [element.get("Id", "") for element in elements])
+    names = [
+        element.get("Name") or shown.get(element.get("Id", ""), "") or text_of(child(element, "Fluor"))
+        for element in elements
+    ]
+    bits = {text_of(child(element, "ComponentBitCount")) for element in elements}
+    common = bits.pop() if len(bits) == 1 else ""
+    return tuple(names), int(common) if common.isdecimal() else None
+
+
+def _display_names(metadata: Element | None, ids: Sequence[str]) -> dict[str, str]:
+    """Names of the display settings by channel Id.
+
+    Channels added by processing have a new Id there; when exactly one is left on each side, they are the same.
+    """
+    elements = children(child(metadata, "DisplaySetting", "Channels"), "Channel")
+    names = {e.get("Id", ""): e.get("Name") or text_of(child(e, "DyeName")) for e in elements}
+    foreign = [key for key in names if key not in ids]
+    unnamed = [key for key in ids if key not in names]
+    if len(foreign) == len(unnamed) == 1:
+        names[unnamed[0]] = names[foreign[0]]
+    return names
+
+
+def _pixel_sizes(metadata: Element | None) -> tuple[PixelSizeClaim, ...]:
+    """Scaling/Items/Distance is in metres, whatever DefaultUnitFormat says; 0 is what writers put for unknown."""
+    values = {
+        element.get("Id", ""): text_of(child(element, "Value"))
+        for element in children(child(metadata, "Scaling", "Items"), "Distance")
+    }
+    x, y = values.get("X", ""), values.get("Y", "")
+    if x in ("", "0") and y in ("", "0"):
+        return ()
+    return (claim_of("CZI Scaling", (y, "m"), (x, "m")),)
+
+
+def _scene_names(image: Element | None) -> dict[int, str]:
+    names = {}
+    for element in children(child(image, "Dimensions", "S", "Scenes"), "Scene"):
+        index = element.get("Index", "")
+        if index.isdecimal():
+            names[int(index)] = element.get("Name", "")
+    return names
+
+
+def _objective(metadata: Element | None) -> dict[str, str]:
+    for element in children(child(metadata, "Information", "Instrument", "Objectives"), "Objective"):
+        try:
+            return {"objective": f"{float(text_of(child(element, 'NominalMagnification'))):g}x"}
+        except ValueError:
+            continue
+    return {}
+
+
+class CziPixels:
+    """One scene's pixels, composed by libCZI; its reader may be used from several threads."""
+
+    def __init__(
+        self,
+        path: Path,
+        x0: int,
+        y0: int,
+        planes: Sequence[dict[str, int]],
+        scene: int | None,
+        dtype: np.dtype,
+    ):
+        self._path, self._x0, self._y0, self._planes = path, x0, y0, planes
+        self._scene, self._dtype = scene, dtype
+        self._reader = _guarded(path, lambda: _open_reader(path))
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._reader.close()
+
+    def read(self, channels: Sequence[int], y0: int, y1: int, x0: int, x1: int, z: int) -> np.ndarray:
+        """Pixels (len(channels), y1 - y0, x1 - x0); 0 where nothing was scanned."""
+        out = np.empty((len(channels), y1 - y0, x1 - x0), self._dtype)
+        roi = (self._x0 + x0, self._y0 + y0, x1 - x0, y1 - y0)
+        for at, channel in enumerate(channels):
+            plane = {"C": channel, **self._planes[z]}
+            block = _guarded(self._path, lambda plane=plane: self._reader.read(roi=roi, plane=plane, scene=self._scene))
+            out[at] = block[..., 0]
+        return out
