@@ -20,8 +20,10 @@ from mihc.studies.patients import study_notes, study_table
 from mihc.studies.pdl1 import Pdl1Scores, pdl1_expressions, pdl1_scores
 from mihc.studies.settings import Outcome, Pdl1, Response, Settings
 from mihc.studies.slide_list import SlideRow
+from mihc.studies.start import InitReport, init_study
 
 __all__ = [
+    "InitReport",
     "Outcome",
     "Pdl1",
     "Pdl1Scores",
@@ -30,6 +32,7 @@ __all__ = [
     "SlideRow",
     "Study",
     "check_study",
+    "init_study",
     "pdl1_expressions",
     "pdl1_scores",
     "read_cell_table",

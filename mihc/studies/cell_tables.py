@@ -120,7 +120,9 @@ class _CellReader:
             "y_um": self._numbers("y_um", needed=True),
             "region": np.where(region == "", tissue_class, region),
             "tissue_class": tissue_class,
-            "flags": self._numbers("flags").astype(np.uint32) if "flags" in self.table else np.zeros(size, np.uint32),
+            "flags": np.nan_to_num(self._numbers("flags")).astype(np.uint32)
+            if "flags" in self.table
+            else np.zeros(size, np.uint32),
         }
         return taken | {name: self._numbers(name) for name in LENGTHS_AND_AREAS if name in self.table}
 

@@ -110,7 +110,9 @@ def _same_content(rows: Sequence[SlideRow]) -> list[Problem]:
     """Different files with the same bytes: one slide would count twice."""
     by_size: dict[tuple[int, ...], list[SlideRow]] = defaultdict(list)
     for path, row in {row.file.resolve(): row for row in rows if row.file is not None and row.file.exists()}.items():
-        by_size[tuple(part.stat().st_size for part in _parts(path))].append(row)
+        sizes = tuple(part.stat().st_size for part in _parts(path))
+        if sum(sizes):  # empty files are refused for being empty
+            by_size[sizes].append(row)
     problems = []
     for group in by_size.values():
         for position, row in enumerate(group):

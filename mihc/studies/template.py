@@ -1,0 +1,82 @@
+"""The study.toml that `mihc init` writes: every key, explained, at its default or commented out."""
+
+from __future__ import annotations
+
+import json
+
+_TEMPLATE = """\
+# Settings of a mihc study. Lines that start with # are explanations or examples; remove the # to use an example.
+# Only the name is needed; everything else has the value shown. After a change, run: mihc check FOLDER
+
+[study]
+name = @NAME@
+
+[segmentation]
+nucleus_diameter_um = 8.0        # about how wide a nucleus is, in µm: a hint, not a demand
+cell_expansion_um = 4.0          # how far a cell may reach beyond its nucleus, in µm
+
+[thresholds]
+method = "auto"                  # "auto": each slide and marker has its own, where panel.csv and thresholds.csv give none
+                                 # "manual": only given thresholds are used
+unclear = "withhold"             # where no threshold can be found on a slide:
+                                 # "withhold": its patient gets no value; "leave_out": its other slides are used
+
+# Kinds of cells, in terms of the markers in panel.csv: + is positive, - negative, a space is and, | is or, ! is not.
+# [phenotypes]
+# "B cell" = "CD20+"
+# "proliferating B cell" = "CD20+ Ki67+"
+
+# PD-L1 scores (TPS and CPS): the marker, and which cells are tumour cells and immune cells.
+# [pdl1]
+# marker = "PD-L1"
+# tumour = "PanCK+"
+# immune = "CD3+ | CD68+"
+
+[regions]
+source = "both"                  # "both": annotations where a slide has them, else found automatically
+                                 # "annotations": only annotations; "auto": only automatic
+precedence = ["excluded", "tumour", "stroma", "other"]   # where regions overlap, the first wins
+# What the classes in your annotation files mean: tumour, stroma, other (counted, but neither) or excluded.
+# classes = { Tumor = "tumour", Stroma = "stroma", Necrosis = "excluded" }
+
+# Follow-up. The names after the dot are yours; time and event are columns of clinical.csv.
+# [outcomes.PFS]
+# time = "pfs_months"
+# event = "pfs_event"
+# event_value = 1                # the value that means: it happened. With 1, only 0 stands beside it; 1/2 coding needs 2
+# unit = "months"
+
+# Response to treatment: a column of clinical.csv and its values that count as a response.
+# [responses.ORR]
+# column = "best_response"
+# responders = ["CR", "PR"]      # every other value, NE too, stays in the denominator
+
+# Other columns of clinical.csv that put patients into groups, such as a mutation or a signature.
+# [groups]
+# columns = ["signature"]
+
+# Columns of clinical.csv that the multivariable Cox model adjusts for.
+# [cox]
+# covariates = ["liver_metastasis", "ecog"]
+
+[splits]
+outcome = ["none"]               # patients grouped by an endpoint's times:
+                                 # slope_change, landmark:12 (a time in its unit), median, none; one or several
+marker = ["median"]              # patients grouped by a marker's value: median, tertiles, maxstat, given; one or several
+# given = { "CD20|tumour|density_per_mm2" = 50.0 }   # a clinical cut-off, used when marker names "given"
+
+[clinical]
+encoding = "utf-8"               # how clinical.csv is written: "utf-8", "latin-1", "cp1252", "utf-16"
+separator = ","                  # between its columns: "," or ";"
+decimal = "."                    # in its numbers: "." or ","
+min_match = 0.5                  # share of the patients with slides that must be in clinical.csv, else mihc refuses
+
+[compute]
+window = 2048                    # pixels; changes no result, only memory
+workers = 2                      # windows computed at the same time
+"""
+
+
+def study_toml(name: str) -> str:
+    """Return the text of a new study.toml."""
+    return _TEMPLATE.replace("@NAME@", json.dumps(name, ensure_ascii=False))
