@@ -1,0 +1,1 @@
+"""How mihc's figures are drawn; `mihc.figures` is the door to them."""

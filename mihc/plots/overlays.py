@@ -1,0 +1,159 @@
+"""Small vector pictures that go into the page itself: the slide with its layers, a histogram, a ledger bar.
+
+They are written by hand because they must be light (dozens to a page) and because a layer that is an element of the page
+can be switched on and off without a script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup, escape
+
+from mihc.plots.pictures import Histogram, SlidePicture, jpeg_uri, length_text, scale_bar_um
+from mihc.plots.style import AREA_COLOURS, QUIET, REGION_COLOURS, VERDICT_COLOURS, plain
+
+MOST_POINTS = 1500  # per population and slide; more would be a solid patch at this size
+
+
+def slide_layers(picture: SlidePicture, colours: dict[str, str]) -> Markup:
+    """One slide as inline SVG: the thumbnail, a layer of outlines, a layer of dots per population, the scale bar.
+
+    Parameters
+    ----------
+    picture : SlidePicture
+    colours : dict of population to "#rrggbb"
+
+    Returns
+    -------
+    Markup
+        Layer k (0 = regions, then populations in the picture's order) has the classes "layer" and "layer-k".
+    """
+    height, width = picture.rgb.shape[:2]
+    layers = [_outlines(picture), *(_dots(picture, name, k, colours) for k, name in enumerate(picture.positives, 1))]
+    return Markup(
+        '<svg class="slide" viewBox="0 0 {} {}" role="img" aria-label="{}"><image width="{}" height="{}" href="{}"/>{}{}</svg>'
+    ).format(
+        width,
+        height,
+        plain(f"Slide {picture.slide} with its regions and positive cells"),
+        width,
+        height,
+        jpeg_uri(picture.rgb),
+        Markup("").join(layers),
+        _scale_bar(picture),
+    )
+
+
+def _outlines(picture: SlidePicture) -> Markup:
+    size = max(picture.rgb.shape[:2])
+    paths = [
+        Markup('<path class="region" d="{}" stroke="{}" stroke-width="{:.1f}"{}><title>{}</title></path>').format(
+            polygon_path(region.polygon_um, picture.um_per_px),
+            REGION_COLOURS.get(region.tissue_class, QUIET),
+            size / 300,
+            Markup(' stroke-dasharray="{} {}"').format(size // 90, size // 150) if region.tissue_class == "excluded" else "",
+            plain(f"{region.name} ({region.tissue_class}), {region.polygon_um.area / 1e6:.3g} mm²"),
+        )
+        for region in picture.regions
+    ]
+    return Markup('<g class="layer layer-0">{}</g>').format(Markup("").join(paths))
+
+
+def polygon_path(polygon: object, um_per_px: float) -> str:
+    """A polygon or multipolygon in µm as an SVG path in thumbnail pixels, simplified by at most half a pixel."""
+    simple = polygon.simplify(0.5 * um_per_px)
+    parts = [part for part in getattr(simple, "geoms", [simple]) if part.geom_type == "Polygon" and not part.is_empty]
+    return "".join(_ring(ring.coords, um_per_px) for part in parts for ring in (part.exterior, *part.interiors))
+
+
+def _ring(coordinates: Sequence, um_per_px: float) -> str:
+    points = np.round(np.asarray(coordinates, dtype=float)[:-1, :2] / um_per_px, 1)
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) + "Z"
+
+
+def _dots(picture: SlidePicture, population: str, layer: int, colours: dict[str, str]) -> Markup:
+    shown = shown_points(picture.positives[population], picture.um_per_px)
+    steps = np.diff(shown, axis=0, prepend=[[0, 0]]) if len(shown) else shown
+    path = "".join(f"m{dx} {dy}h0" for dx, dy in steps)
+    return Markup('<path class="layer layer-{} dots" d="{}" stroke="{}" stroke-width="{:.1f}"><title>{}</title></path>').format(
+        layer, path, colours[population], max(picture.rgb.shape[:2]) / 190, plain(f"{population} positive")
+    )
+
+
+def shown_points(points_um: np.ndarray, um_per_px: float) -> np.ndarray:
+    """Thumbnail pixels that hold at least one of the points, (n, 2) x, y integers; evenly thinned to `MOST_POINTS`."""
+    points = np.asarray(points_um, dtype=float).reshape(-1, 2)
+    pixels = np.unique(np.floor(points / um_per_px).astype(np.int64)[:, ::-1], axis=0)[:, ::-1]
+    if len(pixels) > MOST_POINTS:
+        pixels = pixels[np.linspace(0, len(pixels) - 1, MOST_POINTS).astype(np.int64)]
+    return pixels
+
+
+def _scale_bar(picture: SlidePicture) -> Markup:
+    height, width = picture.rgb.shape[:2]
+    length_um = scale_bar_um(width * picture.um_per_px)
+    size = max(height, width)
+    left, top, bar = size * 0.02, height - size * 0.025, length_um / picture.um_per_px
+    return Markup(
+        '<g class="scale"><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
+        '<text x="{:.1f}" y="{:.1f}" font-size="{:.1f}">{}</text></g>'
+    ).format(left, top, bar, size * 0.008, left, top - size * 0.012, size * 0.032, length_text(length_um))
+
+
+def histogram_svg(histogram: Histogram, *, value: float, low: float, high: float, verdict: str) -> Markup:
+    """A marker's values on a slide (square-root counts, log1p axis) with the threshold and its interval.
+
+    An undefined threshold or interval is not drawn.
+    """
+    width, height = 220.0, 54.0
+    place = _log_axis(histogram.edges, width)
+    tall = np.sqrt(histogram.counts / max(1, histogram.counts.max()))
+    left = place(histogram.edges[:-1])
+    bars = "".join(f"M{x:.1f} {height:g}v{-h * height:.1f}" for x, h in zip(left, tall, strict=True) if h)
+    parts = [Markup('<path d="{}" stroke="{}" stroke-width="{:.1f}"/>').format(bars, "#9fb3c4", 0.85 * width / len(tall))]
+    colour = VERDICT_COLOURS["warn"] if verdict == "cannot tell" else "#16324a"
+    if np.isfinite([low, high]).all():
+        x0, x1 = place(np.array([low, high]))
+        parts.insert(
+            0, Markup('<rect x="{:.1f}" width="{:.1f}" height="{:g}" fill="{}"/>').format(x0, max(1, x1 - x0), height, "#d0802b40")
+        )
+    if np.isfinite(value):
+        x = float(place(np.array([value]))[0])
+        parts.append(Markup('<path d="M{:.1f} 0v{:g}" stroke="{}" stroke-width="1.6"/>').format(x, height, colour))
+    return Markup('<svg class="histogram" viewBox="0 0 {:g} {:g}" role="img" aria-label="distribution of the cells">{}</svg>').format(
+        width, height, Markup("").join(parts)
+    )
+
+
+def _log_axis(edges: np.ndarray, width: float):  # noqa: ANN202 - a small closure
+    base = min(0.0, float(edges[0]))
+    first, last = np.log1p(edges[0] - base), np.log1p(edges[-1] - base)
+    span = max(float(last - first), 1e-9)
+    return lambda values: np.clip((np.log1p(np.maximum(values - base, 0.0)) - first) / span, 0.0, 1.0) * width
+
+
+def ledger_svg(ledger: pd.DataFrame) -> Markup:
+    """One slide's scanned area as a bar: glass, then what the tissue is; `ledger` is its rows of area_ledger.csv."""
+    areas = ledger_areas(ledger)
+    total, left, parts = sum(areas.values()), 0.0, []
+    for category, area in areas.items():
+        share = 600.0 * area / total if total > 0 else 0.0
+        parts.append(
+            Markup('<rect x="{:.2f}" width="{:.2f}" height="16" fill="{}"><title>{}</title></rect>').format(
+                left, share, AREA_COLOURS[category], f"{category}: {area:.4g} mm²"
+            )
+        )
+        left += share
+    return Markup('<svg class="ledger" viewBox="0 0 600 16" preserveAspectRatio="none" role="img" aria-label="area ledger">{}</svg>').format(
+        Markup("").join(parts)
+    )
+
+
+def ledger_areas(ledger: pd.DataFrame) -> dict[str, float]:
+    """mm² of each part of the scanned area, in the order they are drawn; parts without area are left out."""
+    sums = ledger.groupby("category")["area_mm2"].sum()
+    order = ("tumour", "stroma", "other", "excluded", "unannotated", "glass")
+    return {category: float(sums[category]) for category in order if sums.get(category, 0.0) > 0}

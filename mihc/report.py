@@ -1,0 +1,177 @@
+"""The one HTML that a person reads, and the figures folder beside it.
+
+The report answers first and shows its work after. It is one file that fetches nothing: pictures are data URIs, the style is
+inside, and its content security policy forbids everything else. Text from files is escaped at one place, the template
+engine, after control and direction characters have been made visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from mihc.figures import SlidePicture, ledger_plot, plain, safe_name, save, slide_overview, threshold_plot
+from mihc.plots.style import REGION_COLOURS
+from mihc.reports.associations import families, forests, leading
+from mihc.reports.claims import MEASURES, TEST_NAMES, effect_form, findings, is_exploratory, nothing_found, silent_endpoints, split_words, tests
+from mihc.reports.doubts import doubts, failed, suspects
+from mihc.reports.groups import PatientGroups
+from mihc.reports.methods import flattened, methods
+from mihc.reports.numbers import Numbers, as_float, text
+from mihc.reports.outcomes import endpoints, responses
+from mihc.reports.slide_pages import point_colours, points_note, slide_pages
+from mihc.study import Study
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def write_report(
+    folder: Path, *, study: Study, tables: dict[str, pd.DataFrame], run: dict, pictures: Sequence[SlidePicture]
+) -> list[Path]:
+    """Write report.html and figures/ into `folder`.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to write; made if missing.
+    study : Study
+    tables : dict of DataFrame
+        "regions", "patients", "statistics", "thresholds", "area_ledger", "qc" with the columns of the files of those names, and
+        "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um, pixel_size_source.
+        A missing or empty table leaves its chapter empty.
+    run : dict
+        What run.json holds: versions, settings, inputs, stages; shown as it is.
+    pictures : sequence of SlidePicture
+        One per slide that has a picture.
+
+    Returns
+    -------
+    list of Path
+        Every file written, report.html first.
+    """
+    numbers = Numbers(tables)
+    drawn: dict[str, object] = {}
+    page = _page(numbers, study, run, pictures, drawn)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.html"
+    figures = _write_figures(folder / "figures", numbers, study, pictures, drawn)
+    path.write_text(_render(page), encoding="utf-8", errors="replace", newline="\n")
+    return [path, *figures]
+
+
+def _page(numbers: Numbers, study: Study, run: dict, pictures: Sequence[SlidePicture], drawn: dict[str, object]) -> dict:
+    """Everything that the template shows; figures are drawn into `drawn` on the way."""
+    found = findings(numbers)
+    spoken = tuple(dict.fromkeys(finding.question[1] for finding in found))
+    groups = PatientGroups(numbers["patients"], study.settings)
+    pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers))
+    return {
+        "numbers": numbers,
+        "name": study.settings.study.name,
+        "asked": _asked(numbers, study),
+        "findings": found,
+        "nothing": nothing_found(numbers) if not found else "",
+        "silent": silent_endpoints(numbers, found),
+        "doubts": doubts(numbers),
+        "suspects": suspects(numbers),
+        "responses": responses(numbers, study),
+        "endpoints": endpoints(numbers, study, drawn),
+        "leading": leading(numbers, study, groups, drawn),
+        "forests": forests(numbers, drawn),
+        "families": families(numbers),
+        "slides": pages,
+        "anchors": {page.slide: page.anchor for page in pages},
+        "commands": {page.slide: page.command for page in pages},
+        "layer_count": max((len(page.layers) for page in pages), default=0),
+        "region_colours": REGION_COLOURS,
+        "region_columns": list(numbers["regions"].columns),
+        "measured": _measured_columns(numbers["patients"]),
+        "points_note": points_note(),
+        "methods": methods(numbers, study, run),
+        "run": {name: list(flattened(run[name])) for name in run if isinstance(run[name], (dict, list))},
+        "figure": _embedder(drawn),
+    }
+
+
+def _asked(numbers: Numbers, study: Study) -> dict[str, object]:
+    patients, slides = numbers["patients"], numbers["slides"]
+    columns = [str(name).split("|")[0] for name in patients if str(name).count("|") == 2]
+    rows = tests(numbers["statistics"])
+    return {
+        "patients": len(patients),
+        "slides": len(slides),
+        "failed": len(failed(slides)),
+        "endpoints": [*study.settings.outcomes, *study.settings.responses],
+        "groups": list(study.settings.groups),
+        "populations": list(dict.fromkeys(columns)),
+        "tests": len(rows),
+        "families": int(rows["family"].nunique()) if len(rows) else 0,
+    }
+
+
+def _measured_columns(patients: pd.DataFrame) -> set[str]:
+    """The columns of patients.csv that hold numbers; the others are shown as text."""
+    numeric = {str(name) for name in patients.select_dtypes("number").columns}
+    return numeric | {str(name) for name in patients if str(name).count("|") == 2}
+
+
+def _leading_populations(numbers: Numbers) -> tuple[str, ...]:
+    """The population of the smallest p, for a report that claims nothing."""
+    rows = tests(numbers["statistics"])
+    rows = rows[rows["population"].map(text) != ""] if len(rows) else rows
+    return (text(rows.loc[pd.to_numeric(rows["p"]).idxmin(), "population"]),) if len(rows) else ()
+
+
+def _embedder(drawn: dict[str, object]):  # noqa: ANN202 - a function for the template
+    from mihc.plots.pictures import data_uri
+    from mihc.plots.style import svg_bytes
+
+    return lambda key: data_uri(svg_bytes(drawn[key]), "image/svg+xml")
+
+
+def _write_figures(
+    folder: Path, numbers: Numbers, study: Study, pictures: Sequence[SlidePicture], drawn: dict[str, object]
+) -> list[Path]:
+    """Every figure of the page, and for each slide its overview and histograms, as SVG and PNG."""
+    written = [path for key, figure in drawn.items() for path in save(figure, folder, safe_name(key))]
+    if len(numbers["area_ledger"]):
+        written += save(ledger_plot(numbers["area_ledger"], title="Area ledger"), folder, "area_ledger")
+    for picture in pictures:
+        written += _slide_figures(folder, numbers, study, picture)
+    return written
+
+
+def _slide_figures(folder: Path, numbers: Numbers, study: Study, picture: SlidePicture) -> list[Path]:
+    colours = point_colours(list(picture.positives), study.panels.get(picture.panel))
+    written = save(slide_overview(picture, colours), folder, safe_name("slide", picture.slide))
+    thresholds = numbers["thresholds"]
+    if picture.histograms and len(thresholds):
+        rows = thresholds[thresholds["slide"].astype(str) == picture.slide]
+        figure = threshold_plot(picture.histograms, rows, title=f"{picture.slide}: thresholds")
+        written += save(figure, folder, safe_name("thresholds", picture.slide))
+    return written
+
+
+def _render(page: dict) -> str:
+    return _templates().get_template("report.html.j2").render(page)
+
+
+def _templates() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else plain(value) if isinstance(value, str) else value,
+    )
+    environment.globals.update(text=text, as_float=as_float, tests=TEST_NAMES, measures=MEASURES)
+    environment.globals.update(effect_form=effect_form, is_exploratory=is_exploratory, split_words=split_words)
+    return environment

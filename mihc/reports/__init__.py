@@ -1,0 +1,1 @@
+"""The chapters of the report; `mihc.report` is the door to them."""

@@ -1,0 +1,183 @@
+"""The chapter of associations: the leading questions with their plots, forest plots, and every test by family."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from mihc.figures import ForestRow, box_plot, forest_plot, p_text, safe_name, survival_plot
+from mihc.reports.claims import (
+    LEVEL,
+    TEST_NAMES,
+    column_of,
+    endpoint_of,
+    is_exploratory,
+    is_multivariable,
+    question,
+    say,
+    split_words,
+    subject_of,
+    tests,
+)
+from mihc.reports.groups import PatientGroups
+from mihc.reports.numbers import Numbers, as_float, rounded, text
+from mihc.reports.outcomes import survival_groups
+from mihc.study import Study
+
+MOST_LEADING = 6  # questions that get plots
+MOST_GROUPS = 4  # of clinical and mutation groups
+MOST_FOREST = 20  # rows in a forest plot
+
+
+@dataclass(frozen=True)
+class Leading:
+    """One of the questions with the smallest p, with its plots."""
+
+    title: str
+    stands: bool  # after adjustment
+    figures: tuple[str, ...]
+    lines: tuple[Markup, ...]  # its tests in words, the smallest p first
+
+
+@dataclass(frozen=True)
+class Family:
+    """The tests that were adjusted together."""
+
+    name: str
+    count: int
+    standing: int
+    exploratory: bool
+    rows: tuple[int, ...]
+
+
+def leading(numbers: Numbers, study: Study, groups: PatientGroups, figures: dict[str, object]) -> list[Leading]:
+    """The questions with the smallest adjusted p, whether it stands or not; their plots go into `figures`.
+
+    First the questions of populations, then those of clinical and mutation groups.
+    """
+    rows = tests(numbers["statistics"])
+    if rows.empty:
+        return []
+    order = rows.assign(_a=pd.to_numeric(rows["p_adjusted"], errors="coerce"), _p=pd.to_numeric(rows["p"], errors="coerce"))
+    order = order.sort_values(["_a", "_p"], kind="stable", na_position="last")
+    asked: dict[tuple[str, str, str], list[int]] = {}
+    for index, row in order.iterrows():
+        asked.setdefault(question(row), []).append(int(index))
+    of_markers = [indices for indices in asked.values() if text(rows.at[indices[0], "population"])]
+    of_groups = [indices for indices in asked.values() if not text(rows.at[indices[0], "population"])]
+    chosen = of_markers[:MOST_LEADING] + of_groups[:MOST_GROUPS]
+    return [_leading(numbers, study, indices, groups, figures) for indices in chosen]
+
+
+def _leading(
+    numbers: Numbers, study: Study, indices: list[int], groups: PatientGroups, figures: dict[str, object]
+) -> Leading:
+    statistics = numbers["statistics"]
+    drawn = [_box(numbers, index, groups, figures) for index in _first(statistics, indices, ("rank_sum", "kruskal"))]
+    drawn += [_curves(numbers, study, index, groups, figures) for index in _first(statistics, indices, ("log_rank", "maxstat"))]
+    return Leading(
+        title=_title(statistics.loc[indices[0]]),
+        stands=as_float(statistics.at[indices[0], "p_adjusted"]) < LEVEL,
+        figures=tuple(key for key in drawn if key),
+        lines=tuple(say(numbers, index) for index in indices[:6]),
+    )
+
+
+def _title(row: pd.Series) -> str:
+    place = {"": "", "all": " in the whole tissue"}.get(text(row["tissue_class"]), f" in {text(row['tissue_class'])}")
+    return f"{text(row['population']) or column_of(row)}{place} and {endpoint_of(row)}"
+
+
+def _first(statistics: pd.DataFrame, indices: list[int], analyses: tuple[str, ...]) -> list[int]:
+    return [index for index in indices if statistics.at[index, "analysis"] in analyses][:1]
+
+
+def _stamp(row: pd.Series) -> str:
+    exploratory = ", exploratory" if is_exploratory(row) else ""
+    return f"{TEST_NAMES[str(row['analysis'])]}: {p_text(as_float(row['p']))}, adjusted {p_text(as_float(row['p_adjusted']))}{exploratory}"
+
+
+def _box(numbers: Numbers, index: int, groups: PatientGroups, figures: dict[str, object]) -> str:
+    row = numbers["statistics"].loc[index]
+    column, masks = groups.column(row), groups.masks(row)
+    if not column or not masks:
+        return ""
+    values = groups.values(row)
+    unit = {"density_per_mm2": " (cells/mm²)", "positivity_percent": " (%)"}.get(text(row["measure"]), "")
+    words = split_words(row["split"])
+    key = safe_name("box", endpoint_of(row), words, column)
+    figures[key] = box_plot(
+        {label: values[mask] for label, mask in masks.items()},
+        title=endpoint_of(row) + (f": {words}" if words and words != endpoint_of(row) else ""),
+        y_label=subject_of(row) + unit,
+        test=_stamp(row),
+    )
+    return key
+
+
+def _curves(numbers: Numbers, study: Study, index: int, groups: PatientGroups, figures: dict[str, object]) -> str:
+    row = numbers["statistics"].loc[index]
+    outcome, masks = study.settings.outcomes.get(text(row["endpoint"])), groups.masks(row)
+    if outcome is None or not masks:
+        return ""
+    words = split_words(row["split"])
+    key = safe_name("km", text(row["endpoint"]), words, groups.column(row))
+    figures[key] = survival_plot(
+        survival_groups(groups.patients, outcome, masks),
+        title=f"{text(row['endpoint'])} by {subject_of(row)}" + (f" ({words})" if text(row["population"]) else ""),
+        x_label=f"time ({outcome.unit})",
+        y_label=text(row["endpoint"]),
+        test=_stamp(row),
+    )
+    return key
+
+
+def forests(numbers: Numbers, figures: dict[str, object]) -> list[str]:
+    """One forest plot of hazard ratios per endpoint and kind of model; returns the figures' keys."""
+    statistics = numbers["statistics"]
+    if statistics.empty:
+        return []
+    cox = statistics[(statistics["analysis"] == "cox") & ~statistics["split"].map(text).str.startswith("marker:")]
+    cox = cox[pd.to_numeric(cox["p"], errors="coerce").notna() | (cox["note"].map(text) != "")]
+    keys = []
+    for (endpoint, several), rows in cox.groupby([cox["endpoint"], cox.apply(is_multivariable, axis=1)], sort=False) if len(cox) else ():
+        rows = rows.assign(_p=pd.to_numeric(rows["p"], errors="coerce")).sort_values("_p", kind="stable")
+        key = safe_name("forest", text(endpoint), "with-covariates" if several else "")
+        kind = "with covariates" if several else "one variable at a time"
+        shown = f", the {MOST_FOREST} smallest p of {len(rows)}" if len(rows) > MOST_FOREST else ""
+        figures[key] = forest_plot(
+            [_forest_row(row) for _index, row in rows.head(MOST_FOREST).iterrows()],
+            title=f"{text(endpoint)}: Cox, {kind}{shown}",
+            x_label="hazard ratio (populations: per SD), 95 % CI; below 1: longer",
+        )
+        keys.append(key)
+    return keys
+
+
+def _forest_row(row: pd.Series) -> ForestRow:
+    estimate, low, high = (as_float(row[key]) for key in ("estimate", "ci_low", "ci_high"))
+    p, adjusted = as_float(row["p"]), as_float(row["p_adjusted"])
+    ratio = f"{rounded(estimate, 'ratio')} ({rounded(low, 'ratio')}–{rounded(high, 'ratio')})"
+    told = ratio if math.isfinite(estimate) and math.isfinite(low) and math.isfinite(high) else "not estimable"
+    return ForestRow(_forest_label(row), estimate, low, high, f"{told}  {p_text(p)}, adj. {rounded(adjusted, 'p_cell')}", adjusted < LEVEL)
+
+
+def _forest_label(row: pd.Series) -> str:
+    return subject_of(row) if text(row["population"]) else f"{column_of(row)}: {text(row['term'])}"
+
+
+def families(numbers: Numbers) -> list[Family]:
+    """Every family with its rows, the smallest p first; descriptions (no p) at the end."""
+    statistics = numbers["statistics"]
+    if statistics.empty:
+        return []
+    found = []
+    for name, rows in statistics.groupby(statistics["family"].map(text), sort=False):
+        p, adjusted = (pd.to_numeric(rows[column], errors="coerce") for column in ("p", "p_adjusted"))
+        order = rows.assign(_p=p).sort_values("_p", kind="stable", na_position="last").index
+        any_exploratory = bool(rows.apply(is_exploratory, axis=1).any())
+        found.append(Family(name, int(adjusted.notna().sum()), int((adjusted < LEVEL).sum()), any_exploratory, tuple(map(int, order))))
+    return sorted(found, key=lambda family: family.count == 0)

@@ -1,0 +1,279 @@
+"""What was found, in sentences: only what stands after adjustment within its family is claimed.
+
+A claim is made where p_adjusted < 0.05. Tests of one question (a population in a class against an endpoint) are told as one
+finding, led by the continuous analysis; what came from a data-driven split is told apart, as exploratory.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from mihc.reports.numbers import Numbers, as_float, sentence, text
+
+LEVEL = 0.05
+TESTS = ("cox", "rank_sum", "kruskal", "log_rank", "fisher", "spearman", "maxstat")  # every other analysis describes
+TEST_NAMES = {
+    "cox": "Cox regression",
+    "rank_sum": "Wilcoxon rank-sum test",
+    "kruskal": "Kruskal-Wallis test",
+    "log_rank": "log-rank test",
+    "fisher": "Fisher's exact test",
+    "spearman": "Spearman correlation",
+    "maxstat": "maximally selected rank statistic",
+    "km": "Kaplan-Meier",
+    "proportion": "exact proportion",
+}
+MEASURES = {"density_per_mm2": "density", "positivity_percent": "positivity"}
+_ORDER = {"cox": 0, "spearman": 1, "rank_sum": 2, "kruskal": 3, "log_rank": 4, "fisher": 5, "maxstat": 6}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question with the tests that answer it."""
+
+    question: tuple[str, str, str]  # endpoint, population (or clinical column), tissue class
+    rows: tuple[int, ...]  # rows of statistics.csv, the leading one first
+    exploratory: bool
+    headline: Markup
+    evidence: tuple[Markup, ...]  # the other tests that agree, one line each
+
+
+def tests(statistics: pd.DataFrame) -> pd.DataFrame:
+    """The rows that test something that was asked and could be computed; covariates of a model were not asked."""
+    if statistics.empty:
+        return statistics
+    computed = statistics["analysis"].isin(TESTS) & pd.to_numeric(statistics["p"], errors="coerce").notna()
+    return statistics[computed & ~statistics["family"].map(text).str.endswith("the covariates")]
+
+
+def question(row: pd.Series) -> tuple[str, str, str]:
+    """Which question a row answers: endpoint or clinical column, population or clinical column, tissue class."""
+    return endpoint_of(row), text(row["population"]) or column_of(row), text(row["tissue_class"])
+
+
+def column_of(row: pd.Series) -> str:
+    """The clinical column that made a row's groups, "" where none did."""
+    split = text(row["split"])
+    return split.removeprefix("group:") if split.startswith("group:") else ""
+
+
+def endpoint_of(row: pd.Series) -> str:
+    """What a row sets the population against: an endpoint, a response, or a clinical column."""
+    return text(row["endpoint"]) or column_of(row)
+
+
+def findings(numbers: Numbers) -> list[Finding]:
+    """Every finding that stands after adjustment, confirmatory ones first, each by its smallest adjusted p."""
+    rows = tests(numbers["statistics"])
+    if rows.empty:
+        return []
+    significant = rows[pd.to_numeric(rows["p_adjusted"], errors="coerce") < LEVEL]
+    grouped: dict[tuple[str, str, str], list[int]] = {}
+    for index, row in significant.iterrows():
+        grouped.setdefault(question(row), []).append(int(index))
+    found = [_finding(numbers, key, indices) for key, indices in grouped.items()]
+    return sorted(found, key=lambda finding: (finding.exploratory, _adjusted(numbers, finding.rows[0])))
+
+
+def _finding(numbers: Numbers, key: tuple[str, str, str], indices: list[int]) -> Finding:
+    ordered = sorted(indices, key=lambda index: _rank(numbers["statistics"].loc[index]))
+    lead = ordered[0]
+    return Finding(
+        question=key,
+        rows=tuple(ordered),
+        exploratory=is_exploratory(numbers["statistics"].loc[lead]),
+        headline=say(numbers, lead),
+        evidence=tuple(say(numbers, index) for index in ordered[1:]),
+    )
+
+
+def _rank(row: pd.Series) -> tuple[bool, bool, int, float]:
+    """Confirmatory before exploratory, one variable before several, continuous before cut, then by adjusted p."""
+    return is_exploratory(row), is_multivariable(row), _ORDER.get(str(row["analysis"]), 9), as_float(row["p_adjusted"])
+
+
+def _adjusted(numbers: Numbers, row: int) -> float:
+    return as_float(numbers["statistics"].at[row, "p_adjusted"])
+
+
+def is_exploratory(row: pd.Series) -> bool:
+    """True where the row says so: as a bool, or as the text that a CSV has."""
+    return str(row["exploratory"]).strip().lower() in ("true", "1", "1.0", "yes")
+
+
+def is_multivariable(row: pd.Series) -> bool:
+    """True for a Cox model with covariates."""
+    return "with covariates" in text(row["family"])
+
+
+def say(numbers: Numbers, index: int) -> Markup:
+    """One row of statistics.csv as a sentence: direction, effect, interval, p, adjusted p, patients, events."""
+    row = numbers["statistics"].loc[index]
+    return sentence("{what}: {effect}{p}, {adjusted}; {size}.", {
+        "what": _direction(row),
+        "effect": _effect(numbers, index),
+        "p": sentence("p\u00a0{p}", {"p": numbers.show("statistics", index, "p", "p")}),
+        "adjusted": sentence("adjusted p\u00a0{p}", {"p": numbers.show("statistics", index, "p_adjusted", "p")}),
+        "size": _size(numbers, index),
+    })  # fmt: skip
+
+
+def _direction(row: pd.Series) -> str:
+    """What goes with what, in words, from the sign of the estimate; without a sign: that it differs."""
+    analysis, estimate, subject = str(row["analysis"]), as_float(row["estimate"]), subject_of(row)
+    if math.isfinite(estimate):
+        if analysis == "cox":
+            longer = "longer" if estimate < 1 else "shorter"
+            return f"{_beside(row)}{_higher(row, subject)} went with {longer} {endpoint_of(row)}"
+        if analysis == "rank_sum":
+            first, second = _compared(row)
+            return f"{subject} was {'higher' if estimate > 0 else 'lower'} in {first} than in {second}"
+        if analysis == "fisher":
+            first, second = _compared(row)
+            return f"{endpoint_of(row)} was {'more' if estimate > 1 else 'less'} frequent in {first} than in {second}"
+        if analysis == "spearman":
+            return f"{subject} {'rose' if estimate > 0 else 'fell'} with {endpoint_of(row)}"
+    if analysis in ("log_rank", "maxstat"):
+        return f"{endpoint_of(row)} differed by {subject}{_cut(row)}"
+    return f"{subject} differed by {endpoint_of(row)}{_cut(row)}"
+
+
+def subject_of(row: pd.Series) -> str:
+    """What was measured: "CD20 density in tumour", or the clinical column."""
+    population = text(row["population"])
+    if not population:
+        return column_of(row) or text(row["term"])
+    measure = MEASURES.get(text(row["measure"]), text(row["measure"]))
+    place = {"": "", "all": "in the whole tissue"}.get(text(row["tissue_class"]), f"in {text(row['tissue_class'])}")
+    return " ".join(part for part in (population, measure, place) if part)
+
+
+def split_words(split: object) -> str:
+    """A split's name for people: "marker:median" is "median", "outcome:landmark:12" is "landmark at 12"."""
+    name = text(split)
+    kind, _, rest = name.partition(":")
+    if kind in ("marker", "outcome") and rest:
+        return rest.replace("landmark:", "landmark at ").replace("_", " ").replace("maxstat", "best cut")
+    return "" if name in ("continuous", "overall", "response") else rest or name
+
+
+def _beside(row: pd.Series) -> str:
+    return "With the covariates in the model, " if is_multivariable(row) else ""
+
+
+def _higher(row: pd.Series, subject: str) -> str:
+    word = "higher" if is_multivariable(row) else "Higher"
+    if text(row["split"]) == "continuous":
+        return f"{word} {subject}"
+    if text(row["population"]):
+        return f"{text(row['term'])} {subject}{_cut(row)}" if "high vs low" not in text(row["term"]) else f"{word} {subject}{_cut(row)}"
+    return f"{text(row['term'])} ({subject})"
+
+
+def _cut(row: pd.Series) -> str:
+    words = split_words(row["split"])
+    return f" ({words})" if words and not column_of(row) else ""
+
+
+def _compared(row: pd.Series) -> tuple[str, str]:
+    """The two groups of a comparison, in words: first the one that the estimate is of."""
+    first, _vs, second = text(row["term"]).partition(" vs ")
+    split, endpoint = text(row["split"]), text(row["endpoint"])
+    if split.startswith("outcome:landmark:"):
+        at = split.rpartition(":")[2]
+        return f"patients with {endpoint} beyond {at}", f"patients with the event by {at}"
+    if split.startswith("outcome:"):
+        return f"patients with long {endpoint} ({split_words(split)})", "those with short"
+    if split == "response":
+        return f"{first}s ({endpoint})", f"{second}s"
+    return f"{column_of(row)} {first}".strip(), second
+
+
+def _effect(numbers: Numbers, index: int) -> Markup:
+    """The estimate with its interval: "hazard ratio 0.45 per SD (95 % CI 0.30 to 0.68), "."""
+    row = numbers["statistics"].loc[index]
+    if not math.isfinite(as_float(row["estimate"])):
+        return sentence("{name}, ", {"name": TEST_NAMES.get(str(row["analysis"]), str(row["analysis"]))})
+    name, unit = _effect_words(row)
+    interval = Markup("")
+    if not (math.isnan(as_float(row["ci_low"])) and math.isnan(as_float(row["ci_high"]))):
+        form = effect_form(row)
+        ends = {end: numbers.show("statistics", index, end, form) for end in ("ci_low", "ci_high")}
+        interval = sentence(" (95\u00a0%\u00a0CI {ci_low} to {ci_high})", ends)
+    shown = numbers.show("statistics", index, "estimate", effect_form(row))
+    return sentence("{name} {value}{unit}{interval}, ", {"name": name, "value": shown, "unit": unit, "interval": interval})
+
+
+def effect_form(row: pd.Series) -> str:
+    """How an estimate of this kind is rounded."""
+    return "ratio" if text(row["estimate_kind"]) in ("HR", "odds_ratio", "rho") else "number"
+
+
+def _effect_words(row: pd.Series) -> tuple[str, str]:
+    """What the estimate is called, and what follows the number."""
+    kind, measure = text(row["estimate_kind"]), text(row["measure"])
+    if kind == "HR":
+        return "hazard ratio", " per SD" if text(row["split"]) == "continuous" else f" for {text(row['term'])}"
+    if kind == "odds_ratio":
+        return "odds ratio", ""
+    if kind == "rho":
+        return "rank correlation", ""
+    unit = {"density_per_mm2": "\u00a0cells/mm²", "positivity_percent": "\u00a0percentage points"}.get(measure, "")
+    return {"location_shift": "shift"}.get(kind, kind), unit
+
+
+def _size(numbers: Numbers, index: int) -> Markup:
+    row = numbers["statistics"].loc[index]
+    size = sentence("{n} patients", {"n": numbers.show("statistics", index, "n", "count")})
+    if not math.isnan(as_float(row["n_events"])):
+        size += sentence(", {n} events", {"n": numbers.show("statistics", index, "n_events", "count")})
+    if not math.isnan(as_float(row["n_high"])) and row["analysis"] != "cox":
+        pair = {key: numbers.show("statistics", index, key, "count") for key in ("n_high", "n_low")}
+        size += sentence(" ({n_high} against {n_low})", pair)
+    return size
+
+
+def nothing_found(numbers: Numbers) -> Markup:
+    """The sentence for a study in which nothing stands after adjustment; with the smallest adjusted p."""
+    rows = tests(numbers["statistics"])
+    adjusted = pd.to_numeric(rows["p_adjusted"], errors="coerce").dropna() if len(rows) else pd.Series(dtype=float)
+    if not len(adjusted):
+        return Markup("No association could be tested.")
+    lead = int(adjusted.idxmin())
+    row = rows.loc[lead]
+    return sentence(
+        "No association was found after adjustment: {n} tests in {families}. The smallest adjusted p is {p} ({subject}, {endpoint}).",
+        {
+            "n": len(rows),
+            "families": f"{rows['family'].nunique()} families" if rows["family"].nunique() != 1 else "one family",
+            "p": numbers.show("statistics", lead, "p_adjusted", "p_cell"),
+            "subject": subject_of(row),
+            "endpoint": endpoint_of(row),
+        },
+    )
+
+
+def silent_endpoints(numbers: Numbers, found: list[Finding]) -> list[Markup]:
+    """One sentence for each endpoint that was tested and of which nothing is claimed, where something else is."""
+    rows = tests(numbers["statistics"])
+    if rows.empty or not found:
+        return []
+    spoken = {finding.question[0] for finding in found}
+    silent = rows.assign(endpoint=rows.apply(endpoint_of, axis=1))
+    silent = silent[~silent["endpoint"].isin(spoken)]
+    return [
+        sentence(
+            "No association with {endpoint} was found after adjustment ({n} tests; smallest adjusted p {p}).",
+            {"endpoint": text(endpoint), "n": len(group), "p": _smallest(numbers, group)},
+        )
+        for endpoint, group in silent.groupby("endpoint", sort=False)
+    ]
+
+
+def _smallest(numbers: Numbers, rows: pd.DataFrame) -> Markup:
+    adjusted = pd.to_numeric(rows["p_adjusted"], errors="coerce").dropna()
+    return numbers.show("statistics", int(adjusted.idxmin()), "p_adjusted", "p_cell") if len(adjusted) else Markup("not known")

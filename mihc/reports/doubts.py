@@ -1,0 +1,164 @@
+"""Which numbers are fragile, and which slides to look at first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from mihc.reports.claims import subject_of, tests
+from mihc.reports.numbers import Numbers, as_float, sentence, text
+
+FEW_EVENTS = 10  # events per term of a Cox model below which it is called fragile
+FEW_PATIENTS = 20
+MUCH_GLASS_PERCENT = 10.0
+_WEIGHTS = {"failed": 100, "fail": 20, "unclear": 8, "glass": 4, "warn": 1}
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A slide that should be looked at, and why."""
+
+    slide: str
+    reasons: tuple[str, ...]
+    weight: int
+
+
+def doubts(numbers: Numbers) -> list[Markup]:
+    """What makes numbers of this study fragile, one sentence each; empty when nothing does."""
+    return [
+        *_failed_slides(numbers),
+        *_unclear_thresholds(numbers),
+        *_quality(numbers),
+        *_glass(numbers),
+        *_withheld_patients(numbers),
+        *_few(numbers),
+        *_infinite(numbers),
+    ]
+
+
+def failed(slides: pd.DataFrame) -> pd.DataFrame:
+    """The slides that have no result."""
+    if slides.empty or "status" not in slides:
+        return slides.iloc[:0]
+    return slides[slides["status"].astype(str).str.lower().str.startswith("fail")]
+
+
+def _failed_slides(numbers: Numbers) -> Iterable[Markup]:
+    for _index, row in failed(numbers["slides"]).iterrows():
+        told = text(row.get("message"))
+        pieces = {"slide": row["slide"], "patient": text(row.get("patient")), "told": f": {told}" if told else ""}
+        yield sentence("Slide {slide} (patient {patient}) failed and is in no number{told}", pieces)
+
+
+def _unclear_thresholds(numbers: Numbers) -> Iterable[Markup]:
+    thresholds = numbers["thresholds"]
+    if thresholds.empty:
+        return
+    for marker, rows in thresholds[thresholds["verdict"] == "cannot tell"].groupby("marker", sort=False):
+        pieces = {"marker": marker, "slides": listed(rows["slide"]), "n": len(rows)}
+        yield sentence("{marker}: no threshold could be told on {n} slide(s), so nothing was called there: {slides}", pieces)
+
+
+def _quality(numbers: Numbers) -> Iterable[Markup]:
+    qc = numbers["qc"]
+    if qc.empty:
+        return
+    for verdict, word in (("fail", "failed"), ("warn", "are to be looked at in")):
+        rows = qc[qc["verdict"] == verdict]
+        if len(rows):
+            pieces = {"n": rows["slide"].nunique(), "word": word, "checks": listed(dict.fromkeys(rows["check"]))}
+            yield sentence("{n} slide(s) {word} quality checks: {checks}", pieces)
+
+
+def _glass(numbers: Numbers) -> Iterable[Markup]:
+    for _index, row in glassy(numbers["area_ledger"]).iterrows():
+        pieces = {"slide": row["slide"], "region": text(row["region"]) or text(row["category"]), "share": round(as_float(row["glass_percent"]))}
+        yield sentence("Slide {slide}: {share} % of the region {region} is glass, which makes its densities too low", pieces)
+
+
+def glassy(ledger: pd.DataFrame) -> pd.DataFrame:
+    """Analysed regions with more glass than a tenth of their area."""
+    if ledger.empty or "glass_percent" not in ledger:
+        return ledger.iloc[:0]
+    analysed = ledger["category"].isin(["tumour", "stroma", "other"])
+    return ledger[analysed & (pd.to_numeric(ledger["glass_percent"], errors="coerce") > MUCH_GLASS_PERCENT)]
+
+
+def _withheld_patients(numbers: Numbers) -> Iterable[Markup]:
+    patients = numbers["patients"]
+    columns = [name for name in patients if str(name).count("|") == 2]
+    if not columns:
+        return
+    missing = patients[columns].isna()
+    if missing.to_numpy().any():
+        pieces = {"n": int(missing.any(axis=1).sum()), "patients": listed(patients.loc[missing.any(axis=1), "patient"])}
+        yield sentence("{n} patient(s) lack at least one population value (withheld, not measured or undefined): {patients}", pieces)
+
+
+def _few(numbers: Numbers) -> Iterable[Markup]:
+    patients, rows = numbers["patients"], tests(numbers["statistics"])
+    if 0 < len(patients) < FEW_PATIENTS:
+        yield sentence("{n} patients only: estimates move much with each one", {"n": len(patients)})
+    if rows.empty:
+        return
+    events = pd.to_numeric(rows["n_events"], errors="coerce")
+    for endpoint, group in rows[events < FEW_EVENTS].groupby("endpoint", sort=False):
+        least = int(pd.to_numeric(group["n_events"]).idxmin())
+        pieces = {"endpoint": text(endpoint), "n": numbers.show("statistics", least, "n_events", "count"), "few": FEW_EVENTS}
+        yield sentence("{endpoint}: as few as {n} events (fewer than {few} carry no stable hazard ratio)", pieces)
+
+
+def _infinite(numbers: Numbers) -> Iterable[Markup]:
+    statistics = numbers["statistics"]
+    rows = statistics.loc[infinite_rows(statistics)]
+    for endpoint, group in rows.groupby("endpoint", sort=False) if len(rows) else ():
+        pieces = {"endpoint": text(endpoint), "n": len(group), "subjects": listed(group.apply(subject_of, axis=1), 4)}
+        yield sentence("{endpoint}: {n} Cox coefficient(s) are infinite or cannot be estimated: {subjects}", pieces)
+
+
+def infinite_rows(statistics: pd.DataFrame) -> list[int]:
+    """Cox rows whose coefficient ran away or does not exist: said in the note, or an infinite or zero ratio."""
+    if statistics.empty:
+        return []
+    cox = statistics[statistics["analysis"] == "cox"]
+    ratio = pd.to_numeric(cox["estimate"], errors="coerce")
+    said = cox["note"].map(text).str.contains("infinite|not estimable|separation", case=False, regex=True)
+    return [int(index) for index in cox.index[said | np.isinf(ratio) | (ratio == 0)]]
+
+
+def listed(names: Iterable[object], most: int = 6) -> str:
+    """Names in a row, the first few of many."""
+    whole = list(dict.fromkeys(text(name) for name in names))
+    rest = f" and {len(whole) - most} more" if len(whole) > most else ""
+    return ", ".join(whole[:most]) + rest
+
+
+def suspects(numbers: Numbers) -> list[Suspect]:
+    """Slides with a reason to be looked at, the worst first."""
+    reasons: dict[str, list[tuple[str, str]]] = {}
+    for kind, slide, reason in _reasons(numbers):
+        reasons.setdefault(slide, []).append((kind, reason))
+    found = [
+        Suspect(slide, tuple(reason for _kind, reason in given), sum(_WEIGHTS[kind] for kind, _reason in given))
+        for slide, given in reasons.items()
+    ]
+    return sorted(found, key=lambda suspect: (-suspect.weight, suspect.slide))
+
+
+def _reasons(numbers: Numbers) -> Iterable[tuple[str, str, str]]:
+    for _index, row in failed(numbers["slides"]).iterrows():
+        yield "failed", text(row["slide"]), "failed"
+    qc, thresholds = numbers["qc"], numbers["thresholds"]
+    for _index, row in qc[qc["verdict"].isin(["fail", "warn"])].iterrows() if len(qc) else ():
+        value = as_float(row["value"])
+        measured = "" if math.isnan(value) else f" {value:.3g} {text(row['unit'])}".rstrip()
+        yield str(row["verdict"]), text(row["slide"]), f"{text(row['check'])}{measured} ({row['verdict']})"
+    for _index, row in thresholds[thresholds["verdict"] == "cannot tell"].iterrows() if len(thresholds) else ():
+        yield "unclear", text(row["slide"]), f"no threshold for {text(row['marker'])}"
+    for _index, row in glassy(numbers["area_ledger"]).iterrows():
+        yield "glass", text(row["slide"]), f"{as_float(row['glass_percent']):.0f} % glass in {text(row['region'])}"

@@ -1,0 +1,157 @@
+"""The methods text: what was done, with versions, settings, definitions and the rule each test follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from markupsafe import Markup
+
+from mihc.reports.claims import TEST_NAMES, split_words
+from mihc.reports.numbers import Numbers, sentence, text
+from mihc.study import Study
+
+_RULES = {
+    "cox": "Cox proportional hazards regression with Efron's handling of ties, Wald 95 % intervals, listwise omission of missing "
+    "values. A marker enters as log1p(value) divided by its standard deviation over the patients analysed, so the ratio is per SD.",
+    "rank_sum": "Wilcoxon rank-sum test by the rule of R 4.2's wilcox.test: exact where both groups have fewer than 50 patients and "
+    "there are no ties, else the normal approximation with tie-corrected variance and continuity correction; shift by Hodges and Lehmann.",
+    "kruskal": "Kruskal-Wallis rank sum test with tie correction, as R's kruskal.test.",
+    "log_rank": "Log-rank test with hypergeometric variance, as R's survdiff.",
+    "km": "Kaplan-Meier estimate with Greenwood's variance and log-log 95 % limits, as R's survfit with conf.type = \"log-log\"; "
+    "the median is the first time below one half, the middle of the step where the curve stays at exactly one half.",
+    "fisher": "Fisher's exact test, two-sided by summing tables no more probable than the observed one; the odds ratio is the conditional "
+    "maximum likelihood estimate, as R's fisher.test.",
+    "proportion": "Proportions with exact (Clopper-Pearson) 95 % intervals.",
+    "spearman": "Spearman's rank correlation.",
+    "maxstat": "Maximally selected rank statistics; only the p value corrected for the search is given.",
+}  # fmt: skip
+_SOURCES = {
+    "both": "annotations where a slide has them, otherwise found automatically from the panel's tumour marker",
+    "annotations": "annotations only",
+    "auto": "found automatically from the panel's tumour marker",
+}
+
+
+def methods(numbers: Numbers, study: Study, run: dict) -> list[tuple[str, list[Markup]]]:
+    """Titled paragraphs, each a list of sentences."""
+    return [
+        ("Cells", _cells(study)),
+        ("Positivity and density", _definitions(study)),
+        ("Regions and areas", _regions(study)),
+        ("Patients", _patients(study)),
+        ("Tests", _tests(numbers)),
+        ("Multiplicity", _families(numbers)),
+        ("Pixel sizes", _pixel_sizes(numbers)),
+        ("Repeatability", _repeatability(run)),
+    ]
+
+
+def _cells(study: Study) -> list[Markup]:
+    settings = study.settings.segmentation
+    pieces = {"nucleus": f"{settings.nucleus_diameter_um:g}", "grown": f"{settings.cell_expansion_um:g}"}
+    return [
+        sentence("Nuclei were segmented with a size hint of {nucleus} µm and grown by at most {grown} µm to cells.", pieces),
+        Markup("A marker's value in a cell is its mean over the compartment that panel.csv names. No cell is dropped: doubtful ones are flagged."),
+    ]
+
+
+def _definitions(study: Study) -> list[Markup]:
+    said = [
+        Markup("A cell is positive where its value is at least the threshold."),
+        Markup("Positivity (%) = positive cells of a region / all cells of that region × 100."),
+        Markup("Density (cells/mm²) = positive cells of a region / analysed area of that region in mm²."),
+        Markup(
+            "A threshold is taken from the final review, else thresholds.csv, else panel.csv, else found per slide and marker (method {}); "
+            "where none could be told the value is withheld, never guessed."
+        ).format(text(study.settings.thresholds.method)),
+    ]
+    for name, expression in study.settings.phenotypes.items():
+        said.append(sentence("{name}: {expression}.", {"name": name, "expression": expression}))
+    return said
+
+
+def _regions(study: Study) -> list[Markup]:
+    settings = study.settings.regions
+    pieces = {"source": _SOURCES.get(settings.source, settings.source), "order": " > ".join(settings.precedence)}
+    return [
+        sentence("Regions: {source}; where they overlap, {order}.", pieces),
+        Markup("A cell belongs to the region that holds its nucleus centroid; excluded cells and cells outside are in no denominator."),
+        Markup("Areas come from polygons: scanned = glass + tissue; tissue = tumour + stroma + other + excluded + unannotated."),
+    ]
+
+
+def _patients(study: Study) -> list[Markup]:
+    withheld = study.settings.thresholds.unclear == "withhold"
+    return [
+        Markup("The patient is the unit of every test. A patient's value pools the slides: sum of positive cells / sum of area (or of cells)."),
+        Markup("Where a slide that should show a population has no value, the patient's value is missing.")
+        if withheld
+        else Markup("A slide without a value for a population is left out of the patient's pool."),
+        *(
+            sentence(
+                "{name}: responders are {values} in {column}; every other value, NE too, stays in the denominator.",
+                {"name": name, "values": ", ".join(response.responders), "column": response.column},
+            )
+            for name, response in study.settings.responses.items()
+        ),
+    ]
+
+
+def _tests(numbers: Numbers) -> list[Markup]:
+    statistics = numbers["statistics"]
+    used = list(dict.fromkeys(statistics["analysis"])) if len(statistics) else []
+    said = [sentence("{name}: {rule}", {"name": TEST_NAMES[name], "rule": _RULES[name]}) for name in TEST_NAMES if name in used]
+    named = [split_words(split) for split in dict.fromkeys(statistics["split"]) if split_words(split)] if len(statistics) else []
+    if named:
+        said.append(sentence("Splits used: {splits}. Whatever chose its cut from the data is marked exploratory.", {"splits": "; ".join(dict.fromkeys(named))}))
+    said.append(Markup("Box plots show type-7 quartiles, whiskers to the last patient within 1.5 interquartile ranges, and every patient."))
+    return said
+
+
+def _families(numbers: Numbers) -> list[Markup]:
+    statistics = numbers["statistics"]
+    if statistics.empty:
+        return [Markup("Nothing was tested.")]
+    methods_used = [text(name) for name in dict.fromkeys(statistics["adjust_method"]) if text(name)]
+    return [
+        sentence(
+            "A family is one analysis with one split over all populations, classes, measures and endpoints; p values are adjusted within "
+            "it ({methods}). A result is claimed where the adjusted p is below 0.05.",
+            {"methods": ", ".join(methods_used) or "BH"},
+        )
+    ]
+
+
+def _pixel_sizes(numbers: Numbers) -> list[Markup]:
+    slides = numbers["slides"]
+    if "pixel_size_source" not in slides:
+        return [Markup("Pixel sizes come from the slide files or from slides.csv and are never guessed; `mihc inspect` shows each one.")]
+    rows = slides[slides["pixel_size_source"].map(text) != ""]
+    return [
+        sentence("{source}: {n} slide(s).", {"source": source, "n": len(group)})
+        for source, group in rows.groupby("pixel_size_source", sort=False)
+    ]
+
+
+def _repeatability(run: dict) -> list[Markup]:
+    said = [Markup("Every number can be followed to its table cell: the source written beside it names file, line (the header is line 1) and column.")]
+    seeds = dict(flattened(run.get("seeds", {}))) if run.get("seeds") else {}
+    if seeds:
+        said.append(sentence("Seeds: {seeds}.", {"seeds": ", ".join(f"{name} {value}" for name, value in seeds.items())}))
+    else:
+        said.append(Markup("Random draws, where a method needs them, use fixed seeds: the same input gives the same numbers."))
+    return said
+
+
+def flattened(facts: object, prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Nested facts as (dotted name, text) pairs, for a table."""
+    if isinstance(facts, dict):
+        for name, value in facts.items():
+            yield from flattened(value, f"{prefix}.{name}" if prefix else str(name))
+    elif isinstance(facts, (list, tuple)) and any(isinstance(item, (dict, list, tuple)) for item in facts):
+        for place, item in enumerate(facts):
+            yield from flattened(item, f"{prefix}.{place}")
+    elif isinstance(facts, (list, tuple)):
+        yield prefix, ", ".join(str(item) for item in facts)
+    else:
+        yield prefix, "" if facts is None else str(facts)

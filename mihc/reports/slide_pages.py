@@ -1,0 +1,181 @@
+"""The chapter of slides: for each one picture, quality, thresholds, ledger, regions and the command that opens it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from mihc.figures import SlidePicture, shrunk
+from mihc.panel import Panel
+from mihc.plots.overlays import MOST_POINTS, histogram_svg, ledger_svg, slide_layers
+from mihc.plots.style import POINT_COLOURS
+from mihc.reports.numbers import Numbers, as_float, text
+
+BUDGET_BYTES = 9_000_000  # of all thumbnails together, as text in the page
+LONGEST_PX = 900
+_BYTES_PER_PX = 0.45  # what a fluorescence thumbnail costs as base64 JPEG, at the upper end
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of the slide's picture that can be switched on and off."""
+
+    name: str
+    colour: str
+    count: int
+    on: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table on a slide's page: its place in the whole table, and its cells."""
+
+    index: int
+    cells: pd.Series
+    picture: Markup = Markup("")
+
+
+@dataclass(frozen=True)
+class RegionColumn:
+    """One region of a slide: its rows of regions.csv by population."""
+
+    name: str
+    tissue_class: str
+    rows: dict[str, int]  # population -> row of regions.csv
+    first: int
+
+
+@dataclass(frozen=True)
+class SlidePage:
+    """What the page shows of one slide."""
+
+    anchor: str
+    slide: str
+    facts: pd.Series  # its row of the slides table
+    worst: str  # "ok" | "warn" | "fail" | "failed"
+    picture: Markup
+    layers: tuple[Layer, ...]
+    qc: tuple[Row, ...]
+    thresholds: tuple[Row, ...]
+    ledger: tuple[Row, ...]
+    ledger_bar: Markup
+    regions: tuple[RegionColumn, ...]
+    populations: tuple[str, ...]
+    command: str
+
+
+def slide_pages(numbers: Numbers, pictures: Sequence[SlidePicture], panels: dict[str, Panel], leading: Sequence[str]) -> list[SlidePage]:
+    """One page per slide, in the order of the slides table.
+
+    Parameters
+    ----------
+    numbers : Numbers
+    pictures : sequence of SlidePicture
+        A slide without one gets its tables only.
+    panels : dict of name to Panel
+        For the colours of markers.
+    leading : sequence of str
+        Populations that the report speaks of: their dots are shown from the start.
+    """
+    slides = numbers["slides"]
+    by_slide = {picture.slide: shrunk(picture, thumbnail_px(len(pictures))) for picture in pictures}
+    return [
+        _page(numbers, index, row, by_slide.get(text(row["slide"])), panels, leading) for index, row in slides.iterrows()
+    ]
+
+
+def thumbnail_px(slides: int) -> int:
+    """The longest side that keeps all thumbnails within `BUDGET_BYTES`, however many slides there are."""
+    return int(min(LONGEST_PX, (BUDGET_BYTES / max(1, slides) / _BYTES_PER_PX) ** 0.5))
+
+
+def _page(
+    numbers: Numbers, index: int, facts: pd.Series, picture: SlidePicture | None, panels: dict[str, Panel], leading: Sequence[str]
+) -> SlidePage:
+    slide = text(facts["slide"])
+    regions = _regions(numbers["regions"], slide)
+    populations = tuple(dict.fromkeys(population for region in regions for population in region.rows))
+    colours = point_colours(list(picture.positives), panels.get(picture.panel)) if picture else {}
+    ledger = _rows(numbers["area_ledger"], slide)
+    return SlidePage(
+        anchor=f"slide-{index + 1}",
+        slide=slide,
+        facts=facts,
+        worst=_worst(numbers, slide, text(facts.get("status"))),
+        picture=slide_layers(picture, colours) if picture else Markup(""),
+        layers=_layers(picture, colours, leading) if picture else (),
+        qc=_rows(numbers["qc"], slide),
+        thresholds=_thresholds(numbers["thresholds"], slide, picture),
+        ledger=ledger,
+        ledger_bar=ledger_svg(pd.DataFrame([row.cells for row in ledger])) if ledger else Markup(""),
+        regions=regions,
+        populations=populations,
+        command=review_command(slide, regions, populations, leading),
+    )
+
+
+def point_colours(populations: Sequence[str], panel: Panel | None) -> dict[str, str]:
+    """A colour for each population's dots: its channel's where it is a marker, else the next of a fixed cycle."""
+    by_marker = {row.marker: f"#{row.colour}" for row in panel.rows if row.colour} if panel else {}
+    return {name: by_marker.get(name, POINT_COLOURS[place % len(POINT_COLOURS)]) for place, name in enumerate(populations)}
+
+
+def _layers(picture: SlidePicture, colours: dict[str, str], leading: Sequence[str]) -> tuple[Layer, ...]:
+    populations = list(picture.positives)
+    shown = [name for name in populations if name in leading][:2] or populations[:1]
+    dots = (Layer(name, colours[name], len(picture.positives[name]), name in shown) for name in populations)
+    return (Layer("regions", "", len(picture.regions), True), *dots)
+
+
+def _rows(table: pd.DataFrame, slide: str) -> tuple[Row, ...]:
+    if table.empty:
+        return ()
+    return tuple(Row(int(index), cells) for index, cells in table[table["slide"].astype(str) == slide].iterrows())
+
+
+def _thresholds(table: pd.DataFrame, slide: str, picture: SlidePicture | None) -> tuple[Row, ...]:
+    histograms = picture.histograms if picture else {}
+    return tuple(Row(row.index, row.cells, _histogram(row.cells, histograms)) for row in _rows(table, slide))
+
+
+def _histogram(cells: pd.Series, histograms: dict) -> Markup:
+    histogram = histograms.get(cells["marker"])
+    if histogram is None:
+        return Markup("")
+    value, low, high = (as_float(cells.get(key)) for key in ("value", "low", "high"))
+    return histogram_svg(histogram, value=value, low=low, high=high, verdict=text(cells["verdict"]))
+
+
+def _regions(table: pd.DataFrame, slide: str) -> tuple[RegionColumn, ...]:
+    if table.empty:
+        return ()
+    rows = table[table["slide"].astype(str) == slide]
+    return tuple(
+        RegionColumn(text(name), text(kind), {text(p): int(i) for i, p in group["population"].items()}, int(group.index[0]))
+        for (name, kind), group in rows.groupby(["region", "tissue_class"], sort=False)
+    )
+
+
+def _worst(numbers: Numbers, slide: str, status: str) -> str:
+    if status.lower().startswith("fail"):
+        return "failed"
+    qc = numbers["qc"]
+    verdicts = set(qc.loc[qc["slide"].astype(str) == slide, "verdict"]) if len(qc) else set()
+    return next((verdict for verdict in ("fail", "warn") if verdict in verdicts), "ok")
+
+
+def review_command(slide: str, regions: Sequence[RegionColumn], populations: Sequence[str], leading: Sequence[str]) -> str:
+    """What to type to see the slide's first region and the population that the report speaks of."""
+    region = f" --region {shlex.quote(regions[0].name)}" if regions else ""
+    shown = next((name for name in leading if name in populations), populations[0] if populations else "")
+    population = f' --population "{shown}"' if shown else ""
+    return f"mihc review STUDY --slide {shlex.quote(slide)}{region}{population}"
+
+
+def points_note() -> str:
+    """How dots are thinned."""
+    return f"Dots mark thumbnail pixels that hold a positive cell, at most {MOST_POINTS} per population; every cell is in the review."
