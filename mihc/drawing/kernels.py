@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numba
 import numpy as np
 
-
-def compiled(function: Callable) -> Callable:
-    """Compile without the interpreter lock, cached on disk where a cache can be written."""
-    try:
-        return numba.njit(function, nogil=True, cache=True)
-    except RuntimeError:  # neither the package nor the home folder is writable
-        return numba.njit(function, nogil=True)
+from mihc.kernels import compiled
 
 
 @compiled
@@ -52,8 +43,11 @@ def relative_radius(dy: float, dx: float, shape: np.ndarray) -> float:
 
 
 @compiled
-def overlap_share(labels: np.ndarray, cy: float, cx: float, shape: np.ndarray) -> float:
-    """Share of the nucleus that lies on nuclei already there; 1 when less than half of it is on the image."""
+def fits(labels: np.ndarray, cy: float, cx: float, shape: np.ndarray, max_overlap: float) -> bool:
+    """True where at most that share of the nucleus lies on nuclei already there and half of it is on the image."""
+    if labels[int(cy), int(cx)]:
+        return False
+    whole = np.pi * shape[0] * shape[1]
     reach = int(max(shape[0], shape[1]) * 1.3) + 2
     taken, area = 0, 0
     for y in range(max(0, int(cy) - reach), min(labels.shape[0], int(cy) + reach + 1)):
@@ -62,9 +56,9 @@ def overlap_share(labels: np.ndarray, cy: float, cx: float, shape: np.ndarray) -
                 area += 1
                 if labels[y, x]:
                     taken += 1
-    if area < 0.5 * np.pi * shape[0] * shape[1]:
-        return 1.0
-    return taken / area
+                    if taken > 1.2 * whole * max_overlap:  # no outline is larger than 1.2 times its ellipse
+                        return False
+    return area >= 0.5 * whole and taken <= max_overlap * area
 
 
 @compiled
@@ -91,7 +85,7 @@ def place(
     label = first_label
     for i in range(n):
         for t in range(tries):
-            if overlap_share(labels, ys[i, t], xs[i, t], shapes[i]) <= max_overlap[i]:
+            if fits(labels, ys[i, t], xs[i, t], shapes[i], max_overlap[i]):
                 stamp(labels, ys[i, t], xs[i, t], shapes[i], label)
                 centres[i, 0], centres[i, 1] = ys[i, t], xs[i, t]
                 label += 1

@@ -115,7 +115,7 @@ def _fibres(field: np.ndarray, tumour: np.ndarray, rng: np.random.Generator) -> 
     shape = field.shape
     half = tuple(side // 2 for side in shape)
     angle = streaming(field)[: half[0] * 2 : 2, : half[1] * 2 : 2] + 0.35 * smooth_noise(half, 9, rng)
-    fibres = kernels.comb(rng.standard_normal(half, np.float32), angle.astype(np.float32), 14)
+    fibres = kernels.comb(rng.standard_normal(half, np.float32), angle.astype(np.float32), 10)
     fibres = ndimage.gaussian_filter(fibres, 0.7)
     fibres = fibres / fibres.std() * (0.55 + 0.6 * np.abs(smooth_noise(half, 22, rng)))
     return enlarge(fibres.astype(np.float32), shape) * (1 - 0.75 * tumour)
@@ -204,7 +204,7 @@ def _panck(nuclei: Nuclei, calls: pd.DataFrame, bodies: Bodies, scene: Scene, rn
     amount = np.concatenate([[0.0], np.where(calls["PanCK_positive"], 2100 * rng.lognormal(0, 0.3, n), 0.0)])
     owner = amount.astype(np.float32)[nearest]
     other = (owner == 0) & (distance < 2.6)  # the cells between: lymphocytes keep their own small body free
-    owner = np.where((owner == 0) & ~other, 1500.0, owner)
+    owner = np.where((owner == 0) & ~other, 1500.0 if calls["PanCK_positive"].any() else 0.0, owner)
     border = np.zeros(nearest.shape, np.float32)
     border[:, 1:] = nearest[:, 1:] != nearest[:, :-1]
     border[1:] = np.maximum(border[1:], nearest[1:] != nearest[:-1])

@@ -35,6 +35,7 @@ def draw_slide(
     layout: Layout | None = None,
     densities: Densities | None = None,
     optics: Optics | None = None,
+    antibodies: bool = True,
 ) -> DrawnSlide:
     """Draw a multiplex immunofluorescence slide whose truth is known.
 
@@ -48,6 +49,8 @@ def draw_slide(
         The same seed and settings give the same slide, byte for byte.
     layout, densities, optics
         The tissue, the cells planted per mm², and the scanner; None = their defaults.
+    antibodies
+        False = a negative control: DAPI and autofluorescence only, no cell carries a marker.
 
     Returns
     -------
@@ -61,11 +64,12 @@ def draw_slide(
     tissue = plan_tissue(layout, size_px, pixel_size_um, rng)
     nuclei = place_nuclei(tissue, densities, size_px, pixel_size_um, rng)
     table = _table(nuclei, tissue.regions, pixel_size_um)
-    areas = {
-        name: sum(r.area_mm2 for r in tissue.regions if r.tissue_class == name)
-        for name in ("tumour", "stroma", "excluded")
-    }
+    areas = {region.tissue_class: 0.0 for region in tissue.regions}
+    for region in tissue.regions:
+        areas[region.tissue_class] += region.area_mm2
     calls = call_markers(nuclei, table["tissue_class"].to_numpy(), densities, areas, rng)
+    if not antibodies:
+        calls[:] = False
     image, cells = draw_channels(nuclei, calls, tissue, optics, pixel_size_um, rng)
     table = pd.concat([table, calls], axis=1)
     return DrawnSlide(image, CHANNELS, nuclei.labels, cells, table, tissue.regions, pixel_size_um)

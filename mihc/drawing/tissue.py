@@ -112,9 +112,9 @@ def inside(x_um: np.ndarray, y_um: np.ndarray, polygon: Polygon | MultiPolygon) 
 
 def smooth_noise(shape: tuple[int, int], sigma: float, rng: np.random.Generator) -> np.ndarray:
     """(y, x) float32 field of zero mean and unit spread, smooth over `sigma` pixels."""
-    shrink = max(1, int(sigma / 2.5))
+    shrink = max(1, int(sigma / 1.6))
     coarse = [int(np.ceil(side / shrink)) + 8 for side in shape]
-    field = ndimage.gaussian_filter(rng.standard_normal(coarse, np.float32), sigma / shrink)
+    field = ndimage.gaussian_filter(rng.standard_normal(coarse, np.float32), sigma / shrink, truncate=3)
     field = (field - field.mean()) / (field.std() + 1e-9)
     if shrink == 1:
         return field[4 : 4 + shape[0], 4 : 4 + shape[1]]
