@@ -1,0 +1,7 @@
+"""Region files of other programs, one small reader each: a path in, shapes in full-resolution pixels out.
+
+    qupath.py    GeoJSON          halo.py    .annotations
+    shapes.py    what every reader hands over, and the checks that no outline passes unseen
+
+`mihc.regions.read_regions` picks the reader and turns pixels into µm.
+"""

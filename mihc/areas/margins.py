@@ -1,0 +1,84 @@
+"""How far a cell is from the tumour's margin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import shapely
+from scipy.spatial import cKDTree
+from shapely.geometry import MultiPolygon, Polygon
+
+from mihc.areas.membership import first_holder
+from mihc.areas.region import Region
+
+PIECE_UM = 10.0  # margins are cut into pieces no longer than this; it sets the speed, not the result
+CHUNK = 65536  # points at a time, which bounds the memory
+
+
+def distance_to_margin(
+    x_um: np.ndarray,
+    y_um: np.ndarray,
+    regions: Sequence[Region],
+    *,
+    scanned: Polygon | MultiPolygon | None = None,
+) -> np.ndarray:
+    """Return each point's distance in µm to the outline of the tumour, negative inside it; float64 (n,).
+
+    The tumour is the union of the regions of that class, before anything excluded is taken out (a fold is no margin);
+    where its outline is only the edge of what was scanned, it is no margin either. NaN where the slide has no tumour,
+    or none of its margin was scanned.
+    """
+    x, y = np.asarray(x_um, dtype=np.float64), np.asarray(y_um, dtype=np.float64)
+    tumour = [region.polygon_um for region in regions if region.tissue_class == "tumour"]
+    outline = shapely.union_all(tumour)
+    pieces = _pieces(outline, scanned)
+    if not len(pieces):
+        return np.full(len(x), np.nan)
+    distance = _nearest(np.column_stack([x, y]), pieces)
+    inside = first_holder(x, y, [outline]) >= 0
+    return np.where(inside, -distance, distance)
+
+
+def _pieces(outline: shapely.Geometry, scanned: Polygon | MultiPolygon | None) -> np.ndarray:
+    """Return the outline as pieces (n, 2 ends, 2) of at most PIECE_UM, without those on the edge of the scan."""
+    rings = shapely.get_rings(shapely.get_parts(outline))
+    points, ring = shapely.get_coordinates(shapely.segmentize(rings, PIECE_UM), return_index=True)
+    pieces = np.stack([points[:-1], points[1:]], axis=1)[ring[1:] == ring[:-1]]
+    if scanned is None or not len(pieces):
+        return pieces
+    edge = shapely.boundary(scanned).segmentize(100 * PIECE_UM)
+    shapely.prepare(edge)
+    on_edge = shapely.dwithin(shapely.points(pieces), edge, 1e-6).all(axis=1)
+    return pieces[~on_edge]
+
+
+def _nearest(points: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """Return the distance from each point to its nearest piece, exactly.
+
+    A piece closer than the nearest known one (distance d) has an end within sqrt(d² + (length / 2)²): ends are looked
+    up nearest first until they are farther than that.
+    """
+    tree = cKDTree(pieces.reshape(-1, 2))
+    half = np.sqrt(((pieces[:, 1] - pieces[:, 0]) ** 2).sum(axis=1).max()) / 2
+    distance = np.full(len(points), np.nan)
+    for start in range(0, len(points), CHUNK):
+        waiting = start + np.flatnonzero(np.isfinite(points[start : start + CHUNK]).all(axis=1))
+        looked_at = 8
+        while len(waiting):
+            looked_at = min(looked_at, 2 * len(pieces))
+            reach, ends = tree.query(points[waiting], k=np.arange(1, looked_at + 1))
+            distance[waiting] = _to_pieces(points[waiting], pieces[ends // 2])
+            unsure = reach[:, -1] < np.hypot(distance[waiting], half)
+            waiting = waiting[unsure] if looked_at < 2 * len(pieces) else waiting[:0]
+            looked_at *= 4
+    return distance
+
+
+def _to_pieces(points: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """Return each point's distance to the nearest of its own k pieces (n, k, 2 ends, 2)."""
+    start, along = pieces[:, :, 0], pieces[:, :, 1] - pieces[:, :, 0]
+    offset = points[:, None] - start
+    length2 = np.maximum((along**2).sum(axis=2), np.finfo(np.float64).tiny)
+    share = np.clip((offset * along).sum(axis=2) / length2, 0, 1)
+    return np.sqrt(((offset - share[:, :, None] * along) ** 2).sum(axis=2)).min(axis=1)

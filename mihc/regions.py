@@ -1,0 +1,312 @@
+"""Tissue, tumour, stroma, annotations, margins and the area ledger.
+
+A region is vector geometry in µm: x right, y down, 0 at the top-left corner of the slide's first pixel. A cell belongs
+to the region that holds its nucleus centroid, by a half-open rule, so every cell is in exactly one or outside all.
+
+    read_regions -> map_classes -> check_regions -> assign_regions (cells)
+                                                 -> partition -> area_ledger, count_populations (areas)
+    find_tissue, automatic_regions: the same from pixels, where nobody drew
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import shapely
+from shapely.geometry import Polygon
+
+from mihc.annotations.shapes import Shape, polygons_of
+from mihc.areas.ledger import area_ledger, ledger_warnings, partition
+from mihc.areas.margins import distance_to_margin
+from mihc.areas.membership import first_holder, paint
+from mihc.areas.region import (
+    ANALYSED,
+    OUTSIDE,
+    PRECEDENCE,
+    TISSUE_CLASSES,
+    Region,
+    by_precedence,
+    pixel_size_pair,
+    united,
+)
+from mihc.errors import AnnotationError
+
+__all__ = [
+    "ANALYSED",
+    "DEFAULT_CLASSES",
+    "OUTSIDE",
+    "PRECEDENCE",
+    "TISSUE_CLASSES",
+    "Region",
+    "area_ledger",
+    "assign_regions",
+    "check_regions",
+    "count_populations",
+    "distance_to_margin",
+    "ledger_warnings",
+    "map_classes",
+    "partition",
+    "rasterise",
+    "read_annotations",
+    "read_regions",
+]
+
+# What people call things, compared without case. A derived class ("Tumor: CD8") is mapped in study.toml or not at all.
+DEFAULT_CLASSES = {
+    **dict.fromkeys(["tumour", "tumor", "tumour epithelium", "tumor epithelium", "carcinoma", "cancer"], "tumour"),
+    **dict.fromkeys(["stroma", "tumour stroma", "tumor stroma"], "stroma"),
+    **dict.fromkeys(["other", "other tissue", "normal"], "other"),
+    **dict.fromkeys(
+        ["necrosis", "necrotic", "fold", "folds", "tissue fold", "debris", "artefact", "artifact"], "excluded"
+    ),
+    **dict.fromkeys(["exclude", "exclude*", "excluded", "exclusion", "ignore", "ignore*", "ignored"], "excluded"),
+}
+
+
+def read_regions(path: str | Path, *, pixel_size_um: float | tuple[float, float]) -> list[Region]:
+    """Return the regions of an annotation file: QuPath GeoJSON (.geojson, .json) or HALO (.annotations).
+
+    Outlines of one name and class are united; an unnamed one takes its class as name. `tissue_class` is as the file has
+    it ("" when it has none) until `map_classes`. What was left aside (rulers, comments, cells) comes as a UserWarning.
+    Raises AnnotationError naming the feature, and the point where geometry is broken.
+    """
+    regions, notes = read_annotations(path, pixel_size_um=pixel_size_um)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return regions
+
+
+def read_annotations(path: str | Path, *, pixel_size_um: float | tuple[float, float]) -> tuple[list[Region], list[str]]:
+    """Return the regions of an annotation file as `read_regions` does, and its warnings as text."""
+    shapes, notes = _reader(Path(path))(Path(path))
+    shapes, repeated = _without_repeats(shapes)
+    notes += [f"{place}: the same outline, name and class as before, counted once" for place in repeated]
+    size_y, size_x = pixel_size_pair(pixel_size_um)
+    regions = [
+        Region(
+            shape.name or shape.tissue_class,
+            shape.tissue_class,
+            shapely.normalize(shapely.transform(shape.polygon_px, lambda xy: xy * (size_x, size_y))),
+        )
+        for shape in shapes
+    ]
+    return united(regions), notes
+
+
+def _reader(path: Path) -> Callable[[Path], tuple[list[Shape], list[str]]]:
+    from mihc.annotations.halo import read_halo
+    from mihc.annotations.qupath import read_qupath
+
+    readers = {".geojson": read_qupath, ".json": read_qupath, ".annotations": read_halo}
+    if path.suffix.lower() in readers:
+        return readers[path.suffix.lower()]
+    later = {".zip": "ImageJ RoiSet", ".roi": "ImageJ ROI", ".xml": "ASAP XML"}
+    kind = later.get(path.suffix.lower(), f"{path.suffix or 'no suffix'}")
+    raise AnnotationError(
+        f"{kind} cannot be read as regions; QuPath .geojson and HALO .annotations can",
+        place=path.name,
+        fix="Open it in QuPath and export it there: File, Export objects as GeoJSON.",
+    )
+
+
+def _without_repeats(shapes: Sequence[Shape]) -> tuple[list[Shape], list[str]]:
+    seen: set[tuple[str, str, bytes]] = set()
+    kept, repeated = [], []
+    for shape in shapes:
+        key = (shape.name, shape.tissue_class, shapely.to_wkb(shapely.normalize(shape.polygon_px)))
+        if key in seen:
+            repeated.append(shape.place)
+        else:
+            kept.append(shape)
+            seen.add(key)
+    return kept, repeated
+
+
+def map_classes(regions: Sequence[Region], classes: Mapping[str, str]) -> list[Region]:
+    """Return the regions with their file's classes turned into mihc's: tumour, stroma, other, excluded.
+
+    A class is looked up in `classes` (study.toml, [regions] classes) exactly, then without case, then in
+    DEFAULT_CLASSES. A region without a class is looked up by its name, as some programs keep the class there.
+    Raises AnnotationError listing every class that no map knows, with the line to add.
+    """
+    wrong = {key: value for key, value in classes.items() if value not in TISSUE_CLASSES}
+    if wrong:
+        key, value = next(iter(wrong.items()))
+        raise AnnotationError(
+            f"class {key!r} is mapped to {value!r}, which is none of {', '.join(TISSUE_CLASSES)}",
+            place="study.toml, [regions] classes",
+        )
+    mapped = [(region, _mapped_class(region, classes)) for region in regions]
+    unknown = Counter(region.tissue_class or region.name for region, tissue_class in mapped if tissue_class is None)
+    if unknown:
+        raise _unknown_classes(unknown)
+    return united([replace(region, tissue_class=str(tissue_class)) for region, tissue_class in mapped])
+
+
+def _mapped_class(region: Region, classes: Mapping[str, str]) -> str | None:
+    label = region.tissue_class or region.name
+    folded = {key.casefold(): value for key, value in reversed(list(classes.items()))}
+    return classes.get(label) or folded.get(label.casefold()) or DEFAULT_CLASSES.get(label.casefold())
+
+
+def _unknown_classes(unknown: Counter[str]) -> AnnotationError:
+    listed = ", ".join(f"{label!r} ({count} region{'s' * (count > 1)})" for label, count in unknown.items())
+    lines = ", ".join(f'{_toml_key(label)} = "tumour"' for label in unknown)
+    return AnnotationError(
+        f"annotation class unknown: {listed}",
+        place="annotations",
+        fix=f"Say what each is (tumour, stroma, other or excluded) in study.toml, [regions]:\nclasses = {{ {lines} }}",
+    )
+
+
+def _toml_key(label: str) -> str:
+    return json.dumps(label, ensure_ascii=False)
+
+
+def check_regions(
+    regions: Sequence[Region], *, extent_um: tuple[float, float], place: str = "annotations"
+) -> tuple[list[Region], list[str]]:
+    """Return the regions cut to the image, and a warning for each that reached up to 1 % of its area beyond it.
+
+    `extent_um` is the image's (height, width) in µm. Raises AnnotationError for a region more than 1 % outside: it was
+    drawn in another frame (a cropped export, another pixel size, another scene).
+    """
+    height, width = extent_um
+    canvas = shapely.box(0, 0, width, height)
+    inside, notes = [], []
+    for region in regions:
+        kept = polygons_of(region.polygon_um.intersection(canvas)) or Polygon()
+        beyond = 1 - kept.area / region.polygon_um.area
+        if shapely.covers(canvas, region.polygon_um):
+            inside.append(region)
+            continue
+        if beyond > 0.01:
+            raise _other_frame(region, beyond, extent_um, place)
+        inside.append(replace(region, polygon_um=kept))
+        notes.append(
+            f'{place}: region "{region.name}": {100 * beyond:.2g} % of it lay outside the image and was cut off'
+        )
+    return inside, notes
+
+
+def _other_frame(region: Region, beyond: float, extent_um: tuple[float, float], place: str) -> AnnotationError:
+    x0, y0, x1, y1 = region.polygon_um.bounds
+    return AnnotationError(
+        f'region "{region.name}" lies {100 * beyond:.3g} % outside the image: another frame? '
+        f"It spans x {x0:.0f} to {x1:.0f}, y {y0:.0f} to {y1:.0f} µm; "
+        f"the image is {extent_um[1]:.0f} wide and {extent_um[0]:.0f} high",
+        place=place,
+        fix="Export the annotations from this very image (not a crop or another scene), and check its pixel size.",
+    )
+
+
+def assign_regions(
+    x_um: np.ndarray, y_um: np.ndarray, regions: Sequence[Region], *, precedence: Sequence[str] = PRECEDENCE
+) -> pd.DataFrame:
+    """Return region and tissue_class of each point, "outside" in both where no region holds it (or it is NaN).
+
+    Where regions overlap, the class first in `precedence` has the point, within a class the region first in the list.
+    A point is in a region when an odd number of its edges with y0 <= y < y1 cross the point's row strictly to the right
+    of it: of two regions along a shared edge exactly one has a point on it, and a box is [left, right) x [top, bottom).
+    """
+    ordered = by_precedence(regions, precedence)
+    holder = first_holder(x_um, y_um, [region.polygon_um for region in ordered])
+    names = np.array([*(region.name for region in ordered), OUTSIDE], dtype=object)
+    classes = np.array([*(region.tissue_class for region in ordered), OUTSIDE], dtype=object)
+    return pd.DataFrame({"region": names[holder], "tissue_class": classes[holder]})
+
+
+def count_populations(
+    cells: pd.DataFrame, *, populations: Mapping[str, str], area_mm2: Mapping[tuple[str, str], float]
+) -> pd.DataFrame:
+    """Return rows of regions.csv for one slide: every population in every region of tumour, stroma and other.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        One row per cell: `region`, `tissue_class` and a nullable boolean column per population. Cells of the classes
+        excluded and outside are in no row.
+    populations : dict
+        Population name -> its column in `cells`.
+    area_mm2 : dict
+        (region, tissue_class) -> analysed area in mm². A region without cells still has its rows; NaN, or a region that
+        is missing here, means that the area is unknown.
+
+    Returns
+    -------
+    DataFrame
+        `region, tissue_class, population, cells, positive_cells, area_mm2, positivity_percent, density_per_mm2`;
+        positivity_percent = 100 positive_cells / cells, density_per_mm2 = positive_cells / area_mm2, NaN where the
+        denominator is 0 or unknown. Where a cell of the region (or every cell of the slide) is null, it is not known
+        how many are positive: positive_cells and what follows are NaN, cells and area_mm2 stand.
+    """
+    keys = [key for key in area_mm2 if key[1] in ANALYSED]
+    present = cells.loc[cells["tissue_class"].isin(ANALYSED), ["region", "tissue_class"]].drop_duplicates()
+    keys += sorted(set(present.itertuples(index=False, name=None)) - set(keys))
+    index = pd.MultiIndex.from_tuples(keys, names=["region", "tissue_class"])
+    code = index.get_indexer(pd.MultiIndex.from_frame(cells[["region", "tissue_class"]])) if keys else []
+    code = np.asarray(code, dtype=np.int64)
+    total = np.bincount(code[code >= 0], minlength=len(keys))
+    tables = [_count_one(cells[column], code, keys, total, name, area_mm2) for name, column in populations.items()]
+    if not tables or not keys:
+        return _count_one(pd.Series([], dtype="boolean"), code[:0], [], total[:0], "", {})
+    rows = pd.concat(tables, ignore_index=True)
+    order = np.arange(len(rows)).reshape(len(tables), len(keys)).T.ravel()  # region by region
+    return rows.iloc[order].reset_index(drop=True)
+
+
+def _count_one(
+    column: pd.Series,
+    code: np.ndarray,
+    keys: Sequence[tuple[str, str]],
+    total: np.ndarray,
+    population: str,
+    area_mm2: Mapping[tuple[str, str], float],
+) -> pd.DataFrame:
+    calls = column.astype("boolean")
+    null = calls.isna().to_numpy()
+    counted = (code >= 0) & calls.fillna(False).to_numpy(dtype=bool)
+    positive = np.bincount(code[counted], minlength=len(keys)).astype(np.float64)
+    unknown = np.bincount(code[(code >= 0) & null], minlength=len(keys)) > 0
+    positive[unknown | (len(null) > 0 and null.all())] = np.nan
+    area = np.array([area_mm2.get(key, np.nan) for key in keys], dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        positivity = np.where(total > 0, 100 * positive / total, np.nan)
+        density = np.where(area > 0, positive / area, np.nan)
+    return pd.DataFrame(
+        {
+            "region": [region for region, _ in keys],
+            "tissue_class": [tissue_class for _, tissue_class in keys],
+            "population": population,
+            "cells": total.astype(np.int64),
+            "positive_cells": positive,
+            "area_mm2": area,
+            "positivity_percent": positivity,
+            "density_per_mm2": density,
+        }
+    )
+
+
+def rasterise(
+    regions: Sequence[Region],
+    shape: tuple[int, int],
+    pixel_size_um: float | tuple[float, float],
+    *,
+    origin: tuple[int, int] = (0, 0),
+    precedence: Sequence[str] = PRECEDENCE,
+) -> np.ndarray:
+    """Return uint32 (y, x): 1 + the index in `regions` of the region over each pixel's centre, 0 where none is.
+
+    A picture for labels/regions: nothing is counted on it. `origin` is the window's first pixel (y, x) on the slide.
+    """
+    value = {id(region): index for index, region in enumerate(regions, start=1)}
+    painted = by_precedence(regions, precedence)[::-1]
+    polygons = [region.polygon_um for region in painted]
+    return paint(polygons, [value[id(region)] for region in painted], shape, pixel_size_pair(pixel_size_um), origin)

@@ -1,0 +1,396 @@
+"""Region files of other programs: what is read, and what is refused with which words."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mihc.errors import AnnotationError
+from mihc.regions import assign_regions, check_regions, map_classes, read_annotations, read_regions
+
+SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
+HOLE = [[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]
+BOW_TIE = [[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]
+
+
+def feature(rings, classification="Tumor", name=None, kind="Polygon", **properties):
+    known = {"objectType": "annotation", "classification": classification, "name": name, **properties}
+    return {
+        "type": "Feature",
+        "id": "6423a977-ffff",
+        "geometry": {"type": kind, "coordinates": rings},
+        "properties": {key: value for key, value in known.items() if value is not None},
+    }
+
+
+def shifted(ring, x=0, y=0):
+    return [[a + x, b + y] for a, b in ring]
+
+
+@pytest.fixture
+def geojson(tmp_path):
+    def write(document):
+        path = tmp_path / "S01.geojson"
+        path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def halo(tmp_path):
+    def write(*layers):
+        path = tmp_path / "S01.annotations"
+        path.write_text("<Annotations>" + "".join(layers) + "</Annotations>", encoding="utf-8")
+        return path
+
+    return write
+
+
+def layer(name, *regions):
+    return (
+        f'<Annotation LineColor="65535" Name="{name}" Visible="True"><Regions>{"".join(regions)}</Regions></Annotation>'
+    )
+
+
+def halo_region(points, kind="Polygon", negative=0, extra="", endcaps=0):
+    vertices = "".join(f'<V X="{x}" Y="{y}" />' for x, y in points)
+    return (
+        f'<Region Type="{kind}" HasEndcaps="{endcaps}" NegativeROA="{negative}">'
+        f"<Vertices>{vertices}</Vertices>{extra}</Region>"
+    )
+
+
+def refusal(path):
+    with pytest.raises(AnnotationError) as caught:
+        read_annotations(path, pixel_size_um=0.5)
+    assert caught.value.place.startswith(path.name)
+    return str(caught.value)
+
+
+def test_a_square_of_ten_pixels_at_half_a_micron_is_25_square_microns(geojson):
+    (region,) = read_regions(geojson(feature([SQUARE])), pixel_size_um=0.5)
+    assert (region.name, region.tissue_class) == ("Tumor", "Tumor")
+    assert region.area_mm2 == 25 / 1e6
+
+
+def test_pixel_sizes_are_taken_as_y_x(geojson):
+    (region,) = read_regions(geojson(feature([[[0, 0], [10, 0], [10, 1], [0, 1], [0, 0]]])), pixel_size_um=(0.5, 0.25))
+    assert region.polygon_um.bounds == (0, 0, 2.5, 0.5)
+
+
+@pytest.mark.parametrize("content", ["", "  \n", '{"type": "FeatureCollection", "features": []}', "[]"])
+def test_AN1_a_file_without_regions_is_refused(geojson, content):
+    assert "no regions" in refusal(geojson(content))
+
+
+def test_AN1_a_halo_file_without_regions_is_refused(halo):
+    assert "no regions" in refusal(halo(layer("Tumor")))
+
+
+def test_AN2_a_list_a_feature_and_a_collection_are_the_same(geojson):
+    one = feature([SQUARE])
+    documents = [one, [one], {"type": "FeatureCollection", "features": [one]}]
+    read = [read_regions(geojson(document), pixel_size_um=0.5) for document in documents]
+    assert read[0] == read[1] == read[2]
+
+
+def test_AN2_another_json_document_is_refused(geojson):
+    assert "not GeoJSON" in refusal(geojson({"filename": "CMU-1.mrxs"}))
+
+
+def test_AN3_a_multipolygon_keeps_its_holes(geojson):
+    far = shifted(SQUARE, x=100)
+    (region,) = read_regions(geojson(feature([[SQUARE, HOLE], [far]], kind="MultiPolygon")), pixel_size_um=1)
+    assert region.polygon_um.area == 100 - 4 + 100
+
+
+def test_AN4_a_bow_tie_is_refused_with_the_feature_and_the_point(geojson):
+    message = refusal(geojson([feature([SQUARE]), feature([BOW_TIE])]))
+    assert "self-intersection at (5, 5)" in message
+    assert "feature 2 (id 6423a977-ffff)" in message
+
+
+def test_AN4_an_outline_that_only_touches_itself_has_one_area_and_is_read(geojson):
+    touching = [[0, 0], [10, 0], [10, 10], [5, 10], [7, 5], [3, 5], [5, 10], [0, 10], [0, 0]]  # a hole by its outline
+    (region,) = read_regions(geojson(feature([touching])), pixel_size_um=1)
+    assert region.polygon_um.area == 100 - 10
+
+
+@pytest.mark.parametrize(
+    ("ring", "words"),
+    [
+        (SQUARE[:-1], "not closed"),
+        ([[0, 0], [1, 1], [0, 0]], "points"),
+        ([[0, 0], [5, 0], [10, 0], [0, 0]], "area"),
+        ([[0, 0], ["a", 0], [10, 0], [0, 0]], "vertex"),
+        ([[0, 0], [True, 0], [10, 0], [0, 0]], "vertex"),
+        ([[0, 0], [1e9, 0], [10, 10], [0, 0]], "no pixel"),
+        ([0, 1, 2], "vertex"),
+    ],
+)
+def test_AN5_a_ring_that_bounds_no_area_is_refused(geojson, ring, words):
+    assert words in refusal(geojson(feature([ring])))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_AN6_numbers_that_are_not_finite_are_refused(geojson, number):
+    text = json.dumps(feature([SQUARE])).replace("[10, 10]", f"[{number}, 10]")
+    assert number in refusal(geojson(text))
+
+
+def test_AN7_nesting_of_100000_is_refused_without_traceback(tmp_path):
+    path = tmp_path / "S01.geojson"
+    path.write_text("[" * 100_000 + "]" * 100_000)
+    assert "nested" in refusal(path)
+    code = f"from mihc.regions import read_regions\ntry:\n read_regions({str(path)!r}, pixel_size_um=1)\n" + (
+        "except Exception as error:\n print(type(error).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr, done.returncode) == ("AnnotationError", "", 0)
+
+
+def test_AN8_unknown_classes_are_listed_with_the_line_to_add(geojson):
+    features = [feature([SQUARE], "Glomerulus"), feature([shifted(SQUARE, 20)], None, name="ROI 1")]
+    regions = read_regions(geojson(features), pixel_size_um=1)
+    with pytest.raises(AnnotationError, match=r'"Glomerulus" = "tumour", "ROI 1" = "tumour"') as caught:
+        map_classes(regions, {"Tumor": "tumour"})
+    assert "'Glomerulus' (1 region)" in str(caught.value)
+
+
+def test_AN8_a_class_is_found_exactly_then_without_case_then_among_the_common_names(geojson):
+    regions = read_regions(geojson([feature([SQUARE], "TUMOR"), feature([SQUARE], "Necrosis")]), pixel_size_um=1)
+    classes = {"Tumor": "other", "TUMOR": "tumour"}
+    assert [region.tissue_class for region in map_classes(regions, classes)] == ["tumour", "excluded"]
+    assert map_classes(regions, {"tumor": "stroma"})[0].tissue_class == "stroma"
+    assert map_classes(regions, {})[0].tissue_class == "tumour"
+
+
+def test_AN8_a_region_without_class_may_carry_it_in_its_name(geojson):
+    regions = read_regions(geojson([feature([SQUARE], None, name="UT")]), pixel_size_um=1)
+    (region,) = map_classes(regions, {"UT": "tumour"})
+    assert (region.name, region.tissue_class) == ("UT", "tumour")
+
+
+def test_AN8_a_class_that_mihc_does_not_have_is_refused():
+    with pytest.raises(AnnotationError, match="'tumor', which is none of tumour"):
+        map_classes([], {"Tumor": "tumor"})
+
+
+@pytest.mark.parametrize(
+    "classification", ["Tumor: CD8", {"names": ["Tumor", "CD8"], "color": [1, 2, 3]}, {"name": "Tumor: CD8"}]
+)
+def test_AN9_a_derived_class_is_mapped_only_by_its_own_line(geojson, classification):
+    regions = read_regions(geojson(feature([SQUARE], classification)), pixel_size_um=1)
+    with pytest.raises(AnnotationError, match="Tumor: CD8"):
+        map_classes(regions, {"Tumor": "tumour"})
+    assert map_classes(regions, {"Tumor: CD8": "tumour"})[0].tissue_class == "tumour"
+
+
+def test_AN10_an_identical_annotation_counts_once_with_a_warning(geojson):
+    other_start = [*SQUARE[2:], *SQUARE[1:3]]
+    regions, notes = read_annotations(geojson([feature([SQUARE]), feature([other_start])]), pixel_size_um=1)
+    assert [region.polygon_um.area for region in regions] == [100]
+    assert len(notes) == 1
+    assert "feature 2" in notes[0]
+
+
+def test_AN11_where_tumour_and_stroma_overlap_precedence_decides(geojson):
+    features = [feature([SQUARE], "Stroma"), feature([shifted(SQUARE, 5)], "Tumor")]
+    regions = map_classes(read_regions(geojson(features), pixel_size_um=1), {})
+    called = assign_regions([2, 7, 12], [5, 5, 5], regions, precedence=["tumour", "stroma"])
+    assert called["tissue_class"].tolist() == ["stroma", "tumour", "tumour"]
+
+
+def test_AN12_a_region_more_than_one_percent_outside_is_refused(geojson):
+    regions = read_regions(geojson(feature([shifted(SQUARE, x=0.2)])), pixel_size_um=1)  # 2 % beyond x = 10
+    with pytest.raises(AnnotationError, match=r"frame\?"):
+        check_regions(regions, extent_um=(10, 10))
+
+
+def test_AN12_up_to_one_percent_outside_is_cut_off_with_a_warning(geojson):
+    regions = read_regions(geojson(feature([shifted(SQUARE, x=0.05)])), pixel_size_um=1)
+    (kept,), (note,) = check_regions(regions, extent_um=(10, 10), place="S01")
+    assert kept.polygon_um.area == pytest.approx(99.5, rel=1e-12)
+    assert note.startswith('S01: region "Tumor": 0.5 %')
+
+
+def test_AN12_a_region_inside_is_left_as_it_is(geojson):
+    regions = read_regions(geojson(feature([SQUARE])), pixel_size_um=1)
+    assert check_regions(regions, extent_um=(10, 10)) == (regions, [])
+
+
+@pytest.mark.parametrize(
+    "properties", [{"objectType": "detection"}, {"objectType": "cell"}, {"object_type": "cell", "objectType": None}]
+)
+def test_AN14_detections_and_cells_alone_are_refused(geojson, properties):
+    assert "annotations" in refusal(geojson(feature([SQUARE], **properties)))
+
+
+def test_AN14_cells_are_known_by_their_nucleus_and_by_the_id_of_version_0_2(geojson):
+    old = feature([SQUARE], objectType=None) | {"id": "PathCellObject"}
+    assert "1 QuPath cell objects" in refusal(geojson(old))
+    nucleus = feature([SQUARE]) | {"nucleusGeometry": {}}
+    assert "1 QuPath cell objects" in refusal(geojson(nucleus))
+
+
+def test_AN14_cells_beside_annotations_are_left_aside_with_a_count(geojson):
+    features = [feature([SQUARE]), *[feature([shifted(SQUARE, 20)], objectType="cell")] * 3]
+    regions, notes = read_annotations(geojson(features), pixel_size_um=1)
+    assert len(regions) == 1
+    assert notes == ["S01.geojson: 3 QuPath cell objects (regions are annotations) left aside"]
+
+
+def test_version_0_2_of_qupath_is_read(geojson):
+    old = feature([SQUARE], {"name": "Stroma", "colorRGB": -6895466}, objectType=None) | {"id": "PathAnnotationObject"}
+    assert read_regions(geojson(old), pixel_size_um=1)[0].tissue_class == "Stroma"
+
+
+def test_children_within_a_feature_are_regions_too(geojson):
+    parent = feature([SQUARE], childObjects=[feature([HOLE], "Necrosis")])
+    assert [region.name for region in read_regions(geojson(parent), pixel_size_um=1)] == ["Tumor", "Necrosis"]
+
+
+def test_an_ellipse_of_qupath_has_the_area_of_an_ellipse(geojson):
+    diamond = feature([[[0, 5], [10, 0], [20, 5], [10, 10], [0, 5]]])
+    diamond["geometry"]["isEllipse"] = True
+    (region,) = read_regions(geojson(diamond), pixel_size_um=1)
+    assert region.polygon_um.area == pytest.approx(math.pi * 10 * 5, rel=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "coordinates"), [("Point", [1, 2]), ("LineString", [[0, 0], [5, 5]])])
+def test_AN15_points_and_lines_are_refused_unless_their_class_is_ignored(geojson, kind, coordinates):
+    line = feature(coordinates, kind=kind)
+    assert f"a {kind} has no area" in refusal(geojson(line))
+    ignored = feature(coordinates, "Ignore*", kind=kind)
+    regions, notes = read_annotations(geojson([ignored, feature([SQUARE])]), pixel_size_um=1)
+    assert len(regions) == 1
+    assert notes == [f"S01.geojson: 1 {kind} objects of the ignored class Ignore* left aside"]
+
+
+def test_an_open_line_of_halo_is_no_region(halo):
+    wave = [(0, 0), (10, 3), (20, -2), (30, 3), (40, 0)]
+    assert "open line" in refusal(halo(layer("Tumor", halo_region(wave))))
+    regions, notes = read_annotations(
+        halo(layer("Tumor", halo_region(wave, endcaps=1), halo_region(SQUARE))), pixel_size_um=1
+    )
+    assert len(regions) == 1
+    assert notes == ["S01.annotations: 1 open lines left aside"]
+
+
+def test_AN16_a_negative_that_nothing_holds_is_refused(halo):
+    away = halo_region(shifted(HOLE, 50), negative=1)
+    assert "unmatched negative" in refusal(halo(layer("Tumor", halo_region(SQUARE), away)))
+
+
+def test_AN16_a_negative_is_a_hole_of_its_own_layer_only(halo):
+    path = halo(
+        layer("Tumor", halo_region(SQUARE), halo_region(HOLE, negative=1)), layer("Stroma", halo_region(SQUARE))
+    )
+    areas = {region.name: region.polygon_um.area for region in read_regions(path, pixel_size_um=1)}
+    assert areas == {"Tumor": 96, "Stroma": 100}
+
+
+def test_AN16_an_island_in_a_hole_stays(halo):
+    island = [[2.5, 2.5], [3.5, 2.5], [3.5, 3.5], [2.5, 3.5], [2.5, 2.5]]
+    path = halo(layer("Tumor", halo_region(SQUARE), halo_region(HOLE, negative=1), halo_region(island)))
+    assert read_regions(path, pixel_size_um=1)[0].polygon_um.area == 97
+
+
+def test_AN17_two_corners_are_a_rectangle_and_an_exact_ellipse(halo):
+    corners = [(20, 10), (0, 0)]
+    path = halo(layer("Box", halo_region(corners, "Rectangle")), layer("Oval", halo_region(corners, "Ellipse")))
+    box, oval = read_regions(path, pixel_size_um=1)
+    assert box.polygon_um.area == 200
+    assert oval.polygon_um.area == pytest.approx(math.pi * 50, rel=1e-12)
+    radius = np.hypot(*((shapely.get_coordinates(oval.polygon_um) - (10, 5)) / (10, 5)).T)
+    assert np.abs(radius - 1).max() < 1.3e-5
+
+
+def test_AN18_pins_rulers_and_comments_are_left_aside_with_a_count(halo):
+    extras = [halo_region([(1, 1)], "Pin"), halo_region([(1, 1), (9, 9)], "Ruler"), halo_region([(1, 1)], "Pin")]
+    comment = '<Comments><Comment Author="x" Body="y" /></Comments>'
+    regions, notes = read_annotations(
+        halo(layer("Tumor", halo_region(SQUARE, extra=comment), *extras)), pixel_size_um=1
+    )
+    assert len(regions) == 1
+    assert [note.removeprefix("S01.annotations: ") for note in notes] == [
+        "1 comments left aside",
+        "2 pins left aside",
+        "1 rulers left aside",
+    ]
+    with pytest.warns(UserWarning, match="left aside"):
+        read_regions(halo(layer("Tumor", halo_region(SQUARE), extras[0])), pixel_size_um=1)
+
+
+def test_AN19_two_layers_of_one_name_are_one_region(halo):
+    path = halo(layer("Tumor", halo_region(SQUARE)), layer("Tumor", halo_region(shifted(SQUARE, 5))))
+    (region,) = read_regions(path, pixel_size_um=1)
+    assert region.polygon_um.area == 150
+
+
+@pytest.mark.parametrize(
+    "head", ["<!DOCTYPE a>", '<!DOCTYPE a [<!ENTITY x "y">]>', '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>']
+)
+def test_AN20_a_doctype_is_refused(tmp_path, head):
+    path = tmp_path / "S01.annotations"
+    path.write_text(f"{head}<Annotations></Annotations>")
+    assert "DOCTYPE" in refusal(path)
+
+
+def test_files_of_other_kinds_are_refused_by_what_they_are(tmp_path):
+    for name, words in [("a.roi", "ImageJ"), ("a.xml", "ASAP"), ("a.csv", ".csv")]:
+        (tmp_path / name).write_text("x")
+        assert words in refusal(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert "no such file" in refusal(tmp_path / "S01.geojson")
+
+
+def test_NP14_geojson_and_halo_of_one_shape_are_equal(geojson, halo):
+    from_qupath = read_regions(geojson(feature([SQUARE, HOLE])), pixel_size_um=0.325)
+    from_halo = read_regions(
+        halo(layer("Tumor", halo_region(SQUARE[::-1]), halo_region(HOLE, negative=1))), pixel_size_um=0.325
+    )
+    assert from_qupath == from_halo
+
+
+@given(start=st.integers(0, 11), reverse=st.booleans(), seed=st.integers(0, 999))
+@settings(deadline=None, max_examples=50)
+def test_NP12_start_vertex_and_direction_change_no_bit(tmp_path_factory, start, reverse, seed):
+    random = np.random.default_rng(seed)
+    angles = np.sort(random.random(12)) * 2 * math.pi
+    star = [
+        [float(50 + r * math.cos(a)), float(50 + r * math.sin(a))] for r, a in zip(random.uniform(9, 40, 12), angles)
+    ]
+    turned = star[start:] + star[:start]
+    if reverse:
+        turned = turned[::-1]
+    path = tmp_path_factory.mktemp("np12") / "S01.geojson"
+    read = []
+    for ring in (star, turned):
+        path.write_text(json.dumps(feature([[*ring, ring[0]]])))
+        try:
+            read.append(read_regions(path, pixel_size_um=0.325))
+        except AnnotationError:
+            read.append(None)  # angles can leave the centre outside, and the star crossing itself
+    assert read[0] == read[1]
+
+
+@given(st.binary(max_size=300))
+@settings(deadline=None, max_examples=300)
+def test_arbitrary_bytes_are_refused_and_never_crash(tmp_path_factory, content):
+    for suffix in (".geojson", ".annotations"):
+        path = tmp_path_factory.getbasetemp() / f"fuzz{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(AnnotationError):
+            read_regions(path, pixel_size_um=1)
