@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,10 @@ def read_skeleton(path: Path) -> TiffSkeleton:
         with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
             tif.pages.useframes = False
             pages = tuple(_load(tif.pages[index]) for index in range(count))
-            return TiffSkeleton(path, pages, path.stat().st_size, tif.byteorder, bool(tif.is_bigtiff))
+            skeleton = TiffSkeleton(path, pages, path.stat().st_size, tif.byteorder, bool(tif.is_bigtiff))
+        for page in pages:
+            require_inside(skeleton, page.dataoffsets, page.databytecounts, f"page {page.index}")
+        return skeleton
     except SlideError:
         raise
     except (OSError, MemoryError) as error:
@@ -77,6 +80,18 @@ def _load(page: tifffile.TiffPage) -> tifffile.TiffPage:
         _ = tag.value
     _ = page.dataoffsets, page.databytecounts, page.description, page.jpegtables
     return page
+
+
+def require_inside(skeleton: TiffSkeleton, offsets: Sequence[int], counts: Sequence[int], what: str) -> None:
+    """Refuse a file that ends before the pixels of a page or level do."""
+    starts, lengths = (
+        np.asarray(list(values)[: min(len(offsets), len(counts))], np.uint64) for values in (offsets, counts)
+    )
+    ends = starts + lengths
+    beyond = np.flatnonzero((ends > skeleton.size) | (ends < starts))
+    if len(beyond):
+        at = int(starts[beyond[0]])
+        raise unreadable(skeleton.path, f"truncated: {what} offset {at} has pixels beyond file size {skeleton.size}")
 
 
 def _first_line(error: Exception) -> str:
@@ -170,8 +185,8 @@ def strip_rows(page: tifffile.TiffPage) -> int:
     return max(1, min(int(page.rowsperstrip or page.imagelength), page.imagelength))
 
 
-def segment_table(page: tifffile.TiffPage, size: int, what: str) -> tuple[np.ndarray, np.ndarray] | Refusal:
-    """Offsets and byte counts of a page's tiles or strips, each present and inside the file."""
+def segment_table(page: tifffile.TiffPage, what: str) -> tuple[np.ndarray, np.ndarray] | Refusal:
+    """Offsets and byte counts of a page's tiles or strips, each present."""
     offsets = np.asarray(page.dataoffsets, np.uint64)
     counts = np.asarray(page.databytecounts, np.uint64)
     height, width = page.imagelength, page.imagewidth
@@ -185,11 +200,6 @@ def segment_table(page: tifffile.TiffPage, size: int, what: str) -> tuple[np.nda
     if len(empty):
         y, x = divmod(int(empty[0]) % (across * down), across)
         return Refusal(f"missing {kind} ({x}, {y}) of {what}: {len(empty)} of {len(offsets)} have no data", COPY_AGAIN)
-    ends = offsets + counts
-    beyond = np.flatnonzero((ends > size) | (ends < offsets))
-    if len(beyond):
-        at = int(offsets[beyond[0]])
-        return Refusal(f"truncated: a {kind} of {what} at offset {at} ends beyond file size {size}", COPY_AGAIN)
     return offsets, counts
 
 
@@ -216,34 +226,6 @@ def page_facts(skeleton: TiffSkeleton, page: tifffile.TiffPage) -> dict[str, str
     compression = getattr(page.compression, "name", str(page.compression)).lower()
     order = "big-endian" if skeleton.byteorder == ">" else "little-endian"
     return {"compression": compression, "layout": layout, "byte order": order}
-
-
-def sub_level_shapes(skeleton: TiffSkeleton, page: tifffile.TiffPage) -> list[tuple[int, int]]:
-    """(y, x) of the pyramid levels in a page's SubIFDs, as many as can be read."""
-    shapes = []
-    with skeleton.path.open("rb") as file:
-        for offset in page.subifds or ():
-            try:
-                tags = _integer_tags(file, skeleton, offset)
-                shapes.append((tags[257], tags[256]))
-            except (struct.error, KeyError, OSError, OverflowError):
-                break
-    return shapes
-
-
-def _integer_tags(file: BinaryIO, skeleton: TiffSkeleton, offset: int) -> dict[int, int]:
-    """First values of a directory's SHORT and LONG tags."""
-    order = skeleton.byteorder
-    head, entry, value_at = ("Q", 20, 12) if skeleton.big else ("H", 12, 8)
-    file.seek(offset)
-    count = struct.unpack(order + head, file.read(struct.calcsize(head)))[0]
-    data = file.read(min(count, 1000) * entry)
-    tags = {}
-    for at in range(0, len(data) - entry + 1, entry):
-        tag, kind = struct.unpack_from(order + "HH", data, at)
-        if kind in (3, 4):
-            tags[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + value_at)[0]
-    return tags
 
 
 def open_descriptor(path: Path) -> int:

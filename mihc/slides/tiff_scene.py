@@ -9,7 +9,8 @@ import numpy as np
 import tifffile
 
 from mihc.slides.contents import PixelSizeClaim, PixelSource, Refusal, SceneContents, size_refusal
-from mihc.slides.tiff_pages import COPY_AGAIN, TiffSkeleton, page_facts, page_refusal, segment_table, sub_level_shapes
+from mihc.slides.tiff_levels import sub_levels
+from mihc.slides.tiff_pages import COPY_AGAIN, TiffSkeleton, page_facts, page_refusal, segment_table
 from mihc.slides.tiff_pixels import TiffPixels, TiffPlane
 
 # Pictures of the glass and its label: they may show a patient's name and are never decoded.
@@ -63,7 +64,7 @@ def tiff_scene(
         open_pixels=_opener(skeleton, planes),
         z_planes=z_planes,
         time_points=time_points,
-        levels=(*levels, *sub_level_shapes(skeleton, found[0])) if found else tuple(levels),
+        levels=(*levels, *_sub_levels(skeleton, found)),
         significant_bits=significant_bits,
         refusals=tuple(problems),
         warnings=tuple(warnings),
@@ -97,7 +98,7 @@ def _planes(skeleton: TiffSkeleton, grid: PlaneGrid) -> tuple[list[list[TiffPlan
         for z, page in enumerate(channel):
             if page is None:
                 return [], [Refusal(f"no page for channel {at}", "Export the slide again.")]
-            table = segment_table(page, skeleton.size, f"page {page.index} (channel {at})")
+            table = segment_table(page, f"page {page.index} (channel {at})")
             if isinstance(table, Refusal):
                 return [], [table]
             shift = grid.stack_bytes * (z * len(grid.pages) + at)
@@ -110,6 +111,12 @@ def _planes(skeleton: TiffSkeleton, grid: PlaneGrid) -> tuple[list[list[TiffPlan
     if len(planes) != grid.channels:
         return [], [Refusal(f"{grid.channels} channels declared, {len(planes)} present", "Export the slide again.")]
     return planes, []
+
+
+def _sub_levels(skeleton: TiffSkeleton, pages: Sequence[tifffile.TiffPage]) -> tuple[tuple[int, int], ...]:
+    """(y, x) of the first page's SubIFDs; every page's are checked."""
+    shapes = [sub_levels(skeleton, page) for page in dict.fromkeys(pages)]
+    return shapes[0] if shapes else ()
 
 
 def is_smaller_level(full: tuple[int, int], smaller: tuple[int, int]) -> bool:
