@@ -7,6 +7,7 @@ at any moment leaves, after recovery, the old generation or the new one. The par
     locks          one writer at a time                tables           parquet, CSV, JSON
     records        what a committed stage was          contents         the digest of what the results say
     transactions   the journal and its recovery        inputs           content hashes of slides
+    verification   every byte against its sha256
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import mihc
 from mihc.errors import DamagedError, InputError, OutputConflict, ResourceError
-from mihc.stores import records, transactions
-from mihc.stores.files import LITTER, below, checked_relative, files_in, hash_file, hash_json, replace_file, size_of
+from mihc.stores import records, transactions, verification
+from mihc.stores.files import LITTER, checked_relative, hash_file, hash_json, replace_file, size_of
 from mihc.stores.images import (
     IMAGE_SHARD,
     StoredImage,
@@ -37,8 +37,6 @@ from mihc.stores.labels import (
     LABEL_CHUNK,
     build_label_pyramid,
     create_labels,
-    is_labels,
-    listing,
     open_labels,
     write_label_window,
 )
@@ -46,6 +44,7 @@ from mihc.stores.locks import Lock
 from mihc.stores.records import Record
 from mihc.stores.tables import read_cells, read_csv, write_bytes, write_cells, write_csv, write_json, write_text
 from mihc.stores.transactions import Transaction
+from mihc.stores.verification import Damage
 
 __all__ = [
     "IMAGE_SHARD",
@@ -84,19 +83,6 @@ def digest_results(folder: str | Path) -> str:
     from mihc.stores import contents
 
     return contents.digest_results(folder)
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A stored file that is not what was committed."""
-
-    stage: str  # the stage to compute again
-    slide: str  # empty for the cohort
-    file: str  # relative to results/
-    what: str  # what was found
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.what} (stage {self.stage}{' of ' + self.slide if self.slide else ''})"
 
 
 class Store:
@@ -161,7 +147,7 @@ class Store:
         marker = self.folder / _MARKER
         if not marker.is_file():
             marker.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(marker, json.dumps({"schema": records.SCHEMA, "mihc": _version()}).encode())
+            replace_file(marker, json.dumps({"schema": records.SCHEMA, "mihc": _version()}).encode(), shared=True)
 
     # Locks and recovery
 
@@ -280,85 +266,19 @@ class Store:
         DamagedError
             a file is missing or changed; chunks of images and labels are checked by size here, by checksum when read
         """
-        record = self._owner(checked_relative(relative))
+        record = verification.owner(self.folder, checked_relative(relative))
         if (record.digest, relative) not in self._checked:
-            for name, expected in record.files.items():
-                if below(name, relative):
-                    problem = self._differs(record, name, expected, thorough="/c/" not in name)
-                    if problem:
-                        raise DamagedError(problem, place=f"{self.folder.name}/{name}", fix=_REPAIR)
+            verification.check(self.folder, record, relative)
             self._checked.add((record.digest, relative))
         return self.folder / record.where(relative)
-
-    def _owner(self, relative: str) -> Record:
-        scopes = {part.partition(".")[0] for part in relative.split("/")} - {""}
-        for slide in (*sorted(scopes), ""):
-            folder = records.scope_folder(self.folder, slide)
-            for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-                record = records.read_record(path)
-                if record and any(below(name, relative) for name in record.files):
-                    return record
-        raise InputError("there is no such result", place=f"{self.folder.name}/{relative}", fix="Type: mihc run STUDY")
-
-    def _differs(self, record: Record, name: str, expected: tuple[int, str], *, thorough: bool) -> str:
-        path = self.folder / record.where(name)
-        size = size_of(path)
-        if size is None:
-            return "the file is missing"
-        if size != expected[0]:
-            return f"the file has {size} bytes; {expected[0]} were committed"
-        if thorough and hash_file(path) != expected[1]:
-            return "the file's content is not what was committed"
-        return ""
 
     def verify(self) -> list[str]:
         """Every stored byte against its sha256: one line per problem, naming the file; empty when all is well."""
         return [str(damage) for damage in self.damage()]
 
     def damage(self) -> list[Damage]:
-        """What `verify` finds, with the stage to compute again."""
-        found: list[Damage] = []
-        known: dict[str, Record] = {}
-        roots: dict[str, Record] = {}
-        for path in records.record_files(self.folder):
-            stage, slide = path.stem, path.parent.name if path.parent.parent.name == "slides" else ""
-            try:
-                record = records.read_record(path)
-            except DamagedError as error:
-                found.append(Damage(stage, slide, path.relative_to(self.folder).as_posix(), error.what))
-                continue
-            if record is None:
-                continue
-            for name, expected in record.files.items():
-                known[record.where(name)] = record
-                problem = self._differs(record, name, expected, thorough=True)
-                if problem:
-                    found.append(Damage(stage, slide, name, problem))
-            roots.update({record.where(root): record for root in record.roots})
-        return found + self._strangers(known, roots) + self._listings(roots)
-
-    def _strangers(self, known: dict[str, Record], roots: dict[str, Record]) -> list[Damage]:
-        """Files inside a stage's folder that no stage wrote: a reader would take them for results."""
-        found = []
-        for root, record in roots.items():
-            for name in files_in(self.folder, root):
-                if name not in known and not name.endswith(".ome.zarr/labels/zarr.json"):
-                    found.append(Damage(record.stage, record.slide, name, "the file was not committed by any stage"))
-        return list(dict.fromkeys(found))
-
-    def _listings(self, roots: dict[str, Record]) -> list[Damage]:
-        found = {}
-        for root, record in roots.items():
-            if is_labels(root):
-                image = root.partition("/labels/")[0]
-                path = self.folder / image / "labels" / "zarr.json"
-                if not path.is_file() or path.read_bytes() != listing(self.folder / image):
-                    what = "the list of labels is not that of the labels there"
-                    found[image] = Damage(record.stage, record.slide, f"{image}/labels/zarr.json", what)
-        return list(found.values())
-
-
-_REPAIR = "Type: mihc verify STUDY --repair"
+        """What `verify` finds, with the stage to compute again (see `forget`)."""
+        return verification.damage(self.folder)
 
 
 def _version() -> str:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
 import time
@@ -125,9 +126,9 @@ def _seal_file(path: Path) -> tuple[int, str]:
     return path.stat().st_size, hash_file(path)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a kill leaves the old bytes or the new ones."""
-    aside = path.with_name(path.name + "~new")
+def replace_file(path: Path, data: bytes, *, shared: bool = False) -> None:
+    """Write `data` to `path` so that a kill leaves the old bytes or the new ones; `shared`: no lock guards `path`."""
+    aside = path.with_name(path.name + ("~" + secrets.token_hex(4) if shared else "~new"))
     aside.write_bytes(data)
     sync_file(aside)
     move(aside, path)
@@ -147,15 +148,13 @@ def move(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> bool:
-    """Delete a file or a folder; False when another program holds some of it."""
-    try:
+    """Delete a file or a folder that nobody needs; False when some of it resists (held open, a failing disk)."""
+    with contextlib.suppress(OSError):
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    except (PermissionError, FileNotFoundError):
-        return not path.exists()
-    return True
+    return not path.exists()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Slide images in the store: an OME-Zarr 0.5 pyramid, written shard by shard.
 
 Level k + 1 holds the mean of 2 x 2 pixels of level k: integers as floor(sum / 4 + 1 / 2), floats as the mean in double
-precision. At an odd edge the last row or column stands for the one that is missing, so the mean is that of what is there.
+precision. At an odd edge the last row or column stands for the one that is missing, so the mean is of what is
+there.
 """
 
 from __future__ import annotations

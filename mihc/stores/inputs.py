@@ -36,7 +36,7 @@ def hash_input(path: Path, cache: Path) -> str:
         raise InputError("changed while reading", place=path.name, fix="Wait until it is copied whole, then run again.")
     if began - newest > _AT_REST_NS:
         cache.mkdir(parents=True, exist_ok=True)
-        replace_file(note, json.dumps({"fingerprint": before, "sha256": digest}).encode())
+        replace_file(note, json.dumps({"fingerprint": before, "sha256": digest}).encode(), shared=True)
     return digest
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mihc.stores import ngff
-from mihc.stores.files import remove, replace_file
+from mihc.stores.files import replace_file
 from mihc.stores.images import Submit, run_all
 
 if TYPE_CHECKING:
@@ -105,9 +105,9 @@ def open_labels(path: str | Path, name: str) -> list[StoredArray]:
 
 
 def is_labels(root: str) -> bool:
-    """Whether a path relative to results/ is a label image of a slide."""
-    image, found, name = root.partition("/labels/")
-    return bool(found) and image.endswith(".ome.zarr") and "/" not in name
+    """Whether a path relative to results/ is a label image of a slide, or lies in one."""
+    image, found, _ = root.partition("/labels/")
+    return bool(found) and image.endswith(".ome.zarr")
 
 
 def label_names(image: Path) -> list[str]:
@@ -125,4 +125,4 @@ def refresh_listing(image: Path) -> None:
     if label_names(image):
         replace_file(image / "labels" / "zarr.json", listing(image))
     else:
-        remove(image / "labels" / "zarr.json")
+        (image / "labels" / "zarr.json").unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mihc.errors import DamagedError, OutputConflict
-from mihc.stores.files import below, hash_json, remove, replace_file
+from mihc.stores.files import below, hash_json, replace_file
 
 FOLDER = ".records"
 SCHEMA = 1  # of the records and the layout under results/; a higher one was written by a newer mihc
@@ -135,4 +135,4 @@ def void_records(results: Path, slide: str, keep: str, replaced: list[str]) -> l
 
 def forget_record(results: Path, stage: str, slide: str) -> None:
     """Delete a record, so that the next run computes its stage again."""
-    remove(record_path(results, stage, slide))
+    record_path(results, stage, slide).unlink(missing_ok=True)

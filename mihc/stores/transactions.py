@@ -167,10 +167,10 @@ def finish(results: Path, name: str, slide: str) -> list[str]:
     for number, root in enumerate(roots):
         if not _placed(results, root, new, old / str(number)):
             beside[root] = _beside_name(root)
-    for root in (*roots, *content["removed"]):
-        _sync_parents(results, root)
-        if is_labels(root):
-            refresh_listing(results / root.split("/labels/")[0])
+    moved = [*roots, *content["removed"]]
+    _sync_parents(results, moved)
+    for image in sorted({root.partition("/labels/")[0] for root in moved if is_labels(root)}):
+        refresh_listing(results / image)
     for stage in content["void"]:
         forget_record(results, stage, slide)
     stored = {**content["record"], "beside": beside}
@@ -191,12 +191,11 @@ def _read_journal(journal: Path) -> dict:
         ) from error
 
 
-def _sync_parents(results: Path, root: str) -> None:
-    for parent in (results / root).parents:
-        if parent.is_dir():
-            files.sync_folder(parent)
-        if parent == results:
-            return
+def _sync_parents(results: Path, roots: list[str]) -> None:
+    folders = {parent for root in roots for parent in (results / root).parents if parent.is_relative_to(results)}
+    for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
+        if folder.is_dir():
+            files.sync_folder(folder)
 
 
 def _placed(results: Path, root: str, new: Path, old: Path) -> bool:
@@ -204,7 +203,8 @@ def _placed(results: Path, root: str, new: Path, old: Path) -> bool:
     source, target, beside = new / root, results / root, results / _beside_name(root)
     if not source.exists():  # moved before a kill
         return not beside.exists()
-    files.remove(beside)
+    if not files.remove(beside):
+        raise _still_open(beside)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         if target.exists() and (target.is_dir() or source.is_dir()):
@@ -214,6 +214,14 @@ def _placed(results: Path, root: str, new: Path, old: Path) -> bool:
         files.move(source, beside)
         return False
     return True
+
+
+def _still_open(path: Path) -> OutputConflict:
+    return OutputConflict(
+        "is held open by another program, or may not be deleted",
+        place=str(path),
+        fix="Close it there and type the same command again: nothing is computed twice.",
+    )
 
 
 def _beside_name(root: str) -> str:
