@@ -18,6 +18,7 @@ from mihc.studies.settings import Outcome, Settings
 from mihc.studies.tables import TextTable, number_in, read_table
 
 FILE = "clinical.csv"
+RESERVED = ("slides", "TPS_percent", "CPS")
 MISSING = ("", "NA")  # in times, events and numeric covariates; in other columns NA is a word like any other
 
 
@@ -44,7 +45,7 @@ def read_clinical(folder: Path, settings: Settings) -> tuple[pd.DataFrame | None
     problems += repeated
     for outcome in settings.outcomes.values():
         problems += _times(table, kept, outcome, clinical.decimal)
-        problems += _events(table, kept, outcome)
+        problems += _events(table, kept, outcome) + _half_known(table, kept, outcome)
     problems += _words(table, kept, settings)
     columns = ["patient", *(name for name in named if name in table.columns and name != "patient")]
     frame = pd.DataFrame({name: [table.cell(row, name) for row in kept] for name in columns}, dtype=object)
@@ -66,6 +67,9 @@ def _columns(table: TextTable, settings: Settings) -> list[Problem]:
             asked = f", which study.toml names under {user}" if user else ""
             fix = f"Rename the column, or change {user} in study.toml." if user else "Name the id column patient."
             problems.append(Problem(f"{FILE}, line 1", f"there is no column {column!r}{asked}{hint}", fix))
+        if column in RESERVED or "|" in column:
+            what = f"column {column!r} is a name that patients.csv uses itself"
+            problems.append(Problem(f"{FILE}, line 1", what, "Rename it here and in study.toml."))
     return problems + _conflicting_roles(settings)
 
 
@@ -166,6 +170,17 @@ def _events(table: TextTable, rows: list[int], outcome: Outcome) -> list[Problem
         Problem(table.place(row, outcome.event), f"event {text!r}, needed {needed}; the column holds {found}", fix)
         for row, text in bad
     ]
+
+
+def _half_known(table: TextTable, rows: list[int], outcome: Outcome) -> list[Problem]:
+    timed, known = ({row for row, _ in _cells(table, rows, name)} for name in (outcome.time, outcome.event))
+    half = [repr(table.cell(row, "patient")) for row in rows if (row in timed) != (row in known)]
+    if not half or outcome.time not in table.columns or outcome.event not in table.columns:
+        return []
+    more = f" and {len(half) - 5} more" if len(half) > 5 else ""
+    listed = ", ".join(half[:5]) + more
+    what = f"{len(half)} patients have only one of {outcome.time} and {outcome.event}: {listed}; they count as missing"
+    return [Problem(FILE, what, "Fill in both, or leave both empty.", "warning")]
 
 
 def _number_or_text(text: str) -> float | str:

@@ -124,13 +124,23 @@ def _with_clinical(table: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, columns], axis=1)
 
 
+@dataclass(frozen=True, order=True)
+class _Slide:
+    """A slide that counts for a patient."""
+
+    patient: str
+    slide: str
+    panel: str
+    failed: str  # the reason, "" = it was measured
+
+
 @dataclass
 class _Pool:
     """The counts of every slide, and what is noted while they are pooled."""
 
     counts: dict[tuple[str, str, str], Counts]  # (slide, population, tissue class)
     measured: set[str]  # slides that have rows
-    slides: pd.DataFrame  # of patients only, sorted
+    slides: dict[str, list[_Slide]]  # of each patient, both sorted
     shown_by: dict[str, Collection[str]]
     reported: list[str]  # populations with columns
     classes: tuple[str, ...]
@@ -152,17 +162,17 @@ class _Pool:
         strangers = sorted(set(regions["slide"]) - set(slides["slide"]))
         if strangers:
             raise ValueError(f"regions name slides that the table of slides does not: {', '.join(strangers)}")
-        slides = _patients_slides(slides)
+        of_patient = _patients_slides(slides)
         counts = _count(regions)
         reported = list(populations) if populations else sorted({population for _, population, _ in counts})
         if pdl1_counts is not None:
             counts |= _count(pdl1_counts)
-        seen = _shown_by(counts, slides)
+        seen = _shown_by(counts, of_patient)
         classes = ("tumour", "stroma", "other") if "other" in set(regions["tissue_class"]) else ("tumour", "stroma")
         return cls(
             counts=counts,
             measured={slide for slide, _, _ in counts},
-            slides=slides,
+            slides=of_patient,
             shown_by={**seen, **(populations or {})},
             reported=reported,
             classes=(*classes, ALL),
@@ -171,14 +181,14 @@ class _Pool:
         )
 
     def table(self) -> pd.DataFrame:
-        rows = [self._row(patient, slides) for patient, slides in self.slides.groupby("patient", sort=True)]
+        rows = [self._row(patient, slides) for patient, slides in self.slides.items()]
         columns = ["patient", "slides"]
         columns += [f"{p}|{c}|{measure}" for p in self.reported for c in self.classes for measure in MEASURES]
         columns += ["TPS_percent", "CPS"] if self.scored else []
         return pd.DataFrame(rows, columns=columns)
 
-    def _row(self, patient: str, slides: pd.DataFrame) -> dict[str, object]:
-        row: dict[str, object] = {"patient": patient, "slides": int((~slides["failed"]).sum())}
+    def _row(self, patient: str, slides: list[_Slide]) -> dict[str, object]:
+        row: dict[str, object] = {"patient": patient, "slides": sum(not slide.failed for slide in slides)}
         for population in self.reported:
             for tissue_class in self.classes:
                 for measure in MEASURES:
@@ -186,7 +196,7 @@ class _Pool:
                     row[f"{population}|{tissue_class}|{measure}"] = getattr(pooled, measure) if pooled else np.nan
         return row | (self._scores(patient, slides) if self.scored else {})
 
-    def _scores(self, patient: str, slides: pd.DataFrame) -> dict[str, float]:
+    def _scores(self, patient: str, slides: list[_Slide]) -> dict[str, float]:
         def positive(population: str, *classes: str) -> float:
             found = [self._pooled(patient, slides, population, name, "positivity_percent") for name in classes]
             return math.fsum(counts.positive_cells if counts else np.nan for counts in found)
@@ -201,21 +211,21 @@ class _Pool:
         return {"TPS_percent": scores.tps_percent, "CPS": scores.cps}
 
     def _pooled(
-        self, patient: str, slides: pd.DataFrame, population: str, tissue_class: str, measure: str
+        self, patient: str, slides: list[_Slide], population: str, tissue_class: str, measure: str
     ) -> Counts | None:
         """Counts of the slides that count for a value; None when it is withheld or no slide can show it."""
-        can_show = slides[slides["panel"].isin(list(self.shown_by.get(population, ())))]
-        if can_show.empty:
+        can_show = [slide for slide in slides if slide.panel in self.shown_by.get(population, ())]
+        if not can_show:
             self.notes.append((patient, population, "", "", "", "no slide of the patient is stained for it"))
             return None
         used, missing = [], False
-        for row in can_show.itertuples(index=False):
-            counts = self._counts_of(row.slide, population, tissue_class)
-            reason = row.message if row.failed else _why_unknown(counts, measure)
+        for slide in can_show:
+            counts = self._counts_of(slide.slide, population, tissue_class)
+            reason = slide.failed or _why_unknown(counts, measure)
             if reason:
                 missing = True
                 said = "left out" if self.unclear == "leave_out" else "withheld"
-                self.notes.append((patient, population, tissue_class, measure, row.slide, f"{said}: {reason}"))
+                self.notes.append((patient, population, tissue_class, measure, slide.slide, f"{said}: {reason}"))
             else:
                 used.append(counts)
         if not used or (missing and self.unclear == "withhold"):
@@ -242,14 +252,25 @@ def _why_unknown(counts: Counts | None, measure: str) -> str:
     return ""
 
 
-def _patients_slides(slides: pd.DataFrame) -> pd.DataFrame:
-    """The slides that count for a patient, sorted, with every column that pooling reads."""
-    known = pd.DataFrame({"slide": slides["slide"].astype(object), "patient": slides["patient"].astype(object)})
-    for name, default in (("panel", ""), ("control", ""), ("message", "")):
-        known[name] = slides[name].fillna("").astype(object) if name in slides else default
-    known["failed"] = [pd.notna(value) and bool(value) for value in slides.get("failed", [False] * len(slides))]
-    known["message"] = [f"the slide failed{': ' + text if text else ''}" for text in known["message"]]
-    return known[known["control"] == ""].sort_values("slide", kind="stable").reset_index(drop=True)
+def _patients_slides(slides: pd.DataFrame) -> dict[str, list[_Slide]]:
+    """The slides that count for a patient: controls are left out."""
+
+    def texts(column: str) -> list[str]:
+        return (
+            ["" if pd.isna(text) else str(text) for text in slides[column]] if column in slides else [""] * len(slides)
+        )
+
+    failed = [pd.notna(value) and bool(value) for value in slides.get("failed", [False] * len(slides))]
+    reasons = [
+        f"the slide failed: {message}".removesuffix(": ") if bad else ""
+        for bad, message in zip(failed, texts("message"))
+    ]
+    listed = zip(slides["patient"], slides["slide"], texts("panel"), reasons, texts("control"))
+    kept = sorted(_Slide(*slide) for *slide, control in listed if not control)
+    of_patient: dict[str, list[_Slide]] = {}
+    for slide in kept:
+        of_patient.setdefault(slide.patient, []).append(slide)
+    return of_patient
 
 
 def _count(regions: pd.DataFrame) -> dict[tuple[str, str, str], Counts]:
@@ -275,8 +296,8 @@ def _sum(counts: Iterable[Counts]) -> Counts:
     )
 
 
-def _shown_by(counts: Iterable[tuple[str, str, str]], slides: pd.DataFrame) -> dict[str, set[str]]:
-    panel_of = dict(zip(slides["slide"], slides["panel"]))
+def _shown_by(counts: Iterable[tuple[str, str, str]], slides: Mapping[str, list[_Slide]]) -> dict[str, Collection[str]]:
+    panel_of = {slide.slide: slide.panel for listed in slides.values() for slide in listed}
     shown: dict[str, set[str]] = defaultdict(set)
     for slide, population, _ in counts:
         if slide in panel_of:

@@ -16,7 +16,7 @@ nucleus_diameter_um = 8.0        # about how wide a nucleus is, in µm: a hint, 
 cell_expansion_um = 4.0          # how far a cell may reach beyond its nucleus, in µm
 
 [thresholds]
-method = "auto"                  # "auto": each slide and marker has its own, where panel.csv and thresholds.csv give none
+method = "auto"                  # "auto": found for each slide and marker that has none in panel.csv or thresholds.csv
                                  # "manual": only given thresholds are used
 unclear = "withhold"             # where no threshold can be found on a slide:
                                  # "withhold": its patient gets no value; "leave_out": its other slides are used
@@ -43,7 +43,7 @@ precedence = ["excluded", "tumour", "stroma", "other"]   # where regions overlap
 # [outcomes.PFS]
 # time = "pfs_months"
 # event = "pfs_event"
-# event_value = 1                # the value that means: it happened. With 1, only 0 stands beside it; 1/2 coding needs 2
+# event_value = 1                # the value that means: it happened. 1 allows only 0 beside it; for 1/2 write 2
 # unit = "months"
 
 # Response to treatment: a column of clinical.csv and its values that count as a response.
@@ -62,7 +62,7 @@ precedence = ["excluded", "tumour", "stroma", "other"]   # where regions overlap
 [splits]
 outcome = ["none"]               # patients grouped by an endpoint's times:
                                  # slope_change, landmark:12 (a time in its unit), median, none; one or several
-marker = ["median"]              # patients grouped by a marker's value: median, tertiles, maxstat, given; one or several
+marker = ["median"]              # patients grouped by a marker's value: median, tertiles, maxstat, given
 # given = { "CD20|tumour|density_per_mm2" = 50.0 }   # a clinical cut-off, used when marker names "given"
 
 [clinical]

@@ -1,0 +1,496 @@
+"""Bad study folders, each with one thing wrong; the ids are those of the catalogue of bad inputs."""
+
+from __future__ import annotations
+
+import pytest
+from study_folders import CLINICAL, PANEL, SETTINGS, SLIDES, errors_of, the_error, warnings_of, write_study
+
+from mihc.errors import StudyProblems
+from mihc.studies.joining import LOOK_ALIKES, difference
+from mihc.study import read_study
+
+
+def test_a_good_folder_is_read_whole(tmp_path):
+    folder = write_study(tmp_path / "study", thresholds="slide,marker,value\n*,CD20,300\nS2,CD20,250.5\n")
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "S2.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    study = read_study(folder)
+    assert [row.slide for row in study.slides] == ["S1", "S2", "S3"]
+    assert [row.patient for row in study.slides] == ["P1", "P2", "P3"]
+    assert study.slides[0].file == folder / "a.tif"
+    assert [row.annotations for row in study.slides] == [None, folder / "annotations" / "S2.geojson", None]
+    assert study.panel_of(study.slides[0]).name == ""
+    assert study.populations() == {
+        "CD20": frozenset([""]),
+        "Ki67": frozenset([""]),
+        "proliferating B cell": frozenset([""]),
+    }
+    assert study.thresholds.to_dict("list") == {
+        "slide": ["*", "S2"],
+        "marker": ["CD20", "CD20"],
+        "value": [300.0, 250.5],
+    }
+    assert study.results == folder / "results"
+
+
+def test_clinical_columns_are_typed_as_study_toml_names_them(tmp_path):
+    clinical = CLINICAL + "P4,,NA,,,NA,Kim\n"
+    typed = read_study(write_study(tmp_path / "study", clinical=clinical)).clinical_columns()
+    assert typed["patient"].tolist() == ["P1", "P2", "P3", "P4"]
+    assert typed["os_months"].tolist()[:3] == [12.5, 3.0, 30.0]
+    assert typed["os_event"].tolist()[:3] == [1.0, 0.0, 0.0]
+    assert typed["response"].tolist() == ["CR", "SD", "PR", None]
+    assert typed["signature"].tolist() == ["yes", "no", "yes", None]
+    assert typed["age"].tolist()[:3] == [61.0, 70.0, 55.0]
+    assert typed[["os_months", "os_event", "age"]].iloc[3].isna().all()
+
+
+def test_a_covariate_of_words_stays_text(tmp_path):
+    clinical = CLINICAL.replace(",61,", ",old,")
+    typed = read_study(write_study(tmp_path / "study", clinical=clinical)).clinical_columns()
+    assert typed["age"].tolist() == ["old", "70", "55"]
+
+
+def test_a_study_without_clinical_table_is_read(tmp_path):
+    study = read_study(write_study(tmp_path / "study", settings='[study]\nname = "x"', clinical=None))
+    assert study.clinical is None
+    assert study.clinical_columns() is None
+
+
+def test_every_problem_is_listed_at_once_and_reading_raises_them(tmp_path):
+    folder = write_study(
+        tmp_path / "study",
+        settings=SETTINGS.replace("age", "aeg") + "[compute]\nwindwo = 1\n",
+        slides=SLIDES.replace("b.tif", "missing.tif"),
+        clinical=CLINICAL.replace(",3,0", ",-3,0"),
+        thresholds="slide,marker,value\nS9,CD20,1\n",
+    )
+    with pytest.raises(StudyProblems) as raised:
+        read_study(folder)
+    text = str(raised.value)
+    for expected in ("windwo", "'aeg'", "missing.tif", "time '-3'", "slide 'S9'"):
+        assert expected in text
+    assert raised.value.exit_code == 3
+    assert len(raised.value.problems) == 5
+
+
+# --- CL, R, OD: slides ---
+
+
+def test_CL1_no_slides_is_an_error_of_the_input(tmp_path):
+    folder = write_study(
+        tmp_path / "study", slides="slide,file,patient\n", clinical=None, settings='[study]\nname = "x"'
+    )
+    assert "0 files match" in the_error(folder).what
+    with pytest.raises(StudyProblems) as raised:
+        read_study(folder)
+    assert raised.value.exit_code == 3
+
+
+def test_R9_slide_ids_that_differ_by_case_only_are_refused(tmp_path):
+    folder = write_study(tmp_path / "study", slides=SLIDES.replace("S2", "s1"))
+    problem = the_error(folder)
+    assert problem.place == "slides.csv, line 3, column slide"
+    assert "already in line 2, as 'S1'" in problem.what
+
+
+@pytest.mark.parametrize("slide", ["CON", "a b", "../x", "", "x" * 65, "é", "S1.tif", "lpt1"])
+def test_a_slide_id_that_cannot_name_a_file_is_refused(tmp_path, slide):
+    assert the_error(write_study(tmp_path / "study", slides=SLIDES.replace("S2", slide))).place.endswith("column slide")
+
+
+def test_the_longest_slide_id_is_allowed(tmp_path):
+    assert errors_of(write_study(tmp_path / "study", slides=SLIDES.replace("S2", "x" * 63 + "_"))) == []
+
+
+def test_OD6_a_slide_inside_results_is_refused(tmp_path):
+    folder = write_study(tmp_path / "study", slides=SLIDES.replace("b.tif", "results/b.tif"))
+    (folder / "results").mkdir()
+    (folder / "results" / "b.tif").write_bytes(b"another")
+    assert "may be deleted at any time" in the_error(folder).what
+
+
+def test_one_of_file_and_cells_is_needed(tmp_path):
+    slides = "slide,file,patient,cells\nS1,a.tif,P1,\nS2,,P2,\nS3,c.tif,P3,c.csv\n"
+    folder = write_study(tmp_path / "study", slides=slides)
+    (folder / "c.csv").write_text("x_um,y_um\n")
+    assert [problem.what for problem in errors_of(folder)] == [
+        "one of file and cells is needed; neither is given",
+        "one of file and cells is needed; both are given",
+    ]
+
+
+def test_one_file_may_stand_in_two_lines_only_with_its_scenes_kept_apart(tmp_path):
+    slides = "slide,file,patient,scene\nS1,a.tif,P1,{}\nS2,./a.tif,P2,{}\nS3,c.tif,P3,\n"
+    assert errors_of(write_study(tmp_path / "a", slides=slides.format("0", "1"))) == []
+    for number, scenes in enumerate([("0", "0"), ("", ""), ("all", "1"), ("1", "all"), ("A", "a")]):
+        folder = write_study(tmp_path / f"b{number}", slides=slides.format(*scenes))
+        assert "already in line 2" in the_error(folder).what
+
+
+@pytest.mark.parametrize(("size", "what"), [("0,5", "decimal point"), ("500", "implausible"), ("x", "not a number")])
+def test_a_pixel_size_must_be_a_plausible_number(tmp_path, size, what):
+    slides = f'slide,file,patient,pixel_size_um\nS1,a.tif,P1,"{size}"\nS2,b.tif,P2,0.5\nS3,c.tif,P3,\n'
+    folder = write_study(tmp_path / "study", slides=slides)
+    assert what in the_error(folder).what
+    fixed = read_study(write_study(tmp_path / "fixed", slides=slides.replace(f'"{size}"', "0.25")))
+    assert [row.pixel_size_um for row in fixed.slides] == [0.25, 0.5, None]
+
+
+def test_a_control_needs_no_patient_and_a_slide_does(tmp_path):
+    slides = "slide,file,patient,control\nS1,a.tif,P1,\nS2,b.tif,,isotype\nS3,c.tif,{},{}\n"
+    good = read_study(write_study(tmp_path / "a", slides=slides.format("P3", "")))
+    assert [row.counts for row in good.slides] == [True, False, True]
+    assert "patient id is blank" in the_error(write_study(tmp_path / "b", slides=slides.format("", ""))).what
+    assert "'isotyp'" in the_error(write_study(tmp_path / "c", slides=slides.format("P3", "isotyp"))).what
+
+
+def test_an_unknown_column_of_slides_names_the_nearest(tmp_path):
+    slides = "slide,file,patient,anotations\nS1,a.tif,P1,\nS2,b.tif,P2,\nS3,c.tif,P3,\n"
+    problem = the_error(write_study(tmp_path / "study", slides=slides))
+    assert problem.what == "unknown column 'anotations'; did you mean annotations"
+
+
+def test_annotations_are_asked_for_where_only_they_count(tmp_path):
+    folder = write_study(tmp_path / "study", settings=SETTINGS + '[regions]\nsource = "annotations"\n')
+    assert len([problem for problem in errors_of(folder) if "has no annotations" in problem.what]) == 3
+
+
+def test_two_annotation_files_of_one_slide_need_a_choice(tmp_path):
+    folder = write_study(tmp_path / "study")
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "S1.geojson").write_text("{}")
+    (folder / "annotations" / "S1.annotations").write_text("<x/>")
+    assert any("several files annotate" in problem.what for problem in errors_of(folder))
+
+
+# --- PC: panel, phenotypes, thresholds ---
+
+
+def test_two_panels_must_be_named_by_the_slides_and_show_what_they_stain(tmp_path):
+    panel = (
+        "panel,channel,marker,role\nB,DAPI,DAPI,nuclei\nB,CD20,CD20,marker\n"
+        "T,DAPI,DAPI,nuclei\nT,CD20,CD20,marker\nT,Ki67,Ki67,marker\n"
+    )
+    slides = "slide,file,patient,panel\nS1,a.tif,P1,B\nS2,b.tif,P2,T\nS3,c.tif,P3,{}\n"
+    study = read_study(write_study(tmp_path / "a", panel=panel, slides=slides.format("T")))
+    assert study.populations() == {
+        "CD20": frozenset("BT"),
+        "Ki67": frozenset("T"),
+        "proliferating B cell": frozenset("T"),
+    }
+    assert study.panel_of(study.slides[0]).name == "B"
+    assert (
+        "not in panel.csv; it has B, T"
+        in the_error(write_study(tmp_path / "b", panel=panel, slides=slides.format("X"))).what
+    )
+    assert "is not named" in the_error(write_study(tmp_path / "c", panel=panel, slides=slides.format(""))).what
+
+
+def test_a_phenotype_over_two_panels_is_refused_for_cells_are_never_joined(tmp_path):
+    panel = (
+        "panel,channel,marker,role\nB,DAPI,DAPI,nuclei\nB,CD20,CD20,marker\nT,DAPI,DAPI,nuclei\nT,Ki67,Ki67,marker\n"
+    )
+    slides = "slide,file,patient,panel\nS1,a.tif,P1,B\nS2,b.tif,P2,T\nS3,c.tif,P3,T\n"
+    assert "no single panel has all markers" in the_error(write_study(tmp_path / "a", panel=panel, slides=slides)).what
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "abc", '"1,5"'])
+def test_PC6_PC7_a_threshold_is_a_number_of_counts(tmp_path, value):
+    folder = write_study(tmp_path / "study", thresholds=f"slide,marker,value\n*,CD20,{value}\n")
+    assert the_error(folder).place == "thresholds.csv, line 2, column value"
+
+
+def test_thresholds_of_unknown_slides_and_markers_are_refused_with_the_nearest(tmp_path):
+    folder = write_study(
+        tmp_path / "study", thresholds="slide,marker,value\nS11,CD20,5\n*,CD2O,5\nS1,CD20,5\nS1,CD20,6\n"
+    )
+    whats = [problem.what for problem in errors_of(folder)]
+    assert "did you mean S1" in whats[0]
+    assert "did you mean CD20" in whats[1]
+    assert "already in line 4" in whats[2]
+
+
+@pytest.mark.parametrize("name", ["slides.csv", "clinical.csv", "panel.csv"])
+def test_PC9_semicolons_are_refused_by_name(tmp_path, name):
+    folder = write_study(tmp_path / "study")
+    (folder / name).write_text((folder / name).read_text().replace(",", ";"))
+    assert any("found ';'" in problem.what and problem.place.startswith(name) for problem in errors_of(folder))
+
+
+def test_PC9_semicolons_and_decimal_commas_are_read_where_declared(tmp_path):
+    settings = SETTINGS + '[clinical]\nseparator = ";"\ndecimal = ","\n'
+    clinical = CLINICAL.replace(",", ";").replace("12.5", "12,5")
+    typed = read_study(write_study(tmp_path / "study", settings=settings, clinical=clinical)).clinical_columns()
+    assert typed["os_months"].tolist() == [12.5, 3.0, 30.0]
+
+
+def test_PC10_byte_order_marks_windows_lines_and_blank_lines_are_no_problem(tmp_path):
+    def windows(text: str) -> str:
+        return "\ufeff" + text.replace("\n", "\r\n") + "\r\n,,\r\n".replace(",,", "," * text.split("\n")[0].count(","))
+
+    folder = write_study(
+        tmp_path / "study", slides=windows(SLIDES), clinical=windows(CLINICAL), settings="\ufeff" + SETTINGS
+    )
+    assert len(read_study(folder).slides) == 3
+
+
+def test_PC11_a_header_without_the_needed_columns_is_refused(tmp_path):
+    assert "no column 'patient'" in errors_of(write_study(tmp_path / "a", clinical="id\n1\n"))[0].what
+    assert "the column slide is missing" in errors_of(write_study(tmp_path / "b", slides="name,file,patient\n"))[0].what
+
+
+def test_PC12_a_panel_without_nuclei_is_refused(tmp_path):
+    panel = PANEL.replace("nuclei", "marker")
+    assert "nuclei" in the_error(write_study(tmp_path / "study", panel=panel)).what
+
+
+@pytest.mark.parametrize(
+    ("expression", "what"), [("CD20+ CD20-", "contradicts"), ("CD8+", "no marker"), ("CD20", "+ or -")]
+)
+def test_PC13_a_phenotype_that_cannot_be_is_refused(tmp_path, expression, what):
+    settings = SETTINGS.replace("CD20+ Ki67+", expression)
+    problem = the_error(write_study(tmp_path / "study", settings=settings))
+    assert what in problem.what
+    assert problem.place == "study.toml, [phenotypes] proliferating B cell"
+
+
+def test_a_phenotype_may_not_have_the_name_of_a_marker(tmp_path):
+    settings = SETTINGS.replace('"proliferating B cell"', "CD20")
+    assert "already the name of a marker" in the_error(write_study(tmp_path / "study", settings=settings)).what
+
+
+def test_pdl1_and_cut_offs_are_checked_against_the_panel(tmp_path):
+    settings = (
+        SETTINGS
+        + '[pdl1]\nmarker = "PD-L1"\ntumour = "PanCK+"\nimmune = "CD20+"\n[splits]\nmarker = "given"\n'
+        + 'given = { "CD20|tumor|density_per_mm2" = 5 }\n'
+    )
+    whats = " ".join(problem.what for problem in errors_of(write_study(tmp_path / "study", settings=settings)))
+    assert "marker 'PD-L1' is not in panel.csv" in whats
+    assert "'PanCK+'" in whats
+    assert "'CD20|tumor|density_per_mm2' is no column of patients.csv" in whats
+
+
+# --- OT: outcomes and their join ---
+
+
+def test_OT1_a_leading_zero_is_a_near_miss_and_never_joined(tmp_path):
+    folder = write_study(tmp_path / "study", slides=SLIDES.replace("P1", "001"), clinical=CLINICAL.replace("P1", "1"))
+    problem = the_error(folder)
+    assert "near-miss, a leading zero" in problem.what
+    assert "'001'" in problem.what and "'1'" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("in_slides", "in_clinical", "kind"),
+    [
+        ("P1 ", "P1", "a space"),
+        ("p1", "P1", "capital letters"),
+        ("Pe\u0301", "P\u00e9", "an accented letter"),
+        ("P\u200b1", "P1", "an invisible character"),
+        ("\u0420\u0031", "P1", "another alphabet"),
+        ("1", "1.0", "a leading zero"),
+        ("P-01 ", "p-1", "a space and capital letters and a leading zero"),
+    ],
+)
+def test_OT2_near_misses_are_listed_with_what_differs(tmp_path, in_slides, in_clinical, kind):
+    clinical = CLINICAL.replace("P1", in_clinical)
+    problem = the_error(write_study(tmp_path / "study", slides=SLIDES.replace("P1", in_slides), clinical=clinical))
+    assert "near-miss" in problem.what
+    assert kind in problem.what
+
+
+def test_OT3_a_blank_patient_id_is_refused_with_its_line(tmp_path):
+    clinical = CLINICAL + " ,5,1,CR,no,60,X\n,6,1,CR,no,60,Y\n"
+    problems = errors_of(write_study(tmp_path / "study", clinical=clinical))
+    assert [problem.place for problem in problems] == [
+        "clinical.csv, line 5, column patient",
+        "clinical.csv, line 6, column patient",
+    ]
+    assert "blank" in problems[0].what
+
+
+@pytest.mark.parametrize("patient", ["NA", "None", "1E3", "TRUE", "2020-01-02", "9007199254740993", "nan"])
+def test_OT4_ids_that_look_like_something_else_are_text(tmp_path, patient):
+    folder = write_study(
+        tmp_path / "study", slides=SLIDES.replace("P2", patient), clinical=CLINICAL.replace("P2", patient)
+    )
+    study = read_study(folder)
+    assert study.slides[1].patient == patient
+    assert study.clinical["patient"].tolist() == ["P1", patient, "P3"]
+
+
+def test_OT5_identical_rows_of_a_patient_are_read_once_and_said(tmp_path):
+    folder = write_study(tmp_path / "study", clinical=CLINICAL + CLINICAL.splitlines()[1] + "\n")
+    assert read_study(folder).clinical["patient"].tolist() == ["P1", "P2", "P3"]
+    assert any("lines 2 and 5 with the same values" in problem.what for problem in warnings_of(folder))
+
+
+def test_OT5_conflicting_rows_of_a_patient_are_refused_with_both_lines(tmp_path):
+    folder = write_study(tmp_path / "study", clinical=CLINICAL + CLINICAL.splitlines()[1].replace("12.5", "13") + "\n")
+    assert "lines 2 and 5 with different os_months" in the_error(folder).what
+
+
+def test_OT6_several_slides_of_a_patient_are_no_problem(tmp_path):
+    assert errors_of(write_study(tmp_path / "study", slides=SLIDES.replace("P2", "P1"))) == []
+
+
+def test_OT7_OT8_patients_in_one_table_only_are_counted_and_named(tmp_path):
+    folder = write_study(tmp_path / "study", slides=SLIDES.replace("P3", "X9"))
+    assert errors_of(folder) == []
+    whats = [problem.what for problem in warnings_of(folder)]
+    assert "1 patients with slides have no row: 'X9'" in whats
+    assert "1 patients have no slide: 'P3'" in whats
+
+
+def test_OT9_no_match_at_all_shows_five_ids_of_each_table(tmp_path):
+    clinical = CLINICAL.splitlines()[0] + "\n" + "".join(f"C{n},5,1,CR,yes,60,x\n" for n in range(7))
+    problem = the_error(write_study(tmp_path / "study", clinical=clinical))
+    assert "0 of 3 patients" in problem.what
+    assert "'P1', 'P2', 'P3'" in problem.what
+    assert "'C0', 'C1', 'C2', 'C3', 'C4' and 2 more" in problem.what
+
+
+def test_OT10_fewer_than_half_is_refused_unless_study_toml_allows_it(tmp_path):
+    slides = SLIDES.replace("P2", "X2").replace("P3", "X3")
+    problem = the_error(write_study(tmp_path / "a", slides=slides))
+    assert "only 1 of 3 patients" in problem.what
+    assert "min_match = 0.33" in problem.fix
+    assert (
+        errors_of(write_study(tmp_path / "b", slides=slides, settings=SETTINGS + "[clinical]\nmin_match = 0.33\n"))
+        == []
+    )
+
+
+def test_OT11_a_decimal_comma_in_a_time_is_refused(tmp_path):
+    problem = the_error(write_study(tmp_path / "study", clinical=CLINICAL.replace("P2,3,", 'P2,"3,5",')))
+    assert problem.place == "clinical.csv, line 3, column os_months"
+    assert "decimal point" in problem.what
+    assert 'decimal = ","' in problem.fix
+
+
+def test_OT12_a_row_of_another_length_is_refused_with_its_line(tmp_path):
+    for number, row in enumerate(["P2,3,5,0,SD,no,70,Bob", "P2,3,0"]):
+        clinical = CLINICAL.replace("P2,3,0,SD,no,70,Bob", row)
+        assert the_error(write_study(tmp_path / f"{number}", clinical=clinical)).place == "clinical.csv, line 3"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_OT13_another_encoding_is_refused_unless_declared(tmp_path, encoding):
+    clinical = CLINICAL.replace("yes", "für").encode(encoding)
+    assert "encoding" in the_error(write_study(tmp_path / "a", clinical=clinical)).what
+    settings = SETTINGS + f'[clinical]\nencoding = "{encoding}"\n'
+    study = read_study(write_study(tmp_path / "b", clinical=clinical, settings=settings))
+    assert study.clinical["signature"].tolist() == ["für", "no", "für"]
+
+
+def test_OT14_two_columns_of_one_name_are_refused(tmp_path):
+    problem = the_error(write_study(tmp_path / "study", clinical=CLINICAL.replace("Name", "Age")))
+    assert "is there twice, as number 6 and 7" in problem.what
+
+
+def test_OT15_time_zero_is_warned_of(tmp_path):
+    folder = write_study(tmp_path / "study", clinical=CLINICAL.replace("P2,3,", "P2,0,"))
+    assert errors_of(folder) == []
+    assert [p.place for p in warnings_of(folder) if "time 0" in p.what] == ["clinical.csv, line 3, column os_months"]
+
+
+@pytest.mark.parametrize("time", ["-1", "-0.5", "x", "inf", "nan", "1_0"])
+def test_OT15_a_time_that_is_negative_or_no_number_is_refused_with_its_row(tmp_path, time):
+    problem = the_error(write_study(tmp_path / "study", clinical=CLINICAL.replace("P2,3,", f"P2,{time},")))
+    assert problem.place == "clinical.csv, line 3, column os_months"
+
+
+@pytest.mark.parametrize("event", ["yes", "3", "0.5", "-1", "TRUE"])
+def test_OT15_an_event_that_is_neither_0_nor_1_is_refused_with_its_row(tmp_path, event):
+    problem = the_error(write_study(tmp_path / "study", clinical=CLINICAL.replace("P2,3,0", f"P2,3,{event}")))
+    assert problem.place == "clinical.csv, line 3, column os_event"
+    assert repr(event) in problem.what
+
+
+def test_OT16_events_coded_1_and_2_need_event_value(tmp_path):
+    clinical = CLINICAL.replace("12.5,1", "12.5,2").replace("3,0", "3,1").replace("30,0", "30,1")
+    problem = the_error(write_study(tmp_path / "a", clinical=clinical))
+    assert "coded 1/2" in problem.what
+    assert "event_value = 2" in problem.fix
+    settings = SETTINGS.replace('event = "os_event"', 'event = "os_event"\nevent_value = 2')
+    typed = read_study(write_study(tmp_path / "b", clinical=clinical, settings=settings)).clinical_columns()
+    assert typed["os_event"].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_OT16_an_event_may_be_a_word_when_it_is_named(tmp_path):
+    clinical = CLINICAL.replace("12.5,1", "12.5,dead").replace("3,0", "3,alive").replace("30,0", "30,alive")
+    settings = SETTINGS.replace('event = "os_event"', 'event = "os_event"\nevent_value = "dead"')
+    typed = read_study(write_study(tmp_path / "a", clinical=clinical, settings=settings)).clinical_columns()
+    assert typed["os_event"].tolist() == [1.0, 0.0, 0.0]
+    folder = write_study(tmp_path / "b", clinical=clinical.replace("30,alive", "30,Dead"), settings=settings)
+    assert {problem.place for problem in errors_of(folder)} == {
+        "clinical.csv, line 3, column os_event",
+        "clinical.csv, line 4, column os_event",
+    }
+
+
+def test_OT17_OT18_a_date_is_no_time(tmp_path):
+    problem = the_error(write_study(tmp_path / "study", clinical=CLINICAL.replace("P2,3,", "P2,03/04/2020,")))
+    assert "looks like a date" in problem.what
+
+
+def test_OT19_a_workbook_under_another_name_is_refused(tmp_path):
+    problem = the_error(write_study(tmp_path / "study", clinical=b"PK\x03\x04rest"))
+    assert "Excel workbook" in problem.what
+
+
+def test_OT21_columns_that_study_toml_does_not_name_leave_no_trace(tmp_path):
+    study = read_study(write_study(tmp_path / "study"))
+    assert study.clinical.columns.tolist() == ["patient", "os_months", "os_event", "response", "signature", "age"]
+    assert "Ann" not in repr(study.clinical.values.tolist())
+
+
+def test_a_missing_column_names_who_asked_for_it_and_the_nearest(tmp_path):
+    problem = the_error(write_study(tmp_path / "study", clinical=CLINICAL.replace("os_months", "OS_months")))
+    assert "'os_months', which study.toml names under [outcomes.OS] time; did you mean OS_months" in problem.what
+
+
+def test_a_missing_clinical_table_is_a_problem_only_when_it_is_asked_for(tmp_path):
+    assert "study.toml names os_months" in the_error(write_study(tmp_path / "study", clinical=None)).what
+
+
+def test_a_time_without_an_event_is_warned_of(tmp_path):
+    folder = write_study(tmp_path / "study", clinical=CLINICAL.replace("P2,3,0", "P2,3,").replace("P3,30,", "P3,,"))
+    whats = [problem.what for problem in warnings_of(folder)]
+    assert "2 patients have only one of os_months and os_event: 'P2', 'P3'; they count as missing" in whats
+
+
+def test_a_clinical_column_may_not_take_a_name_of_patients_csv(tmp_path):
+    folder = write_study(
+        tmp_path / "study",
+        clinical=CLINICAL.replace("signature", "slides"),
+        settings=SETTINGS.replace("signature", "slides"),
+    )
+    assert "'slides' is a name that patients.csv uses itself" in the_error(folder).what
+
+
+def test_a_responder_that_never_occurs_is_warned_of(tmp_path):
+    folder = write_study(tmp_path / "study", settings=SETTINGS.replace('"PR"]', '"Pr"]'))
+    assert any("responder 'Pr'" in problem.what for problem in warnings_of(folder))
+
+
+def test_a_folder_that_is_none_is_one_problem(tmp_path):
+    assert "no such folder" in the_error(tmp_path / "nowhere").what
+
+
+def test_a_missing_file_says_which_command_writes_it(tmp_path):
+    folder = write_study(tmp_path / "study")
+    (folder / "study.toml").unlink()
+    assert "mihc init" in the_error(folder).fix
+
+
+def test_different_ids_are_not_called_near_misses():
+    assert difference("P1", "P2") == ""
+    assert difference("P10", "P1") == ""
+    assert difference("100", "1") == ""
+
+
+def test_look_alikes_map_other_alphabets_to_latin():
+    assert all(key > 127 and value < 128 for key, value in LOOK_ALIKES.items())
