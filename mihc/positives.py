@@ -45,6 +45,7 @@ def call_positives(
     *,
     compartments: Mapping[str, str],
     phenotypes: Mapping[str, str] | None = None,
+    given: Mapping[str, pd.Series] | None = None,
 ) -> pd.DataFrame:
     """Call every cell positive or negative for every marker and phenotype.
 
@@ -58,6 +59,8 @@ def call_positives(
         marker -> "nucleus" | "cytoplasm" | "cell".
     phenotypes
         name -> expression over these markers; evaluated by Kleene's logic.
+    given
+        marker -> calls that were made elsewhere, nullable booleans; such a marker needs no threshold.
 
     Returns
     -------
@@ -76,9 +79,10 @@ def call_positives(
         marker: _call(marker_values(cells, marker, compartments[marker]), threshold)
         for marker, threshold in thresholds.items()
     }
+    positive |= {marker: calls.astype("boolean").array for marker, calls in (given or {}).items()}
     called = {f"{marker}_positive": calls for marker, calls in positive.items()}
     for name, text in (phenotypes or {}).items():
-        expression = parse_expression(text, list(thresholds), name=name)
+        expression = parse_expression(text, list(positive), name=name)
         called[f"phenotype_{name}"] = expression.evaluate(positive)
     return pd.DataFrame(called, index=cells.index)
 

@@ -24,6 +24,7 @@ SMALLEST_SEPARATION = 3.0  # distance of the peaks' means in SDs of the negative
 DEEPEST_VALLEY = 0.75  # density in the valley over that of the lower peak; above it the peaks are one
 TAIL_SDS, TAIL_SHARE = 6.0, 0.002  # a negative slide has fewer than this share above this many SDs
 STARTS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)  # shares of the cells at which the fits start to split
+CHANCE_SDS = 2.0  # of a Poisson count, by which the upper peak must stand above the valley
 FLAT = 0.02  # of the lower peak: how much above its lowest point the valley still counts as its bottom
 SMOOTHING = 0.5  # of the narrower peak's SD, when the bottom of the valley is looked for
 BINS, RESAMPLES, STEPS = 256, 200, 300
@@ -176,12 +177,23 @@ def _judge(numbers: np.ndarray, scale: _Scale, histogram: _Histogram, peaks: _Tw
     separation = (positive.mean() - negative.mean()) / max(negative.std(), 1e-12)
     if separation < SMALLEST_SEPARATION:
         return _one_peak(numbers, f"the two peaks are only {separation:.1f} SDs of the negative cells apart")
+    if not _stands_out(histogram, peaks, cut):
+        return _one_peak(numbers, f"the {positive.size} upper cells may be chance, they do not stand out as a peak")
     low, high = _interval(scale, histogram, peaks)
     reason = (
         f"two peaks {separation:.1f} SDs of the negative cells apart, "
         f"{positive.size} of {numbers.size} cells in the upper one"
     )
     return Threshold(threshold, min(low, threshold), max(high, threshold), "mixture", "separable", reason)
+
+
+def _stands_out(histogram: _Histogram, peaks: _TwoPeaks, cut: float) -> bool:
+    """Is the upper peak higher than the valley by more than counting chance (Poisson, CHANCE_SDS)?"""
+    reach = min(peaks.sd[1], (peaks.mean[1] - cut) / 2)
+    at_peak, in_valley = (
+        histogram.counts[np.abs(histogram.centres - centre) <= reach].sum() for centre in (peaks.mean[1], cut)
+    )
+    return bool(at_peak - in_valley > CHANCE_SDS * math.sqrt(at_peak + in_valley))
 
 
 def _valley_bottoms(histogram: _Histogram, peaks: _TwoPeaks, counts: np.ndarray) -> np.ndarray:

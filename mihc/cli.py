@@ -1,0 +1,232 @@
+"""The command line: parse, call, print. Every verb says which file appears."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mihc.errors import MihcError, PartialFailure, StudyProblems, UsageError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from mihc.pipeline import Results
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Multiplex immunofluorescence whole slides to numbers an oncology team can publish. Start with: mihc demo",
+)
+
+StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="the study folder, with study.toml in it")]
+Workers = Annotated[int, typer.Option(min=1, help="how many windows are computed at once; changes no result")]
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where the study is drawn")] = Path("mihc-demo"),
+    patients: Annotated[int, typer.Option(min=4, help="how many patients")] = 36,
+    seed: Annotated[int, typer.Option(help="another seed draws another study")] = 7,
+    workers: Annotated[int | None, typer.Option(min=1, help="how many windows at once")] = None,
+) -> None:
+    """Draw a study with known truth, run it, and show measured against planted. Writes FOLDER/results/report.html."""
+    from mihc import synthetic
+
+    if not (folder / "study.toml").exists():
+        print(f"Drawing a study of {patients} patients in {folder} ...", file=sys.stderr)
+        with _executor(workers) as executor:
+            synthetic.draw_study(folder, patients=patients, seed=seed, executor=executor)
+    results = _run(folder, workers=workers)
+    print(synthetic.summary(synthetic.compare_with_truth(folder)))
+    _finish(results)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="a folder of slides")],
+    pseudonyms: Annotated[bool, typer.Option(help="name the slides S001, S002, ..., not after their files")] = False,
+) -> None:
+    """Write study.toml, panel.csv, slides.csv and clinical.csv for a folder of slides, filled in from the slides."""
+    from mihc.study import init_study
+
+    written, notes = init_study(folder, pseudonyms=pseudonyms)
+    for path in written:
+        print(f"wrote {path}")
+    for note in notes:
+        print(note)
+    print(f"Next: look through these files, then type: mihc check {folder}")
+
+
+@app.command()
+def inspect(
+    slide: Annotated[Path, typer.Argument(help="a CZI, QPTIFF, OME-TIFF, TIFF or OME-Zarr")],
+    scene: Annotated[str | None, typer.Option(help="a scene's name or index, or all")] = None,
+    pixel_size_um: Annotated[float | None, typer.Option(help="µm per pixel, where the file does not say")] = None,
+) -> None:
+    """Show what is in a slide: channels, pixel size and where it comes from, scenes, pyramid. Writes nothing."""
+    from mihc.slide import inspect_slide
+
+    print("\n".join(inspect_slide(slide, scene=scene, pixel_size_um=pixel_size_um)))
+
+
+@app.command()
+def check(study: StudyFolder) -> None:
+    """List every problem of a study, before any pixel is computed. Writes nothing."""
+    from mihc.study import check_study
+
+    problems = check_study(study)
+    for problem in problems:
+        print(f"{problem.severity}: {problem}")
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors:
+        raise typer.Exit(StudyProblems.exit_code)
+    warnings = f", {len(problems)} warnings" if problems else ""
+    print(f"No errors{warnings}. Next: mihc run {study}")
+
+
+@app.command()
+def run(
+    study: StudyFolder,
+    workers: Annotated[int | None, typer.Option(min=1, help="windows at once; study.toml's [compute] workers")] = None,
+    scheduler: Annotated[str | None, typer.Option(metavar="tls://HOST:PORT", help="a Dask scheduler")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="the scheduler's certificate authority")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="this client's certificate")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="this client's key")] = None,
+    allow_insecure: Annotated[bool, typer.Option(help="accept tcp:// to another host")] = False,
+    slides: Annotated[str | None, typer.Option(help="only these slides, with commas between: S1,S2")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="stop after this stage: slide, cells, regions, positives or study")
+    ] = None,
+) -> None:
+    """Run the whole flow; only what changed is computed again. Writes STUDY/results/, report.html last."""
+    from mihc.cluster import connect
+
+    if scheduler is None:
+        _finish(_run(study, workers=workers, slides=slides, until=until))
+        return
+    with connect(scheduler, ca=tls_ca, certificate=tls_cert, key=tls_key, allow_insecure=allow_insecure) as executor:
+        _finish(_run(study, workers=workers, slides=slides, until=until, executor=executor))
+
+
+@app.command()
+def review(
+    study: StudyFolder,
+    slide: Annotated[str | None, typer.Option(help="the slide to open; the first one without it")] = None,
+    region: Annotated[str | None, typer.Option(help="look at this region")] = None,
+    population: Annotated[str | None, typer.Option(help="show the positive cells of this population")] = None,
+) -> None:
+    """Open a study's results in napari (needs napari-mihc): channels, outlines, regions, positive cells."""
+    try:
+        from napari_mihc import review_study
+    except ImportError:
+        raise UsageError(
+            "the napari plugin is not installed", fix="Type: pip install napari-mihc 'napari[pyside6]'"
+        ) from None
+    review_study(study, slide=slide, region=region, population=population)
+
+
+@app.command()
+def verify(
+    study: StudyFolder,
+    repair: Annotated[bool, typer.Option(help="forget what is damaged, so that the next run makes it again")] = False,
+) -> None:
+    """Check every stored byte of the results against its checksum. Writes nothing, unless --repair is given."""
+    from mihc.store import Store
+
+    store = Store.existing(_results(study))
+    damaged = store.verify()
+    for problem in damaged:
+        print(problem)
+    if repair and damaged:
+        store.forget_damaged()
+        _finish(_run(study))
+    elif damaged:
+        print(f"{len(damaged)} problems. To make the damaged parts again, type: mihc verify {study} --repair")
+        raise typer.Exit(7)
+    else:
+        print("Every stored byte is as it was written.")
+
+
+@app.command()
+def digest(study: StudyFolder) -> None:
+    """Print one hash of every table, label and number; not of times, versions or pictures."""
+    from mihc.store import digest_results
+
+    print(digest_results(_results(study)))
+
+
+def _results(study: Path) -> Path:
+    if not (study / "results").is_dir():
+        raise UsageError("there are no results yet", place=str(study), fix=f"Type: mihc run {study}")
+    return study / "results"
+
+
+def _executor(workers: int | None) -> Executor:
+    from mihc.pipeline import local_executor
+
+    return local_executor(workers)
+
+
+def _run(
+    folder: Path,
+    *,
+    workers: int | None = None,
+    slides: str | None = None,
+    until: str | None = None,
+    executor: Executor | None = None,
+) -> Results:
+    from mihc.console import progress
+    from mihc.pipeline import run as run_study
+    from mihc.study import read_study
+
+    study = read_study(folder)
+    wanted = [name.strip() for name in slides.split(",")] if slides else None
+    with progress(len(wanted or study.slides)) as tell:
+        return run_study(study, executor=executor, workers=workers, slides=wanted, until=until, progress=tell)
+
+
+def _finish(results: Results) -> None:
+    """Say what was done and where it lies; exit 4 when a slide failed."""
+    made = sum(step.why != "reused" for step in results.steps)
+    print(f"{made} stages computed, {len(results.steps) - made} reused.")
+    if results.report is not None:
+        print(f"Report: {results.report}")
+    for slide, message in results.failed.items():
+        print(f"FAILED {slide}: {message}")
+    if results.failed:
+        raise PartialFailure(f"finished, but {len(results.failed)} of {results.slides} slides failed")
+
+
+def _terminated(*_: object) -> None:
+    raise SystemExit(143)
+
+
+def main() -> None:
+    """Run the command line; an error of mihc's becomes its message and its exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except MihcError as error:
+        if debug:
+            raise
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from here.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(0) from None
+    except Exception as error:
+        if debug:
+            raise
+        print(f"A defect of mihc: {type(error).__name__}: {error}\nShow where: add --debug", file=sys.stderr)
+        raise SystemExit(1) from None

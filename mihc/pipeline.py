@@ -1,0 +1,254 @@
+"""The whole flow on one page.
+
+    slide -> store -> cells -> regions -> positives -> study table -> statistics -> report
+
+Each step is one file in `mihc.steps`; `mihc.stages` decides what is computed and what is reused, and keeps time and
+memory. A slide that fails is named and stops no other.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import pandas as pd
+
+import mihc
+from mihc.errors import InputError, MihcError, OutputConflict, ResourceError, UsageError
+from mihc.stages import NUMERIC_LIBRARIES, Event, Job, MemoryMeter, Step
+from mihc.steps.call import call, call_table
+from mihc.steps.gather import compare, gather, slide_table
+from mihc.steps.ingest import ingest
+from mihc.steps.outline import outline
+from mihc.steps.segment import segment
+from mihc.steps.tell import tell
+from mihc.store import Record, Store, hash_json, write_json
+from mihc.study import SlideRow, Study
+
+STAGES = ("slide", "cells", "regions", "positives", "study", "statistics", "report")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run did."""
+
+    folder: Path  # the study's results/
+    report: Path | None  # report.html, None when the run stopped before it
+    slides: int  # how many were asked for
+    failed: dict[str, str]  # slide -> what went wrong
+    steps: tuple[Step, ...]  # every stage: reused, or recomputed and why
+    peak_memory_mb: float | None  # PSS summed over all processes
+
+
+def run(
+    study: Study,
+    *,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    slides: Sequence[str] | None = None,
+    until: str | None = None,
+    progress: Callable[[Event], None] = lambda event: None,
+) -> Results:
+    """Run a study from its slides to its report; only what changed is computed.
+
+    Parameters
+    ----------
+    study
+        What `read_study` returned.
+    executor
+        Where windows are computed; None makes a pool of threads, shut down at the end.
+    workers
+        Threads of that pool, and how many slides are under way at once; None: study.toml's. Changes no result.
+    slides
+        Ids of the slides to measure; None: all. The study's tables are then not made, unless all slides are measured.
+    until
+        Stop after this stage: "slide", "cells", "regions", "positives", "study" or "statistics".
+    progress
+        Called with an Event as things happen, never from two threads at once.
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    UsageError
+        For an unknown slide or stage.
+    InputError
+        When no slide could be measured.
+    OutputConflict, ResourceError, DamagedError
+        When results cannot be written or read.
+    """
+    rows = _chosen(study, slides)
+    _check_stage(until)
+    workers = workers or study.settings.compute.workers
+    with ExitStack() as stack:
+        executor = executor or stack.enter_context(local_executor(workers))
+        meter = stack.enter_context(MemoryMeter())
+        job = Job(study, Store(study.results), executor, progress, meter)
+        job.store.recover()
+        measured, failed = _each_slide(job, rows, until, workers)
+        report = None
+        if slides is None and until not in STAGES[:4]:
+            _need_one(measured, failed)
+            report = _conclude(job, rows, measured, failed, until)
+        return Results(study.results, report, len(rows), failed, tuple(job.steps), meter.overall.megabytes)
+
+
+def _measure(job: Job, row: SlideRow, until: str | None) -> dict[str, Record]:
+    """One slide, from its file to its counts."""
+    if row.cells is not None:
+        return {"positives": call_table(job, row)}
+    done = {"slide": ingest(job, row)}
+    if until != "slide":
+        done["cells"] = segment(job, row, done["slide"])
+    if until not in STAGES[:2]:
+        done["regions"] = outline(job, row, done["slide"], done["cells"])
+    if until not in STAGES[:3]:
+        done["positives"] = call(job, row, done["cells"], done["regions"])
+    return done
+
+
+def _conclude(
+    job: Job,
+    rows: Sequence[SlideRow],
+    measured: Mapping[str, dict[str, Record]],
+    failed: dict[str, str],
+    until: str | None,
+) -> Path | None:
+    """The cohort, from the slides' counts to the report."""
+    slides = slide_table(rows, failed, {slide: _facts(done) for slide, done in measured.items()})
+    with job.store.lock():
+        tables = gather(job, slides, {slide: done["positives"] for slide, done in measured.items()})
+        if until == "study":
+            return None
+        statistics = compare(job, tables)
+        if until == "statistics":
+            return None
+        summary = _summary(job, measured)
+        tell(job, slides, tables, statistics, summary)
+        _write_run(job, summary, failed)
+        return job.store.path("report.html")
+
+
+def local_executor(workers: int | None = None) -> Executor:
+    """Make the local pool: threads, since the kernels and codecs let go of the interpreter while they work."""
+    return ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="mihc")
+
+
+def _chosen(study: Study, slides: Sequence[str] | None) -> tuple[SlideRow, ...]:
+    if slides is None:
+        return study.slides
+    known = {row.slide: row for row in study.slides}
+    unknown = [slide for slide in slides if slide not in known]
+    if unknown:
+        raise UsageError(
+            f"slides.csv has no slide {', '.join(map(repr, unknown))}", fix=f"It has {', '.join(list(known)[:10])}."
+        )
+    return tuple(known[slide] for slide in dict.fromkeys(slides))
+
+
+def _check_stage(until: str | None) -> None:
+    if until is not None and until not in STAGES:
+        raise UsageError(f"there is no stage {until!r}", fix=f"Write one of {', '.join(STAGES)}.")
+
+
+def _each_slide(
+    job: Job, rows: Sequence[SlideRow], until: str | None, workers: int
+) -> tuple[dict[str, dict[str, Record]], dict[str, str]]:
+    """Measure the slides, several at once; whatever goes wrong with one is kept with its name."""
+    measured: dict[str, dict[str, Record]] = {}
+    failed: dict[str, str] = {}
+
+    def one(row: SlideRow) -> None:
+        try:
+            with job.store.lock(row.slide):
+                measured[row.slide] = _measure(job, row, until)
+        except (OutputConflict, ResourceError):
+            raise
+        except MihcError as error:
+            failed[row.slide] = " ".join(str(error).split("\n"))
+        except (MemoryError, OSError) as error:
+            raise ResourceError(f"{type(error).__name__}: {error}", place=row.slide) from error
+        except Exception as error:
+            failed[row.slide] = f"a defect of mihc: {type(error).__name__}: {error}"
+        if row.slide in failed:
+            job.say(row.slide, "", 0, 0, f"failed: {failed[row.slide]}")
+        job.say(row.slide, "done", 1, 1)
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="mihc-slide") as drivers:
+        futures = [drivers.submit(one, row) for row in rows]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+    order = [row.slide for row in rows]
+    return (
+        {slide: measured[slide] for slide in order if slide in measured},
+        {slide: failed[slide] for slide in order if slide in failed},
+    )
+
+
+def _need_one(measured: Mapping[str, object], failed: Mapping[str, str]) -> None:
+    if not measured:
+        first = next(iter(failed.items()), ("", "0 slides are listed"))
+        raise InputError(f"no slide could be measured; the first: {first[1]}", place=first[0])
+
+
+def _facts(done: Mapping[str, Record]) -> dict[str, object]:
+    """What the table of slides says of a slide that was measured."""
+    facts: dict[str, object] = {"cells": done["positives"].notes["cells"]}
+    if "slide" in done:
+        notes = done["slide"].notes
+        size_y, size_x = notes["pixel_size_um"]
+        facts |= {"pixel_size_um": (size_y * size_x) ** 0.5, "pixel_size_source": notes["pixel_size_source"]}
+    if "regions" in done:
+        facts["region_source"] = done["regions"].notes["source"]
+    return facts
+
+
+def _summary(job: Job, measured: Mapping[str, dict[str, Record]]) -> dict:
+    """The part of run.json that follows from the inputs: versions, settings, hashes."""
+    return {
+        "versions": {
+            "mihc": mihc.__version__,
+            "python": platform.python_version(),
+            **{library: metadata.version(library) for library in NUMERIC_LIBRARIES},
+        },
+        "settings": asdict(job.study.settings),
+        "inputs": {
+            slide: {name: record.key[name] for name in ("input", "annotations", "cells") if name in record.key}
+            for slide, done in measured.items()
+            for record in [done.get("slide", done["positives"])]
+        },
+        "settings_hash": hash_json(asdict(job.study.settings)),
+    }
+
+
+def _write_run(job: Job, summary: dict, failed: Mapping[str, str]) -> None:
+    """Write run.json: what was run, and time and peak memory of every stage of this run."""
+    content = {
+        **summary,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "failed": dict(failed),
+        "peak_memory_mb": job.meter.overall.megabytes,
+        "stages": [asdict(step) for step in job.steps],
+        "seconds_per_stage": _seconds_per_stage(job.steps),
+    }
+    with job.store.transaction("run", {"always": str(time.time_ns())}) as transaction:
+        write_json(transaction.path("run.json"), content)
+
+
+def _seconds_per_stage(steps: Sequence[Step]) -> dict[str, float]:
+    table = pd.DataFrame([asdict(step) for step in steps])
+    return {stage: round(float(table.loc[table["stage"] == stage, "seconds"].sum()), 3) for stage in STAGES}

@@ -1,0 +1,179 @@
+"""How a stage runs: reused when nothing it depends on has changed, else made aside, measured and committed.
+
+A `Job` is one run of one study. Stages ask it for the executor, for the hash of an input, and for `stage(...)`, which
+decides between "reused" and "recomputed because ..." and keeps time and peak memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mihc.store import Record, Store, Transaction
+from mihc.study import Study
+
+NUMERIC_LIBRARIES = ("numpy", "scipy", "numba", "shapely", "zarr", "tifffile", "imagecodecs", "pylibCZIrw", "pandas")
+SAMPLES_PER_SECOND = 10
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a person watching would like to know."""
+
+    slide: str  # "" for the cohort
+    stage: str
+    done: int
+    total: int
+    message: str = ""  # "reused", "recomputed because ...", "failed: ..."
+
+
+@dataclass(frozen=True)
+class Step:
+    """A finished stage, as `run.json` tells it."""
+
+    stage: str
+    slide: str
+    why: str  # "reused" or "recomputed because ..."
+    seconds: float
+    peak_memory_mb: float | None  # PSS summed over all processes while it ran; None when reused
+
+
+@dataclass
+class Job:
+    """One run of one study: what the stages share."""
+
+    study: Study
+    store: Store
+    executor: Executor
+    tell: Callable[[Event], None]
+    meter: MemoryMeter
+    steps: list[Step] = field(default_factory=list)
+    _telling: threading.Lock = field(default_factory=threading.Lock)
+
+    def say(self, slide: str, stage: str, done: int = 0, total: int = 0, message: str = "") -> None:
+        """Tell whoever watches; never two at once."""
+        with self._telling:
+            self.tell(Event(slide, stage, done, total, message))
+
+    def stage(self, name: str, slide: str, key: dict[str, str], make: Callable[[Transaction], None]) -> Record:
+        """Reuse the stage's record when its key is the same, else make it and commit it."""
+        reason = self.store.why_recompute(name, key, slide)
+        if not reason:
+            self._finish(name, slide, "reused", 0.0, None)
+            return self.store.record(name, slide)
+        self.say(slide, name, 0, 0, f"computing: {reason}")
+        started = time.perf_counter()
+        with self.meter.watch() as peak, self.store.transaction(name, key, slide) as transaction:
+            make(transaction)
+        self._finish(name, slide, f"recomputed because {reason}", time.perf_counter() - started, peak.megabytes)
+        return self.store.record(name, slide)
+
+    def _finish(self, name: str, slide: str, why: str, seconds: float, peak: float | None) -> None:
+        with self._telling:
+            self.steps.append(Step(name, slide, why, round(seconds, 3), peak))
+        self.say(slide, name, 1, 1, why)
+
+    def map(self, slide: str, stage: str, function: Callable[..., Any], tasks: Sequence[tuple]) -> list[Any]:
+        """Run `function(*task)` for every task on the executor; results in the tasks' order, progress as they come."""
+        futures = [self.executor.submit(function, *task) for task in tasks]
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                self.say(slide, stage, done, len(futures))
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        """Hand one module-level function to the executor."""
+        return self.executor.submit(function, *arguments)
+
+    def input_hash(self, path: Path) -> str:
+        """SHA-256 of a file's (or OME-Zarr folder's) content; read again only when its size or times have changed."""
+        return self.store.hash_input(path)
+
+
+@cache
+def code_hash(*modules: str) -> str:
+    """Hash the source of modules (packages whole) and the versions of the libraries that their numbers rest on."""
+    digest = hashlib.sha256()
+    for module in modules:
+        spec = importlib.util.find_spec(module)
+        origin = Path(spec.origin)
+        for file in sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]:
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for library in NUMERIC_LIBRARIES:
+        digest.update(f"{library}=={metadata.version(library)}".encode())
+    return digest.hexdigest()[:16]
+
+
+@dataclass
+class Peak:
+    """The largest memory seen while watched, in MB; None before the first sample."""
+
+    megabytes: float | None = None
+
+
+class MemoryMeter:
+    """Samples the memory of this process and its children (PSS, so that shared pages count once) ten times a second."""
+
+    def __init__(self) -> None:
+        self._watched: list[Peak] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="mihc-memory", daemon=True)
+        self.overall = Peak()
+
+    def __enter__(self) -> MemoryMeter:
+        self._watched.append(self.overall)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @contextmanager
+    def watch(self) -> Iterator[Peak]:
+        """Keep the peak until the block ends; stages that run side by side see each other's memory."""
+        peak = Peak(_used_megabytes())
+        with self._lock:
+            self._watched.append(peak)
+        try:
+            yield peak
+        finally:
+            with self._lock:
+                # by identity: two peaks of the same value are equal
+                self._watched = [other for other in self._watched if other is not peak]
+
+    def _sample(self) -> None:
+        while not self._stop.wait(1 / SAMPLES_PER_SECOND):
+            used = _used_megabytes()
+            with self._lock:
+                for peak in self._watched:
+                    peak.megabytes = max(peak.megabytes or 0.0, used)
+
+
+def _used_megabytes() -> float:
+    import psutil
+
+    me, total = psutil.Process(), 0
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            memory = process.memory_full_info()
+        except psutil.Error:
+            continue  # it ended between the listing and the look
+        total += getattr(memory, "pss", 0) or memory.uss
+    return round(total / 1e6, 1)

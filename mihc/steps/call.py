@@ -1,0 +1,195 @@
+"""Cells and regions -> positives: thresholds, calls, the slide's cells table and its counts."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from mihc import store
+from mihc.errors import InputError
+from mihc.panel import Panel, PanelRow
+from mihc.positives import Threshold, call_positives, choose_threshold, manual_threshold, marker_values, populations
+from mihc.regions import ANALYSED, OUTSIDE, count_populations
+from mihc.stages import Job, code_hash
+from mihc.steps.outline import regions_table
+from mihc.steps.segment import measured_table
+from mihc.store import Record, Transaction, hash_json
+from mihc.study import SlideRow, pdl1_expressions, read_cell_table
+
+MODULES = (
+    "mihc.positives",
+    "mihc.thresholds",
+    "mihc.phenotypes",
+    "mihc.regions",
+    "mihc.areas",
+    "mihc.studies.cell_tables",
+    "mihc.studies.pdl1",
+    "mihc.steps.call",
+)
+POSITIVITY_AND_AREA = ["region", "tissue_class", "distance_to_margin_um"]
+
+
+def part(table: str, slide: str) -> str:
+    """Where a slide's part of one of the study's tables lies under results/."""
+    return f".stages/positives/{slide}.{table}.csv"
+
+
+def call(job: Job, row: SlideRow, cells: Record, regions: Record) -> Record:
+    """Call one slide's cells: `cells/<slide>.parquet`, and its rows of regions.csv and thresholds.csv."""
+    key = {"cells": cells.digest, "regions": regions.digest} | _key(job, row)
+    return job.stage("positives", row.slide, key, lambda transaction: _call_measured(job, row, regions, transaction))
+
+
+def call_table(job: Job, row: SlideRow) -> Record:
+    """Call the cells of a slide that comes as a table: the pixel stages are skipped."""
+    key = {"cells": job.input_hash(row.cells)} | _key(job, row)
+    return job.stage("positives", row.slide, key, lambda transaction: _call_given(job, row, transaction))
+
+
+def _key(job: Job, row: SlideRow) -> dict[str, str]:
+    panel = job.study.panel_of(row)
+    settings = job.study.settings
+    return {
+        "panel": hash_json([(line.marker, line.compartment, line.threshold) for line in panel.markers]),
+        "thresholds": hash_json([settings.thresholds.method, _typed(job, row)]),
+        "phenotypes": hash_json(_expressions(job, panel)),
+        "code": code_hash(*MODULES),
+    }
+
+
+def _call_measured(job: Job, row: SlideRow, regions: Record, transaction: Transaction) -> None:
+    cells = store.read_cells(job.store.path(measured_table(row.slide)))
+    placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["cell", *POSITIVITY_AND_AREA])
+    if not cells["cell"].equals(placed["cell"]):
+        raise InputError("cells and regions are of different runs", place=row.slide, fix="Type the same command again.")
+    for offset, name in enumerate(POSITIVITY_AND_AREA):
+        cells.insert(6 + offset, name, placed[name])
+    areas = {(name, tissue_class): area for name, tissue_class, area in regions.notes["areas_mm2"]}
+    _write(job, row, cells, areas, transaction)
+
+
+def _call_given(job: Job, row: SlideRow, transaction: Transaction) -> None:
+    panel = job.study.panel_of(row)
+    cells = read_cell_table(row.cells, panel, slide=row.slide, phenotypes=job.study.settings.phenotypes)
+    present = cells.loc[cells["tissue_class"].isin(ANALYSED), ["region", "tissue_class"]].drop_duplicates()
+    areas = {(region, tissue_class): math.nan for region, tissue_class in present.itertuples(index=False)}
+    _write(job, row, cells, areas, transaction)
+
+
+def _write(
+    job: Job, row: SlideRow, cells: pd.DataFrame, areas: dict[tuple[str, str], float], transaction: Transaction
+) -> None:
+    panel = job.study.panel_of(row)
+    thresholds = _thresholds(job, row, cells)
+    called = _calls(job, panel, cells, thresholds)
+    names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
+    counts = _counts(cells.join(called), names, areas, row)
+    scores = pdl1_expressions(job.study.settings.pdl1) if job.study.settings.pdl1 else {}
+    scored = {name: f"phenotype_{name}" for name in scores if f"phenotype_{name}" in called}
+    pdl1 = _counts(cells.join(called), scored, areas, row)
+    kept = called[[name for name in called if name in set(names.values())]]
+    table = cells.drop(columns=[name for name in kept if name in cells]).join(kept)
+    store.write_cells(transaction.path(f"cells/{row.slide}.parquet"), table)
+    store.write_csv(transaction.path(part("regions", row.slide)), counts)
+    store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)
+    store.write_csv(transaction.path(part("thresholds", row.slide)), _threshold_rows(row, thresholds, called))
+    transaction.notes |= {
+        "cells": len(cells),
+        "analysed_cells": int(cells["tissue_class"].isin(ANALYSED).sum()),
+        "outside_cells": int((cells["tissue_class"] == OUTSIDE).sum()),
+        "unclear": [marker for marker, chosen in thresholds.items() if chosen.verdict == "cannot tell"],
+    }
+
+
+def _counts(cells: pd.DataFrame, names: dict[str, str], areas: dict, row: SlideRow) -> pd.DataFrame:
+    counts = count_populations(cells, populations=names, area_mm2=areas)
+    counts.insert(0, "slide", row.slide)
+    counts.insert(1, "patient", row.patient)
+    return counts
+
+
+def _expressions(job: Job, panel: Panel) -> dict[str, str]:
+    """Phenotypes that the panel can show, and the populations that TPS and CPS need."""
+    settings = job.study.settings
+    shown = {name: settings.phenotypes[name] for name in _shown_phenotypes(job, panel)}
+    if settings.pdl1 and settings.pdl1.marker in {line.marker for line in panel.markers}:
+        shown |= pdl1_expressions(settings.pdl1)
+    return shown
+
+
+def _shown_phenotypes(job: Job, panel: Panel) -> list[str]:
+    shown = job.study.populations()
+    return [name for name in job.study.settings.phenotypes if panel.name in shown[name]]
+
+
+def _typed(job: Job, row: SlideRow) -> dict[str, float]:
+    """Thresholds of thresholds.csv: the slide's own before the study's ("*")."""
+    table = job.study.thresholds
+    typed: dict[str, float] = {}
+    for scope in ("*", row.slide):
+        mine = table[table["slide"] == scope]
+        typed |= dict(zip(mine["marker"], mine["value"].astype(float)))
+    return typed
+
+
+def _thresholds(job: Job, row: SlideRow, cells: pd.DataFrame) -> dict[str, Threshold]:
+    """Take each marker's threshold: thresholds.csv, then panel.csv, then the automatic one."""
+    typed = _typed(job, row)
+    chosen = {}
+    for line in job.study.panel_of(row).markers:
+        given = f"{line.marker}_positive" in cells
+        if line.marker in typed:
+            chosen[line.marker] = manual_threshold(typed[line.marker], reason="from thresholds.csv")
+        elif given:
+            chosen[line.marker] = Threshold(math.nan, math.nan, math.nan, "given", "manual", "calls given in the table")
+        elif line.threshold is not None:
+            chosen[line.marker] = manual_threshold(line.threshold, reason="from panel.csv")
+        else:
+            chosen[line.marker] = _automatic(job, cells, line)
+    return chosen
+
+
+def _automatic(job: Job, cells: pd.DataFrame, line: PanelRow) -> Threshold:
+    values = marker_values(cells, line.marker, line.compartment)
+    return choose_threshold(values, method=job.study.settings.thresholds.method)
+
+
+def _calls(job: Job, panel: Panel, cells: pd.DataFrame, thresholds: dict[str, Threshold]) -> pd.DataFrame:
+    """Call by thresholds; where a table of cells brings its own calls, those are used."""
+    given = {name: cells[f"{name}_positive"] for name, chosen in thresholds.items() if chosen.method == "given"}
+    expressions = _expressions(job, panel)
+    called = call_positives(
+        cells,
+        {marker: chosen for marker, chosen in thresholds.items() if marker not in given},
+        compartments={line.marker: line.compartment for line in panel.markers},
+        phenotypes=expressions,
+        given=given,
+    )
+    brought = [f"phenotype_{name}" for name in expressions if f"phenotype_{name}" in cells]
+    return called.assign(**{name: cells[name] for name in brought})
+
+
+def _threshold_rows(row: SlideRow, thresholds: dict[str, Threshold], called: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "slide": row.slide,
+                "marker": marker,
+                "value": chosen.value,
+                "low": chosen.low,
+                "high": chosen.high,
+                "method": chosen.method,
+                "verdict": chosen.verdict,
+                "who": "a person" if chosen.verdict == "manual" else "mihc",
+                "reason": chosen.reason,
+                "cells": len(called),
+                "positive_cells": _positive(called[f"{marker}_positive"]),
+            }
+            for marker, chosen in thresholds.items()
+        ]
+    )
+
+
+def _positive(calls: pd.Series) -> float:
+    return math.nan if calls.isna().any() else float(calls.sum())

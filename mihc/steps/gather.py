@@ -1,0 +1,109 @@
+"""Slides -> study: the parts of every slide gathered to the study's tables, pooled to patients, put to the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from mihc import store
+from mihc.associate import associate
+from mihc.stages import Job, code_hash
+from mihc.steps import call, outline
+from mihc.store import Record, Transaction, hash_json
+from mihc.study import SlideRow, study_notes, study_table
+
+TABLE_MODULES = ("mihc.studies", "mihc.study", "mihc.steps.gather")
+TEST_MODULES = ("mihc.associate", "mihc.associations", "mihc.statistics", "mihc.estimates", "mihc.steps.gather")
+SLIDE_COLUMNS = (
+    "slide", "patient", "panel", "batch", "control", "status", "message", "failed",
+    "pixel_size_um", "pixel_size_source", "region_source", "cells",
+)  # fmt: skip
+
+
+def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record]) -> Record:
+    """Write the study's tables: regions, thresholds, area ledger, QC, patients, and the notes to them."""
+    study = job.study
+    clinical = study.clinical_columns()
+    key = {
+        "slides": hash_json({slide: record.digest for slide, record in sorted(records.items())}),
+        "list": hash_json(slides[["slide", "patient", "panel", "control", "failed"]].to_dict("list")),
+        "clinical": hash_json(clinical.astype(str).to_dict("list")) if clinical is not None else "none",
+        "settings": hash_json([study.settings.thresholds.unclear, sorted(study.settings.phenotypes)]),
+        "code": code_hash(*TABLE_MODULES),
+    }
+    return job.stage("study", "", key, lambda transaction: _gather(job, slides, clinical, list(records), transaction))
+
+
+def _gather(
+    job: Job, slides: pd.DataFrame, clinical: pd.DataFrame | None, done: Sequence[str], transaction: Transaction
+) -> None:
+    imaged = [row.slide for row in job.study.slides if row.slide in done and row.file is not None]
+    counted = [row.slide for row in job.study.slides if row.slide in done and row.counts]
+    regions = _joined(job, [call.part("regions", slide) for slide in counted])
+    pdl1 = _joined(job, [call.part("pdl1", slide) for slide in counted]) if job.study.settings.pdl1 else None
+    arguments = {
+        "unclear": job.study.settings.thresholds.unclear,
+        "populations": job.study.populations(),
+        "pdl1_counts": pdl1,
+    }
+    tables = {
+        "regions": regions,
+        "thresholds": _joined(job, [call.part("thresholds", slide) for slide in done]),
+        "area_ledger": _joined(job, [outline.part("area_ledger", slide) for slide in imaged]),
+        "qc": _joined(job, [outline.part("qc", slide) for slide in imaged]),
+        "patients": study_table(regions, slides, clinical, **arguments),
+    }
+    for name, table in tables.items():
+        store.write_csv(transaction.path(f"{name}.csv"), table)
+    store.write_csv(transaction.path(".stages/study/notes.csv"), study_notes(regions, slides, **arguments))
+
+
+def _joined(job: Job, parts: Sequence[str]) -> pd.DataFrame:
+    tables = [store.read_csv(job.store.path(part)) for part in parts]
+    tables = [table for table in tables if len(table)] or tables[:1]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def compare(job: Job, table: Record) -> Record:
+    """Write statistics.csv from the study table."""
+    settings = job.study.settings
+    asked = [settings.outcomes, settings.responses, settings.groups, settings.cox_covariates, settings.splits]
+    key = {"study": table.digest, "settings": hash_json([repr(one) for one in asked]), "code": code_hash(*TEST_MODULES)}
+
+    def make(transaction: Transaction) -> None:
+        patients = patients_table(job)
+        store.write_csv(transaction.path("statistics.csv"), associate(patients, settings))
+
+    return job.stage("statistics", "", key, make)
+
+
+def patients_table(job: Job) -> pd.DataFrame:
+    """Read patients.csv as the tests need it: ids, responses and groups as text."""
+    settings = job.study.settings
+    text = {"patient", *settings.groups, *(response.column for response in settings.responses.values())}
+    clinical = job.study.clinical_columns()
+    if clinical is not None:
+        text |= {name for name in clinical if not pd.api.types.is_numeric_dtype(clinical[name])}
+    return store.read_csv(job.store.path("patients.csv"), text=sorted(text))
+
+
+def slide_table(
+    rows: Sequence[SlideRow], failed: Mapping[str, str], facts: Mapping[str, Mapping[str, object]]
+) -> pd.DataFrame:
+    """One row per slide of slides.csv: whether it was measured, and what is known of it."""
+    table = [
+        {
+            "slide": row.slide,
+            "patient": row.patient,
+            "panel": row.panel,
+            "batch": row.batch,
+            "control": row.control,
+            "status": "failed" if row.slide in failed else "ok",
+            "message": failed.get(row.slide, ""),
+            "failed": row.slide in failed,
+            **facts.get(row.slide, {}),
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(table, columns=list(SLIDE_COLUMNS))

@@ -1,0 +1,164 @@
+"""Slide -> store: the measured channels of a slide as a checksummed OME-Zarr pyramid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mihc import store
+from mihc.errors import SlideError
+from mihc.slide import Slide, open_slide
+from mihc.stages import Job, code_hash
+from mihc.store import Record, Transaction, hash_json
+from mihc.study import SlideRow
+
+MODULES = ("mihc.slide", "mihc.slides", "mihc.store", "mihc.steps.ingest")
+OPEN_SLIDES = 4  # kept open in each process, so that a window does not open its slide anew
+STORED = {"uint8": "uint8", "uint16": "uint16", "float32": "float32", "bool": "uint8", "int8": "uint8",
+          "int16": "uint16", "float64": "float32", "float16": "float32"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """What it takes to open a slide again in another thread, process or machine."""
+
+    path: str
+    scene: str | None
+    z: str | None
+    pixel_size_um: float | None
+
+    @classmethod
+    def of(cls, row: SlideRow) -> Source:
+        """Take it from a line of slides.csv."""
+        return cls(str(row.file), row.scene or None, row.z or None, row.pixel_size_um)
+
+
+@lru_cache(maxsize=OPEN_SLIDES)
+def _opened(source: Source) -> Slide:
+    return open_slide(source.path, scene=source.scene, z=source.z, pixel_size_um=source.pixel_size_um)
+
+
+def ingest(job: Job, row: SlideRow) -> Record:
+    """Store one slide: `slides/<slide>.ome.zarr`."""
+    panel = job.study.panel_of(row)
+    key = {
+        "input": job.input_hash(row.file),
+        "choice": hash_json([row.scene, row.z, row.pixel_size_um]),
+        "panel": hash_json([(line.channel, line.marker, line.role, line.colour) for line in panel.measured]),
+        "code": code_hash(*MODULES),
+    }
+    return job.stage("slide", row.slide, key, lambda transaction: _store(job, row, transaction))
+
+
+def _store(job: Job, row: SlideRow, transaction: Transaction) -> None:
+    source = Source.of(row)
+    slide = open_slide(source.path, scene=source.scene, z=source.z, pixel_size_um=source.pixel_size_um)
+    with slide:
+        panel = job.study.panel_of(row)
+        index = panel.match(slide.channels)
+        dtype = _stored_dtype(slide)
+        path = transaction.path(f"slides/{row.slide}.ome.zarr")
+        shape = (len(panel.measured), *slide.image.shape[1:])
+        markers = [line.marker for line in panel.measured]
+        store.create_image(
+            path,
+            shape=shape,
+            dtype=dtype,
+            pixel_size_um=slide.pixel_size_um,
+            channels=markers,
+            colours=[line.colour for line in panel.measured],
+            windows=None,
+            name=row.slide,
+        )
+        boxes = _boxes(shape[1:])
+        tasks = [
+            (source, str(path), index[marker], plane, dtype, box)
+            for box in boxes
+            for plane, marker in enumerate(markers)
+        ]
+        extremes = job.map(row.slide, "slide", store_block, tasks)
+        store.build_pyramid(path, job.submit)
+        transaction.notes |= _notes(slide, markers, dtype) | _channel_facts(markers, tasks, extremes, slide)
+    _show_contrast(path)
+
+
+def _stored_dtype(slide: Slide) -> str:
+    name = np.dtype(slide.image.dtype).name
+    if name not in STORED:
+        raise SlideError(
+            f"pixels of type {name} cannot be stored without loss",
+            place=slide.path.name,
+            fix="Export the slide with 8 or 16 bits, or as 32-bit floating point numbers.",
+        )
+    return STORED[name]
+
+
+def _boxes(shape_yx: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    height, width = shape_yx
+    side = store.IMAGE_SHARD
+    return [
+        (y, min(y + side, height), x, min(x + side, width))
+        for y in range(0, height, side)
+        for x in range(0, width, side)
+    ]
+
+
+def store_block(
+    source: Source, path: str, channel: int, plane: int, dtype: str, box: tuple[int, int, int, int]
+) -> tuple[float, float, int]:
+    """Read one block of one channel, check it, write it; return (smallest, largest, pixels at the type's ceiling)."""
+    y0, y1, x0, x1 = box
+    block = np.asarray(_opened(source).image[channel, y0:y1, x0:x1])
+    _check_values(block, Path(source.path).name, channel)
+    block = block.astype(dtype, copy=False)
+    store.write_image_window(Path(path), 0, plane, y0, x0, block)
+    ceiling = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else np.inf
+    return float(block.min()), float(block.max()), int(np.count_nonzero(block == ceiling))
+
+
+def _check_values(block: np.ndarray, place: str, channel: int) -> None:
+    if block.dtype.kind == "f" and not np.isfinite(block).all():
+        count = int(np.count_nonzero(~np.isfinite(block)))
+        raise SlideError(f"channel {channel}: non-finite count {count}", place=place, fix="Export the slide again.")
+    if block.dtype.kind in "if" and block.min() < 0:
+        if block.dtype.kind == "f":
+            return  # unmixed components may dip below zero
+        raise SlideError(
+            f"channel {channel}: negative values, down to {block.min()}", place=place, fix="Export it as unsigned."
+        )
+
+
+def _notes(slide: Slide, markers: list[str], dtype: str) -> dict:
+    return {
+        "pixel_size_um": list(slide.pixel_size_um),
+        "pixel_size_source": slide.pixel_size_source,
+        "format": slide.format,
+        "scene": slide.scene,
+        "shape": list(slide.image.shape),
+        "markers": markers,
+        "dtype": dtype,
+        "significant_bits": slide.significant_bits,
+        "scanned_px": slide.scanned_px.wkt,
+    }
+
+
+def _channel_facts(markers: list[str], tasks: list[tuple], extremes: list[tuple], slide: Slide) -> dict:
+    height, width = slide.image.shape[1:]
+    facts = {}
+    for plane, marker in enumerate(markers):
+        found = [extreme for task, extreme in zip(tasks, extremes) if task[3] == plane]
+        facts[marker] = {
+            "smallest": min(low for low, _, _ in found),
+            "largest": max(high for _, high, _ in found),
+            "saturated_share": sum(count for _, _, count in found) / (height * width),
+        }
+    return {"channels": facts}
+
+
+def _show_contrast(path: Path) -> None:
+    """Display windows for viewers: the 1st to the 99.8th percentile of the smallest level."""
+    smallest = np.asarray(store.open_image(path).levels[-1][:])
+    store.set_display_windows(path, [tuple(float(v) for v in np.percentile(plane, (1, 99.8))) for plane in smallest])

@@ -1,0 +1,194 @@
+"""Store and cells -> regions: annotations where a slide has them, else tumour and stroma from its tumour marker."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import shapely
+import shapely.wkt
+from shapely.geometry import MultiPolygon, Polygon
+
+from mihc import store
+from mihc.errors import AnnotationError, InputError
+from mihc.qc import slide_qc
+from mihc.regions import (
+    ANALYSED,
+    Region,
+    area_ledger,
+    assign_regions,
+    automatic_regions,
+    check_regions,
+    distance_to_margin,
+    find_tissue,
+    ledger_warnings,
+    map_classes,
+    partition,
+    rasterise,
+    read_annotations,
+)
+from mihc.stages import Job, code_hash
+from mihc.steps.segment import measured_table
+from mihc.store import Record, StoredImage, Transaction, hash_json
+from mihc.study import SlideRow
+
+MODULES = ("mihc.regions", "mihc.areas", "mihc.annotations", "mihc.qc", "mihc.steps.outline")
+TISSUE_PIXEL_UM = 2.0  # tissue, tumour and folds are looked for at about this size
+
+
+def regions_table(slide: str) -> str:
+    """Where the region of every cell of a slide lies under results/."""
+    return f".stages/regions/{slide}.parquet"
+
+
+def part(table: str, slide: str) -> str:
+    """Where a slide's part of one of the study's tables lies under results/."""
+    return f".stages/regions/{slide}.{table}.csv"
+
+
+def outlines(slide: str) -> str:
+    """Where a slide's regions lie under results/, as polygons that do not overlap."""
+    return f".stages/regions/{slide}.regions.json"
+
+
+def outline(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
+    """Outline one slide: its regions, their areas, the region of every cell, the ledger and the quality checks."""
+    settings = job.study.settings.regions
+    drawn = _annotations(job, row)
+    key = {
+        "image": image.digest,
+        "cells": cells.digest,
+        "annotations": job.input_hash(drawn) if drawn else "none",
+        "settings": hash_json([settings.source, settings.classes, settings.precedence]),
+        "panel": hash_json([(line.marker, line.role) for line in job.study.panel_of(row).measured]),
+        "code": code_hash(*MODULES),
+    }
+    return job.stage("regions", row.slide, key, lambda transaction: _outline(job, row, image, transaction))
+
+
+def _annotations(job: Job, row: SlideRow) -> Path | None:
+    return None if job.study.settings.regions.source == "auto" else row.annotations
+
+
+@dataclass(frozen=True)
+class _Field:
+    """What regions are looked for on."""
+
+    stored: StoredImage
+    scanned: Polygon | MultiPolygon  # µm
+    roles: tuple[str, ...]  # of the stored channels
+
+
+def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -> None:
+    stored = store.open_image(job.store.path(f"slides/{row.slide}.ome.zarr"))
+    roles = {line.marker: line.role for line in job.study.panel_of(row).measured}
+    size_y, size_x = stored.pixel_size_um
+    scanned = shapely.transform(shapely.wkt.loads(image.notes["scanned_px"]), lambda xy: xy * (size_x, size_y))
+    field = _Field(stored, scanned, tuple(roles[channel] for channel in stored.channels))
+    cells = store.read_cells(job.store.path(measured_table(row.slide)))
+    precedence = job.study.settings.regions.precedence
+    regions, tissue, facts = _regions(job, row, field)
+    parts = partition(regions, scanned=scanned, precedence=precedence)
+    x, y = cells["x_um"].to_numpy(), cells["y_um"].to_numpy()
+    placed = assign_regions(x, y, regions, precedence=precedence)
+    placed["distance_to_margin_um"] = distance_to_margin(x, y, regions, scanned=scanned)
+    cells = cells.join(placed)
+    ledger = area_ledger(row.slide, parts, scanned=scanned, tissue=tissue, cells=cells)
+    quality = slide_qc(row.slide, _overview(stored), cells, ledger, image.notes)
+    store.write_cells(transaction.path(regions_table(row.slide)), cells[["slide", "cell", *placed]])
+    store.write_csv(transaction.path(part("area_ledger", row.slide)), ledger)
+    store.write_csv(transaction.path(part("qc", row.slide)), quality)
+    store.write_json(transaction.path(outlines(row.slide)), [_as_json(region) for region in parts])
+    _paint(job, row.slide, stored, parts, transaction)
+    transaction.notes |= {
+        "source": "annotations" if _annotations(job, row) else "automatic",
+        "areas_mm2": [[r.name, r.tissue_class, r.area_mm2] for r in parts if r.tissue_class in ANALYSED],
+        "remarks": [*facts, *ledger_warnings(ledger)],
+    }
+
+
+def _regions(job: Job, row: SlideRow, field: _Field) -> tuple[list[Region], Polygon | MultiPolygon, list[str]]:
+    """Regions in the order of their file, where tissue was detected, and remarks for people."""
+    overview = _overview(field.stored)
+    tissue = find_tissue(overview.pixels, pixel_size_um=overview.pixel_size_um, roles=field.roles)
+    drawn = _annotations(job, row)
+    if drawn is not None:
+        regions, remarks = _from_annotations(job, row, drawn, field)
+        return regions, tissue, remarks
+    if job.study.settings.regions.source == "annotations":
+        raise InputError(
+            "there is no annotation file, and study.toml takes regions from annotations only",
+            place=row.slide,
+            fix=f'Save annotations/{row.slide}.geojson, or write source = "both" under [regions].',
+        )
+    found = automatic_regions(overview.pixels, pixel_size_um=overview.pixel_size_um, roles=field.roles, tissue=tissue)
+    return found.regions, tissue, found.remarks
+
+
+def _from_annotations(job: Job, row: SlideRow, path: Path, field: _Field) -> tuple[list[Region], list[str]]:
+    regions, remarks = read_annotations(path, pixel_size_um=field.stored.pixel_size_um)
+    if not regions:
+        raise AnnotationError("no regions are in it", place=path.name, fix="Draw at least one, or remove the file.")
+    regions = map_classes(regions, job.study.settings.regions.classes)
+    shape = field.stored.levels[0].shape[1:]
+    extent = tuple(pixels * size for pixels, size in zip(shape, field.stored.pixel_size_um, strict=True))
+    regions, cut = check_regions(regions, extent_um=extent, place=path.name)
+    return regions, [*remarks, *cut]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A low level of the pyramid, all channels."""
+
+    pixels: np.ndarray  # (c, y, x) counts
+    pixel_size_um: tuple[float, float]  # (y, x)
+    channels: tuple[str, ...]
+
+
+def _overview(stored: StoredImage) -> Overview:
+    """Read the level whose pixels are nearest to TISSUE_PIXEL_UM and not smaller than half of it."""
+    size = max(stored.pixel_size_um)
+    level = min(range(len(stored.levels)), key=lambda k: abs(np.log2(stored.downsamples[k] * size / TISSUE_PIXEL_UM)))
+    factor = stored.downsamples[level]
+    pixel_size = tuple(factor * one for one in stored.pixel_size_um)
+    return Overview(np.asarray(stored.levels[level][:]), pixel_size, stored.channels)
+
+
+def _as_json(region: Region) -> dict:
+    return {
+        "name": region.name,
+        "tissue_class": region.tissue_class,
+        "polygon_um": shapely.geometry.mapping(region.polygon_um),
+    }
+
+
+def read_outlines(path: Path) -> list[Region]:
+    """Read the regions of a slide that the stage stored, without overlaps, µm."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return [Region(one["name"], one["tissue_class"], shapely.geometry.shape(one["polygon_um"])) for one in content]
+
+
+def _paint(job: Job, slide: str, stored: StoredImage, parts: list[Region], transaction: Transaction) -> None:
+    """Write labels/regions, a picture of the polygons: 1 + the index of the region in the stored list."""
+    folder = transaction.path(f"slides/{slide}.ome.zarr/labels/regions")
+    shape = stored.levels[0].shape[1:]
+    store.create_labels(folder, shape=shape, pixel_size_um=stored.pixel_size_um, name="regions")
+    side = 2 * store.LABEL_CHUNK
+    boxes = [
+        (y, min(y + side, shape[0]), x, min(x + side, shape[1]))
+        for y in range(0, shape[0], side)
+        for x in range(0, shape[1], side)
+    ]
+    job.map(slide, "regions", paint_box, [(str(folder), tuple(parts), stored.pixel_size_um, box) for box in boxes])
+    store.build_label_pyramid(folder, job.submit)
+
+
+def paint_box(
+    folder: str, parts: tuple[Region, ...], pixel_size_um: tuple[float, float], box: tuple[int, int, int, int]
+) -> None:
+    """Paint one box of labels/regions."""
+    y0, y1, x0, x1 = box
+    painted = rasterise(parts, (y1 - y0, x1 - x0), pixel_size_um, origin=(y0, x0))
+    store.write_label_window(Path(folder), 0, y0, x0, painted)

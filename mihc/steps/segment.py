@@ -1,0 +1,130 @@
+"""Store -> cells: one pass over windows that finds nuclei, grows cells, measures them and writes their labels."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mihc import store
+from mihc.cells import CellSettings, cells_in_window, fixed_point_bits
+from mihc.nuclei import NucleiPlane, NucleusReference, halo_px, slide_reference
+from mihc.stages import Job, code_hash
+from mihc.store import Record, StoredImage, Transaction, hash_json
+from mihc.study import SlideRow
+from mihc.windows import Window, windows
+
+MODULES = (
+    "mihc.windows",
+    "mihc.kernels",
+    "mihc.nuclei",
+    "mihc.nuclei_kernels",
+    "mihc.nuclei_tree",
+    "mihc.cells",
+    "mihc.cells_kernels",
+    "mihc.steps.segment",
+)
+LABELS = ("nuclei", "cells")
+OPEN_IMAGES = 4
+
+
+def measured_table(slide: str) -> str:
+    """Where the measured part of a slide's cells table lies under results/, before regions and calls join it."""
+    return f".stages/cells/{slide}.parquet"
+
+
+def segment(job: Job, row: SlideRow, image: Record) -> Record:
+    """Segment and measure one slide: labels/nuclei, labels/cells and the measured part of its cells table."""
+    segmentation = job.study.settings.segmentation
+    key = {
+        "image": image.digest,
+        "segmentation": hash_json([segmentation.nucleus_diameter_um, segmentation.cell_expansion_um]),
+        "nuclei": hash_json([line.marker for line in job.study.panel_of(row).nuclei]),
+        "code": code_hash(*MODULES),
+    }
+    return job.stage("cells", row.slide, key, lambda transaction: _segment(job, row, image, transaction))
+
+
+def _segment(job: Job, row: SlideRow, image: Record, transaction: Transaction) -> None:
+    path = job.store.path(f"slides/{row.slide}.ome.zarr")
+    stored = store.open_image(path)
+    settings = _settings(job, row, stored, image)
+    reference = slide_reference(
+        NucleiPlane(stored.levels[0], settings.nuclei_channels),
+        pixel_size_um=stored.pixel_size_um,
+        nucleus_diameter_um=settings.nucleus_diameter_um,
+    )
+    shape = stored.levels[0].shape[1:]
+    labels = {name: transaction.path(f"slides/{row.slide}.ome.zarr/labels/{name}") for name in LABELS}
+    for name, folder in labels.items():
+        store.create_labels(folder, shape=shape, pixel_size_um=stored.pixel_size_um, name=name)
+    halo = halo_px(stored.pixel_size_um, settings.nucleus_diameter_um, settings.cell_expansion_um)
+    tasks = [
+        (str(path), tuple(str(folder) for folder in labels.values()), window, settings, reference)
+        for window in windows(shape, _side(job), halo)
+    ]
+    tables = job.map(row.slide, "cells", segment_window, tasks)
+    for folder in labels.values():
+        store.build_label_pyramid(folder, job.submit)
+    cells = pd.concat(tables, ignore_index=True).sort_values("cell", kind="stable", ignore_index=True)
+    cells.insert(0, "slide", row.slide)
+    store.write_cells(transaction.path(measured_table(row.slide)), cells)
+    transaction.notes |= {"cells": len(cells), "reference": reference.as_dict()}
+
+
+def _settings(job: Job, row: SlideRow, stored: StoredImage, image: Record) -> CellSettings:
+    segmentation = job.study.settings.segmentation
+    nuclei = {line.marker for line in job.study.panel_of(row).nuclei}
+    bits = image.notes["significant_bits"]
+    planes = [_Plane(stored.levels[0], index) for index in range(len(stored.channels))]
+    return CellSettings(
+        nucleus_diameter_um=segmentation.nucleus_diameter_um,
+        cell_expansion_um=segmentation.cell_expansion_um,
+        nuclei_channels=tuple(index for index, marker in enumerate(stored.channels) if marker in nuclei),
+        measured=tuple(enumerate(stored.channels)),
+        fixed_point_bits=tuple(fixed_point_bits(plane) for plane in planes),
+        ceilings=(2**bits - 1,) * len(planes) if bits else (),
+    )
+
+
+class _Plane:
+    """One channel of a stored image as a (y, x) array that is read where it is sliced."""
+
+    def __init__(self, image: store.StoredArray, channel: int) -> None:
+        self.image, self.channel = image, channel
+        self.shape, self.dtype = image.shape[1:], image.dtype
+
+    def __getitem__(self, box: tuple[slice, slice]) -> np.ndarray:
+        return self.image[self.channel, box[0], box[1]]
+
+
+def _side(job: Job) -> int:
+    """The window's side: study.toml's, rounded up to whole label chunks, which one task must write alone."""
+    return -(-job.study.settings.compute.window // store.LABEL_CHUNK) * store.LABEL_CHUNK
+
+
+@lru_cache(maxsize=OPEN_IMAGES)
+def _image(path: str) -> StoredImage:
+    return store.open_image(path)
+
+
+def segment_window(
+    image: str, labels: tuple[str, str], window: Window, settings: CellSettings, reference: NucleusReference
+) -> pd.DataFrame:
+    """Read one window, all channels, once; write its core of both labels; return the rows of the cells it owns."""
+    stored = _image(image)
+    level = stored.levels[0]
+    block = level[:, window.py0 : window.py1, window.px0 : window.px1]
+    found = cells_in_window(
+        block,
+        window,
+        shape=level.shape[1:],
+        pixel_size_um=stored.pixel_size_um,
+        settings=settings,
+        reference=reference,
+    )
+    for folder, core in zip(labels, (found.nuclei, found.cells), strict=True):
+        store.write_label_window(Path(folder), 0, window.y0, window.x0, core)
+    return found.table

@@ -1,0 +1,89 @@
+"""Study -> report: the slides' pictures, the figures and the one HTML file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mihc import store
+from mihc.figures import SlidePicture, composite, value_histogram
+from mihc.positives import marker_values, populations
+from mihc.report import write_report
+from mihc.stages import Job, code_hash
+from mihc.steps import outline
+from mihc.steps.gather import patients_table
+from mihc.store import Record, Transaction, hash_json
+from mihc.study import SlideRow
+
+MODULES = ("mihc.figures", "mihc.plots", "mihc.report", "mihc.reports", "mihc.steps.tell")
+THUMBNAIL_SIDE = 900  # pixels at most
+TEXT = ("slide", "patient", "region", "tissue_class", "population", "marker", "check", "verdict", "category")
+
+
+def tell(job: Job, slides: pd.DataFrame, tables: Record, statistics: Record, run: dict) -> Record:
+    """Write report.html and figures/."""
+    key = {
+        "study": tables.digest,
+        "statistics": statistics.digest,
+        "slides": hash_json(slides.astype(str).to_dict("list")),
+        "settings": hash_json(run["settings"]),
+        "code": code_hash(*MODULES),
+    }
+    return job.stage("report", "", key, lambda transaction: _tell(job, slides, run, transaction))
+
+
+def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -> None:
+    names = ("regions", "thresholds", "area_ledger", "qc")
+    tables = {name: store.read_csv(job.store.path(f"{name}.csv"), text=TEXT) for name in names}
+    tables["patients"] = patients_table(job)
+    tables["statistics"] = store.read_csv(job.store.path("statistics.csv"))
+    tables["slides"] = slides
+    measured = {row.slide for row in slides[~slides["failed"]].itertuples()}
+    shown = [row for row in job.study.slides if row.slide in measured and row.file is not None]
+    pictures = []
+    for done, row in enumerate(shown, 1):
+        pictures.append(_picture(job, row))
+        job.say("", "report", done, len(shown))
+    folder = transaction.path("report.html").parent
+    transaction.path("figures").mkdir(exist_ok=True)
+    write_report(folder, study=job.study, tables=tables, run=run, pictures=pictures)
+
+
+def _picture(job: Job, row: SlideRow) -> SlidePicture:
+    stored = store.open_image(job.store.path(f"slides/{row.slide}.ome.zarr"))
+    panel = job.study.panel_of(row)
+    level = next(k for k, array in enumerate(stored.levels) if _small(array) or k == len(stored.levels) - 1)
+    shown = [index for index, name in enumerate(stored.channels) if _is_shown(panel, name)]
+    planes = np.asarray(stored.levels[level][:])[shown]
+    cells = store.read_cells(job.store.path(f"cells/{row.slide}.parquet"))
+    return SlidePicture(
+        slide=row.slide,
+        rgb=composite(planes, [stored.colours[index] for index in shown], [stored.windows[index] for index in shown]),
+        um_per_px=stored.pixel_size_um[1] * stored.downsamples[level],
+        regions=outline.read_outlines(job.store.path(outline.outlines(row.slide))),
+        positives=_positives(job, row, cells),
+        panel=row.panel,
+        histograms={
+            line.marker: value_histogram(marker_values(cells, line.marker, line.compartment)) for line in panel.markers
+        },
+    )
+
+
+def _small(array: object) -> bool:
+    return max(array.shape[1:]) <= THUMBNAIL_SIDE
+
+
+def _is_shown(panel: object, channel: str) -> bool:
+    return next(line.role for line in panel.measured if line.marker == channel) != "autofluorescence"
+
+
+def _positives(job: Job, row: SlideRow, cells: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Positions of the analysed positive cells of every population."""
+    columns = populations([line.marker for line in job.study.panel_of(row).markers], job.study.settings.phenotypes)
+    analysed = cells["tissue_class"].isin(("tumour", "stroma", "other")).to_numpy()
+    position = cells[["x_um", "y_um"]].to_numpy()
+    return {
+        name: position[analysed & cells[column].fillna(False).to_numpy(dtype=bool)]
+        for name, column in columns.items()
+        if column in cells
+    }
