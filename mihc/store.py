@@ -262,7 +262,7 @@ class Store:
         Raises
         ------
         InputError
-            no stage made it visible
+            no stage made it visible; folders that only hold results of stages (`cells`, `slides`) are none themselves
         DamagedError
             a file is missing or changed; chunks of images and labels are checked by size here, by checksum when read
         """

@@ -26,7 +26,7 @@ class Damage:
 
 
 def owner(results: Path, relative: str) -> Record:
-    """The record of the stage that made a path visible.
+    """The record of the stage that made a path visible, as a whole or as part of a whole.
 
     A slide's results carry its name, so its records are looked at first, then the cohort's, then all.
     """
@@ -34,7 +34,8 @@ def owner(results: Path, relative: str) -> Record:
     likely = [path for slide in (*sorted(named), "") for path in sorted(scope_folder(results, slide).glob("*.json"))]
     for path in itertools.chain(likely, record_files(results)):
         record = read_record(path)
-        if record and any(below(name, relative) for name in record.files):
+        whole = record and any(below(relative, root) for root in record.roots)
+        if record and whole and any(below(name, relative) for name in record.files):
             return record
     raise InputError("there is no such result", place=f"{results.name}/{relative}", fix="Type: mihc run STUDY")
 
