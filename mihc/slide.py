@@ -217,10 +217,13 @@ def _read_tiff_family(path: Path) -> SlideContents:
     from mihc.slides.tiff import read_tiff
     from mihc.slides.tiff_pages import read_skeleton
 
-    skeleton = read_skeleton(path)
-    if is_qptiff(skeleton):
-        return read_qptiff(skeleton)
-    return read_ome_tiff(skeleton) if is_ome_tiff(skeleton) else read_tiff(skeleton)
+    try:
+        skeleton = read_skeleton(path)
+        if is_qptiff(skeleton):
+            return read_qptiff(skeleton)
+        return read_ome_tiff(skeleton) if is_ome_tiff(skeleton) else read_tiff(skeleton)
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:  # tags of a type that no TIFF has
+        raise unreadable(path, f"is not a valid TIFF: {type(error).__name__} {error}") from error
 
 
 def _refuse(path: Path, refusals: Sequence[Refusal]) -> SlideError:

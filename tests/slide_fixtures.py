@@ -312,7 +312,7 @@ def write_bioformats2raw(path: Path, images: Sequence[np.ndarray], names: Sequen
     zarr.create_group(path, zarr_format=2)
     (path / ".zattrs").write_text(json.dumps({"bioformats2raw.layout": 3}))
     for at, image in enumerate(images):
-        write_ome_zarr(path / str(at), image, version="0.4", axes="tczyx")
+        write_ome_zarr(path / str(at), image[:, np.newaxis], version="0.4", axes="tczyx")
     (path / "OME").mkdir()
     elements = [ome_xml(image, image_name=name) for image, name in zip(images, names)]
     (path / "OME" / "METADATA.ome.xml").write_bytes(ome_document(*elements))

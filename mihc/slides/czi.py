@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element
 
 import numpy as np
 import shapely
@@ -19,14 +18,12 @@ import shapely
 from mihc.errors import SlideError
 from mihc.slides.contents import (
     MAX_SEGMENT_BYTES,
-    PixelSizeClaim,
     Refusal,
     SceneContents,
     SlideContents,
     unreadable,
 )
-from mihc.slides.markup import child, children, local_name, parse_xml, text_of
-from mihc.slides.pixel_size import claim_of
+from mihc.slides.czi_text import CziText, read_czi_text
 
 CACHE_BYTES = 300 << 20  # decoded subblocks that neighbouring windows share
 _DTYPES = {"Gray8": np.dtype(np.uint8), "Gray16": np.dtype(np.uint16), "Gray32Float": np.dtype(np.float32)}
@@ -53,24 +50,12 @@ class Subblock:
         return self.x, self.y, self.x + self.width, self.y + self.height
 
 
-@dataclass(frozen=True)
-class CziText:
-    """What the XML metadata says."""
-
-    names: tuple[str, ...]
-    bits: int | None
-    size_c: int | None
-    pixel_sizes: tuple[PixelSizeClaim, ...]
-    scene_names: dict[int, str]
-    objective: dict[str, str]
-
-
 def read_czi(path: Path) -> SlideContents:
     """The contents of a CZI; no pixel and no attachment (label, preview, thumbnail) is read."""
-    blocks, xml = _guarded(path, lambda: _read_directory(path))
+    blocks = _guarded(path, lambda: _read_directory(path))
     if not blocks:
         raise unreadable(path, "a CZI without subblocks, that is, without pixels")
-    text = _read_text(parse_xml(xml, path, "CZI metadata"))
+    text = read_czi_text(path)
     full = [block for block in blocks if block.zoom > 0.999]
     if not full:
         raise unreadable(path, "a CZI without full-resolution subblocks")
@@ -101,7 +86,7 @@ def _open_reader(path: Path) -> Any:
     return czi.CziReader(str(path), czi.ReaderFileInputTypes.Standard, cache_options=options)
 
 
-def _read_directory(path: Path) -> tuple[list[Subblock], str]:
+def _read_directory(path: Path) -> list[Subblock]:
     blocks: list[Subblock] = []
 
     def note(_: int, info: Any) -> bool:
@@ -124,7 +109,7 @@ def _read_directory(path: Path) -> tuple[list[Subblock], str]:
     reader = _open_reader(path)
     try:
         reader.enumerate_subblocks(note)
-        return blocks, reader.raw_metadata
+        return blocks
     finally:
         reader.close()
 
@@ -218,78 +203,6 @@ def _missing_tiles(full: Sequence[Subblock], count: int) -> list[Refusal]:
                 Refusal(f"channel {c} has {len(have)} of {len(everything)} mosaic tiles", "Export the slide again.")
             ]
     return []
-
-
-def _read_text(root: Element) -> CziText:
-    metadata = root if local_name(root) == "Metadata" else child(root, "Metadata")
-    image = child(metadata, "Information", "Image")
-    names, bits = _channels(metadata, image)
-    size_c = text_of(child(image, "SizeC"))
-    return CziText(
-        names=names,
-        bits=bits,
-        size_c=int(size_c) if size_c.isdecimal() else None,
-        pixel_sizes=_pixel_sizes(metadata),
-        scene_names=_scene_names(image),
-        objective=_objective(metadata),
-    )
-
-
-def _channels(metadata: Element | None, image: Element | None) -> tuple[tuple[str, ...], int | None]:
-    """Channel names by document order, which is the C index whatever the Ids say; and the common bit count."""
-    elements = children(child(image, "Dimensions", "Channels"), "Channel")
-    shown = _display_names(metadata, [element.get("Id", "") for element in elements])
-    names = [
-        element.get("Name") or shown.get(element.get("Id", ""), "") or text_of(child(element, "Fluor"))
-        for element in elements
-    ]
-    bits = {text_of(child(element, "ComponentBitCount")) for element in elements}
-    common = bits.pop() if len(bits) == 1 else ""
-    return tuple(names), int(common) if common.isdecimal() else None
-
-
-def _display_names(metadata: Element | None, ids: Sequence[str]) -> dict[str, str]:
-    """Names of the display settings by channel Id.
-
-    Channels added by processing have a new Id there; when exactly one is left on each side, they are the same.
-    """
-    elements = children(child(metadata, "DisplaySetting", "Channels"), "Channel")
-    names = {e.get("Id", ""): e.get("Name") or text_of(child(e, "DyeName")) for e in elements}
-    foreign = [key for key in names if key not in ids]
-    unnamed = [key for key in ids if key not in names]
-    if len(foreign) == len(unnamed) == 1:
-        names[unnamed[0]] = names[foreign[0]]
-    return names
-
-
-def _pixel_sizes(metadata: Element | None) -> tuple[PixelSizeClaim, ...]:
-    """Scaling/Items/Distance is in metres, whatever DefaultUnitFormat says; 0 is what writers put for unknown."""
-    values = {
-        element.get("Id", ""): text_of(child(element, "Value"))
-        for element in children(child(metadata, "Scaling", "Items"), "Distance")
-    }
-    x, y = values.get("X", ""), values.get("Y", "")
-    if x in ("", "0") and y in ("", "0"):
-        return ()
-    return (claim_of("CZI Scaling", (y, "m"), (x, "m")),)
-
-
-def _scene_names(image: Element | None) -> dict[int, str]:
-    names = {}
-    for element in children(child(image, "Dimensions", "S", "Scenes"), "Scene"):
-        index = element.get("Index", "")
-        if index.isdecimal():
-            names[int(index)] = element.get("Name", "")
-    return names
-
-
-def _objective(metadata: Element | None) -> dict[str, str]:
-    for element in children(child(metadata, "Information", "Instrument", "Objectives"), "Objective"):
-        try:
-            return {"objective": f"{float(text_of(child(element, 'NominalMagnification'))):g}x"}
-        except ValueError:
-            continue
-    return {}
 
 
 class CziPixels:

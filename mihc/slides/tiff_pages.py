@@ -64,6 +64,7 @@ def read_skeleton(path: Path) -> TiffSkeleton:
             pages = tuple(_load(tif.pages[index]) for index in range(count))
             skeleton = TiffSkeleton(path, pages, path.stat().st_size, tif.byteorder, bool(tif.is_bigtiff))
         for page in pages:
+            _require_sane(skeleton, page)
             require_inside(skeleton, page.dataoffsets, page.databytecounts, f"page {page.index}")
         return skeleton
     except SlideError:
@@ -80,6 +81,18 @@ def _load(page: tifffile.TiffPage) -> tifffile.TiffPage:
         _ = tag.value
     _ = page.dataoffsets, page.databytecounts, page.description, page.jpegtables
     return page
+
+
+def _require_sane(skeleton: TiffSkeleton, page: tifffile.TiffPage) -> None:
+    """Tags of the wrong kind make fields that are no positive whole numbers."""
+    fields = [page.imagelength, page.imagewidth, page.samplesperpixel, page.imagedepth]
+    fields += [page.tilelength, page.tilewidth] if page.is_tiled else []
+    if not all(isinstance(field, int) and field >= 0 for field in fields):
+        raise unreadable(skeleton.path, f"is not a valid TIFF: page {page.index} has no proper sizes")
+    if page.is_tiled and min(page.tilelength, page.tilewidth) < 1:
+        raise unreadable(skeleton.path, f"is not a valid TIFF: page {page.index} has tiles of no size")
+    if not isinstance(page.rowsperstrip, int) and not page.is_tiled:
+        raise unreadable(skeleton.path, f"is not a valid TIFF: page {page.index} has strips of no size")
 
 
 def require_inside(skeleton: TiffSkeleton, offsets: Sequence[int], counts: Sequence[int], what: str) -> None:
