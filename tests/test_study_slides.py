@@ -7,7 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from slide_fixtures import Tile, czi_xml, write_czi
 from study_folders import (
     PANEL,
     SETTINGS,
@@ -72,6 +74,16 @@ def test_PC4_a_marker_that_the_slide_lacks_is_refused_with_what_it_has(folder):
     assert problem.place.startswith("slide S2")
     assert "CD20" in problem.what
     assert "CD8" in problem.what
+
+
+def test_PC8_a_threshold_that_no_pixel_can_reach_is_refused(folder):
+    (folder / "thresholds.csv").write_text("slide,marker,value\nS2,CD20,65536\n*,Ki67,65535\n")
+    problem = the_error(folder, open_slides=True)
+    assert problem.place == "slide S2, thresholds.csv"
+    assert "threshold 65536 of CD20 is above 65535" in problem.what
+    (folder / "thresholds.csv").unlink()
+    (folder / "panel.csv").write_text(PANEL.replace("CD20,CD20,marker,cell,", "CD20,CD20,marker,cell,70000"))
+    assert len(errors_of(folder, open_slides=True)) == 3
 
 
 def test_PC5_a_channel_that_the_panel_lacks_is_warned_of(folder):
@@ -258,3 +270,17 @@ def test_a_first_panel_can_be_read_back(tmp_path):
     init_study(tmp_path)
     markers = [row.marker for row in read_study(tmp_path).panels[""].markers]
     assert markers == ["channel 1", "CD3", "CD3 3"]
+
+
+def test_init_gives_every_scene_of_a_file_a_row(tmp_path):
+    picture = np.arange(2 * 32 * 32, dtype=np.uint16).reshape(2, 32, 32)
+    tiles = [Tile(picture[c], 100 * scene, 0, c=c, scene=scene) for scene in (0, 1) for c in (0, 1)]
+    for name, scenes in (("named", ["left", "right"]), ("alike", ["TR", "TR"]), ("numbered", ["1", "2"])):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_czi(folder / "x.czi", tiles, czi_xml(["DAPI", "CD8"], scenes=scenes))
+        init_study(folder)
+        rows = [(row["slide"], row["patient"], row["scene"]) for row in rows_of(folder / "slides.csv")]
+        words = ["0", "1"] if name == "alike" else scenes
+        assert rows == [("x_s1", "x", words[0]), ("x_s2", "x", words[1])]
+        assert errors_of(folder, open_slides=True) == []

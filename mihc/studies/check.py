@@ -9,9 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from mihc.errors import InputError, Problem, StudyProblems
 from mihc.studies.cell_tables import read_cell_table
 from mihc.studies.folder import Study
+from mihc.studies.given_thresholds import EVERY_SLIDE
+from mihc.studies.given_thresholds import FILE as THRESHOLDS
 from mihc.studies.slide_list import SlideRow
 
 SAMPLE_BYTES = 1 << 20
@@ -59,6 +63,7 @@ def _opened(study: Study, row: SlideRow) -> list[Problem]:
     with slide:
         problems = [Problem(f"slide {row.slide}, {row.file.name}", text, "", "warning") for text in slide.warnings]
         problems += _channels(study, row, slide.channels)
+        problems += _thresholds(study, row, slide.image.dtype)
         if row.annotations is not None and row.annotations.is_file():
             problems += _annotations(study, row, slide.pixel_size_um, slide.image.shape[1:])
     return problems
@@ -83,6 +88,25 @@ def _channels(study: Study, row: SlideRow, channels: Sequence[str]) -> list[Prob
         return []
     what = f"channels that panel.csv does not name are not used: {', '.join(unused)}"
     return [Problem(f"slide {row.slide}", what, "Add them with the role ignore if that is meant.", "warning")]
+
+
+def _thresholds(study: Study, row: SlideRow, dtype: np.dtype) -> list[Problem]:
+    """Given thresholds that no pixel of the slide can reach."""
+    if dtype.kind != "u" or row.panel not in study.panels:
+        return []
+    highest = int(np.iinfo(dtype).max)
+    in_panel = [("panel.csv", line.marker, line.threshold) for line in study.panel_of(row).markers if line.threshold]
+    applies = study.thresholds["slide"].isin([EVERY_SLIDE, row.slide])
+    given = study.thresholds.loc[applies, ["marker", "value"]].itertuples(index=False, name=None)
+    return [
+        Problem(
+            f"slide {row.slide}, {place}",
+            f"threshold {value:g} of {marker} is above {highest}, the most that {dtype.name} pixels can hold",
+            "Give it in counts of this slide.",
+        )
+        for place, marker, value in [*in_panel, *((THRESHOLDS, *pair) for pair in given)]
+        if value > highest
+    ]
 
 
 def _annotations(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -88,7 +89,8 @@ def check_join(slide_patients: Iterable[str], clinical_patients: Iterable[str], 
     problems = near
     if len(matched) < min_match * len(slides):
         what = f"only {len(matched)} of {len(slides)} patients of slides.csv are in clinical.csv"
-        fix = f"Add the others, or write min_match = {len(matched) / len(slides):.2g} under [clinical] in study.toml."
+        share = math.floor(100 * len(matched) / len(slides)) / 100
+        fix = f"Add the others, or write min_match = {share} under [clinical] in study.toml."
         problems.append(Problem("clinical.csv", f"{what}; missing {_examples(slides - clinical)}", fix))
     return problems + _alone(slides - clinical, clinical - slides)
 

@@ -179,9 +179,9 @@ def _read_one(path: Path, file: str, identifier: str) -> tuple[list[_Found], lis
 
 
 def _scene_text(names: Sequence[str], index: int) -> str:
-    """A scene's name where it is one of a kind and no number, else its index."""
+    """A scene's name where it is one of a kind, else its index."""
     name = names[index]
-    return name if name and names.count(name) == 1 and not name.isdecimal() and name != "all" else str(index)
+    return name if name.strip() and names.count(name) == 1 and name.casefold() != "all" else str(index)
 
 
 def _with_panels(found: Sequence[_Found]) -> tuple[list[_Found], list[dict[str, str]], list[str]]:
