@@ -14,7 +14,7 @@ from shapely.geometry import MultiPolygon, Polygon
 
 COLOURS = {"Tumor": (200, 0, 0), "Stroma": (150, 200, 150), "Necrosis": (90, 90, 90), "Fold": (60, 60, 60)}
 TILE_PX = 256
-SMALLEST_PX = 256  # the pyramid stops when a side would be smaller
+SMALLEST_PX = 200  # the pyramid stops when a side would be smaller
 
 Outline = tuple[str, Polygon | MultiPolygon]  # class as an annotator would name it, polygon in µm
 

@@ -74,7 +74,9 @@ def draw_study(
             progress(recipe.slide)
     regions = pd.concat(counted, ignore_index=True)
     density = planted_density(regions)
-    _write_study(folder, recipes, regions, density, {"seed": seed, "hazard_ratio": hazard_ratio, **PLANTED})
+    _write_study(
+        folder, recipes, regions, density, {"seed": seed, "hazard_ratio": hazard_ratio, "pixel_size_um": 0.5, **PLANTED}
+    )
     redraw_follow_up(folder, seed=seed)
     return folder
 
