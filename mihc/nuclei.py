@@ -25,6 +25,7 @@ import numpy as np
 
 from mihc.errors import InputError
 
+SCALE = 4096  # compressed values are in 1/4096
 BLOCK = 2  # side of the blocks that can hold only one seed
 LARGEST_VALUE = 1 << 22  # counts are clipped here; sums over windows then stay exact
 
@@ -58,17 +59,24 @@ class _Recipe:
     """Every constant of the method; lengths in nucleus diameters."""
 
     smoothing: float = 0.03  # standard deviation
-    splitting: float = 0.12  # standard deviation of the splitting picture
-    around: float = 2.0  # reach of the local threshold
+    splitting: float = 0.06  # standard deviation of the splitting picture
+    around: float = 2.5  # reach of the local threshold
+    half: float = 1.0  # contrasts above the background at which the compression reaches one half
+    twice: bool = True
+    wide: float = 0.35
+    blob_weight: float = 0.5
+    blob_half: float = 0.3
+    contra: bool = False
+    edge: float = 0.45
     cut: float = 0.4  # of the way from the darker to the brighter mean
-    floor: float = 0.14  # of the slide's contrast above its background
-    noise_floor: float = 3.0  # smoothed noise above the local darker mean
-    shape_weight: float = 0.5  # of the distance to the edge in the splitting picture
+    floor: float = 0.16  # of the slide's contrast above its background
+    noise_floor: float = 6.0  # smoothed noise above the local darker mean
+    shape_weight: float = 0.1  # of the distance to the edge in the splitting picture
     longest: float = 2.5  # sides of a piece
-    smallest: float = 0.1  # area, in areas of the usual nucleus
+    smallest: float = 0.2  # area, in areas of the usual nucleus
     largest: float = 3.5  # area
-    margin: float = 0.01  # by which pieces within must look better
-    dip: float = 0.4  # how much a full dip counts against the margin
+    margin: float = 0.03  # by which pieces within must look better
+    dip: float = 0.1  # how much a full dip counts against the margin
     growth: float = 0.5
     hole: float = 0.1  # largest hole that is filled, in areas of the usual nucleus
     hole_side: float = 0.7
@@ -171,7 +179,7 @@ def halo_px(
 
 def _levels_reach(diameter: float) -> int:
     """Pixels on which a pixel of the splitting picture depends."""
-    smoothing, splitting = (len(_gaussian(s * diameter)) // 2 for s in (RECIPE.smoothing, RECIPE.splitting))
+    smoothing, splitting = (len(_gaussian(s * diameter)) // 2 for s in (RECIPE.smoothing, RECIPE.wide))
     threshold = 3 * round(RECIPE.around * diameter) + smoothing
     foreground = threshold + round(RECIPE.hole_side * diameter) + 1
     return max(foreground + _distance_reach(diameter), splitting)
@@ -231,13 +239,13 @@ def find_nuclei(
     diameter = _diameter_px(pixel_size_um, nucleus_diameter_um)
     if image.size == 0 or reference.contrast <= reference.noise:
         return np.zeros(image.shape, np.uint32), np.zeros((0, 2), np.int64)
-    from mihc.nuclei_kernels import NEAR, grow, smooth
+    from mihc.nuclei_kernels import NEAR, grow, piece_sums, smooth, trim
     from mihc.nuclei_tree import ONE, choose, level_set_tree, paint, qualities
 
     plane = _integers(image, reference.fixed_point_bits)
     smoothed = smooth(plane, _gaussian(RECIPE.smoothing * diameter))
     foreground, low, high = _foreground(smoothed, reference, diameter)
-    levels = _splitting_picture(plane, foreground, low, high, diameter)
+    levels = _splitting_picture(plane, foreground, low, high, reference, diameter)
     nodes, parent, level, box, sums = level_set_tree(levels)
     usual = _usual_px(diameter)
     quality = qualities(
@@ -245,8 +253,21 @@ def find_nuclei(
     )
     chosen = choose(parent, level, sums, quality, round(RECIPE.margin * ONE), round(RECIPE.dip * ONE))
     labels, seeds = paint(nodes, parent, chosen, levels, *levels.shape)
-    grow(labels, foreground, NEAR * max(1, round(RECIPE.growth * diameter)))
+    above = _above(smoothed, low, reference)
+    sums = piece_sums(labels, above, len(seeds))
+    typical = sums[:, 2] / np.maximum(sums[:, 1], 1) if RECIPE.contra else sums[:, 1] / sums[:, 0]
+    bounds = np.floor(RECIPE.edge * typical).astype(np.int32)
+    trim(labels, above, bounds)
+    grow(labels, foreground, above, bounds, NEAR * max(1, round(RECIPE.growth * diameter)))
     return labels, seeds
+
+
+def _above(smoothed: np.ndarray, low: np.ndarray, reference: NucleusReference) -> np.ndarray:
+    """Smoothed counts above the local mean of the darker pixels (1/FRACTION counts, int32)."""
+    from mihc.nuclei_kernels import FRACTION
+
+    dark = FRACTION * (reference.background + RECIPE.half * reference.contrast * low / (SCALE - low))
+    return np.maximum(smoothed - np.floor(dark), 0).astype(np.int32)
 
 
 def nucleus_ids(seeds: np.ndarray, shape_yx: tuple[int, int], *, origin_yx: tuple[int, int] = (0, 0)) -> np.ndarray:
@@ -276,32 +297,56 @@ def named(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
 def _foreground(
     smoothed: np.ndarray, reference: NucleusReference, diameter: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mask of nuclear pixels, and the local means (1/FRACTION counts) of the darker and of the brighter pixels."""
-    from mihc.nuclei_kernels import FRACTION, box_mean, class_means, fill_holes
+    """Mask of nuclear pixels, and the local means of the darker and of the brighter pixels, compressed."""
+    from mihc.nuclei_kernels import box_mean, class_means, fill_holes
 
     around = round(RECIPE.around * diameter)
-    noise = reference.noise * FRACTION * _noise_left(RECIPE.smoothing * diameter)
-    floor = FRACTION * (reference.background + RECIPE.floor * reference.contrast)
-    cut = np.maximum(box_mean(smoothed, around), floor)
-    high, low = class_means(smoothed, cut, around)
-    cut = np.maximum(low + RECIPE.cut * (high - low), floor)
-    high, low = class_means(smoothed, cut, around)
-    cut = np.maximum(low + np.maximum(RECIPE.cut * (high - low), RECIPE.noise_floor * noise), floor)
-    mask = smoothed > cut
+    value = _compressed(smoothed, reference)
+    half = RECIPE.half * reference.contrast
+    noise = SCALE * reference.noise * _noise_left(RECIPE.smoothing * diameter) / half
+    floor = SCALE * RECIPE.floor * reference.contrast / (RECIPE.floor * reference.contrast + half)
+    cut = np.maximum(box_mean(value, around), floor)
+    high, low = class_means(value, cut, around)
+    if RECIPE.twice:
+        cut = np.maximum(low + RECIPE.cut * (high - low), floor)
+        high, low = class_means(value, cut, around)
+    slope = (1 - low / SCALE) * (1 - low / SCALE)  # of the compression where the darker mean lies
+    cut = np.maximum(low + np.maximum(RECIPE.cut * (high - low), RECIPE.noise_floor * noise * slope), floor)
+    mask = value > cut
     fill_holes(mask, round(RECIPE.hole * _usual_px(diameter)), round(RECIPE.hole_side * diameter))
     return mask, low, high
 
 
+def _compressed(smoothed: np.ndarray, reference: NucleusReference) -> np.ndarray:
+    """x / (x + half) of x counts above the background, in 1/SCALE: so that bright nuclei do not outvote dim ones."""
+    from mihc.nuclei_kernels import FRACTION
+
+    above = np.maximum(smoothed - FRACTION * reference.background, 0.0)
+    return np.floor(SCALE * above / (above + FRACTION * RECIPE.half * reference.contrast)).astype(np.int32)
+
+
 def _splitting_picture(
-    plane: np.ndarray, foreground: np.ndarray, low: np.ndarray, high: np.ndarray, diameter: float
+    plane: np.ndarray,
+    foreground: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    reference: NucleusReference,
+    diameter: float,
 ) -> np.ndarray:
     """(y, x) uint8: 0 outside the foreground, higher towards the middle of a nucleus."""
     from mihc.nuclei_kernels import smooth, squared_distance
 
-    blurred = smooth(plane, _gaussian(RECIPE.splitting * diameter))
+    blurred = _compressed(smooth(plane, _gaussian(RECIPE.splitting * diameter)), reference)
     distance = np.sqrt(squared_distance(foreground, _distance_reach(diameter)).astype(np.float64)) / (0.5 * diameter)
-    intensity = (blurred - low) / np.maximum(high - low, 1.0)
-    mix = RECIPE.shape_weight * distance + (1 - RECIPE.shape_weight) * np.clip(intensity, 0.0, 3.0)
+    spread = np.maximum(high - low, 1.0)
+    intensity = (blurred - low) / spread
+    wide = _compressed(smooth(plane, _gaussian(RECIPE.wide * diameter)), reference)
+    blob = 0.8 + (blurred - wide) / np.maximum(RECIPE.blob_half * (high - low) + wide - low, 1.0)
+    mix = (
+        RECIPE.shape_weight * distance
+        + (1 - RECIPE.shape_weight - RECIPE.blob_weight) * np.clip(intensity, 0.0, 3.0)
+        + RECIPE.blob_weight * blob
+    )
     levels = np.clip(np.floor(mix * 100.0), 1, 255)
     return np.where(foreground, levels, 0).astype(np.uint8)
 

@@ -194,11 +194,36 @@ def squared_distance(mask: np.ndarray, reach: int) -> np.ndarray:
 
 
 @compiled
-def grow(labels: np.ndarray, mask: np.ndarray, limit: int) -> None:
-    """Give every mask pixel the label of the nearest labelled one, by paths within the mask of cost at most `limit`.
+def piece_sums(labels: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Per label (count, 3) int64: pixels, sum of values, sum of squared values."""
+    out = np.zeros((count, 3), np.int64)
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            name = labels[y, x]
+            if name != 0:
+                value = np.int64(values[y, x])
+                out[name - 1, 0] += 1
+                out[name - 1, 1] += value
+                out[name - 1, 2] += value * value
+    return out
 
-    A step to a side neighbour costs NEAR, to a corner DIAGONAL; of two labels at equal cost the smaller wins.
-    Labels outside the mask stay. Changes `labels` (int32) in place.
+
+@compiled
+def trim(labels: np.ndarray, values: np.ndarray, bounds: np.ndarray) -> None:
+    """Take from each label, in place, its pixels below its bound (one per label)."""
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            name = labels[y, x]
+            if name != 0 and values[y, x] < bounds[name - 1]:
+                labels[y, x] = 0
+
+
+@compiled
+def grow(labels: np.ndarray, mask: np.ndarray, values: np.ndarray, bounds: np.ndarray, limit: int) -> None:
+    """Give mask pixels the label of the nearest labelled one, by paths within the mask of cost at most `limit`.
+
+    A step to a side neighbour costs NEAR, to a corner DIAGONAL; of two labels at equal cost the smaller wins. A
+    label takes no pixel whose value is below the label's bound. Changes `labels` in place.
     """
     height, width = labels.shape
     cost = np.full((height, width), limit + 1, np.int32)
@@ -240,6 +265,8 @@ def grow(labels: np.ndarray, mask: np.ndarray, limit: int) -> None:
                 for dx in range(-1, 2):
                     v, u = y + dy, x + dx
                     if (dy == 0 and dx == 0) or v < 0 or u < 0 or v >= height or u >= width or not mask[v, u]:
+                        continue
+                    if values[v, u] < bounds[name - 1]:
                         continue
                     price = spent + (NEAR if dy == 0 or dx == 0 else DIAGONAL)
                     if price < cost[v, u] and price <= limit:
