@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from study_folders import CLINICAL, PANEL, SETTINGS, SLIDES, errors_of, the_error, warnings_of, write_study
 
 from mihc.errors import StudyProblems
 from mihc.studies.joining import LOOK_ALIKES, difference
-from mihc.study import read_study
+from mihc.study import check_study, read_study
 
 
 def test_a_good_folder_is_read_whole(tmp_path):
@@ -494,3 +496,20 @@ def test_different_ids_are_not_called_near_misses():
 
 def test_look_alikes_map_other_alphabets_to_latin():
     assert all(key > 127 and value < 128 for key, value in LOOK_ALIKES.items())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(
+    name=st.sampled_from(["study.toml", "slides.csv", "clinical.csv", "thresholds.csv"]),
+    at=st.integers(0, 120),
+    junk=st.one_of(
+        st.binary(max_size=12), st.sampled_from([b'"', b",", b"\n", b"\0", b"\xff\xfe", b"..", b"[a.b]", b"="])
+    ),
+)
+def test_no_junk_in_a_file_is_more_than_a_problem(tmp_path, name, at, junk):
+    """Whatever stands in a file, it is read or refused in words; nothing else is raised."""
+    folder = write_study(tmp_path / "study", thresholds="slide,marker,value\n*,CD20,300\n")
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:at] + junk + content[at:])
+    for problem in check_study(folder, open_slides=False):
+        assert problem.place and problem.what
