@@ -63,11 +63,11 @@ def max_selected(
     whole = ~np.isnan(times) & ~np.isnan(events) & ~np.isnan(values)
     times, events, values = times[whole], events[whole], values[whole]
     common = {"n": len(times), "n_events": int(events.sum()), "method": "maximally selected log-rank, permutation p"}
-    order = np.argsort(values, kind="stable")
-    cuts, sizes = _admissible(values[order], min_share, max_share)
+    cuts, sizes = _admissible(np.sort(values), min_share, max_share)
     if not len(cuts):
         return MaxSelected(**common, note="no cut leaves enough patients on both sides")
-    scores = log_rank_scores(times, events)[order]
+    scores = log_rank_scores(times, events)
+    scores = scores[np.lexsort((scores, values))]  # equal markers by score, so that p ignores the patients' order
     if np.ptp(scores) < 1e-12:
         return MaxSelected(**common, cuts=tuple(cuts.tolist()), note="no events, or all times equal")
     statistics = _standardised(scores, sizes)

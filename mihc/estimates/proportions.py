@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf, log, nan
+from collections.abc import Callable, Iterator
+from math import inf, lgamma, log, nan
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,7 +130,7 @@ def _odds_limits(log_ways: FloatArray, support: NDArray, a: int, tails: tuple[fl
     return low, high
 
 
-def _solve(rising) -> float:  # noqa: ANN001
+def _solve(rising: Callable[[float], float]) -> float:
     """exp of the root of a rising function of the log odds ratio."""
     from scipy.optimize import brentq
 
@@ -157,39 +158,43 @@ def _larger_table(counts: NDArray[np.int64], draws: int) -> Estimate:
     return Estimate(p=min(1.0, p), n=n, method="Fisher exact, r x c")
 
 
-def _all_tables(rows: NDArray, columns: NDArray, limit: int = 300_000) -> tuple[FloatArray, FloatArray] | None:
+def _all_tables(rows: NDArray, columns: NDArray, limit: int = 200_000) -> tuple[FloatArray, FloatArray] | None:
     """-sum log(cell!) of every table with these margins, and how many tables share it; None if there are too many.
 
     Row by row, tables that leave the same columns open with the same score so far are kept as one.
     """
     open_tables = {tuple(int(c) for c in columns): {0.0: 1.0}}
+    steps = 0
     for row in rows[:-1]:
         following: dict[tuple[int, ...], dict[float, float]] = {}
         for left, scores in open_tables.items():
             for filled in _fillings(int(row), left):
-                cost = float(special.gammaln(np.array(filled) + 1.0).sum())
+                steps += len(scores)
+                if steps > limit:
+                    return None
+                cost = sum(lgamma(count + 1) for count in filled)
                 bucket = following.setdefault(tuple(have - take for have, take in zip(left, filled)), {})
                 for score, ways in scores.items():
                     key = round(score - cost, 10)
                     bucket[key] = bucket.get(key, 0.0) + ways
         open_tables = following
-        if sum(map(len, open_tables.values())) > limit:
-            return None
     scores = [
-        (score - float(special.gammaln(np.array(left) + 1.0).sum()), ways)
+        (score - sum(lgamma(count + 1) for count in left), ways)
         for left, bucket in open_tables.items()
         for score, ways in bucket.items()
     ]
     return np.array([score for score, _ in scores]), np.array([ways for _, ways in scores])
 
 
-def _fillings(total: int, room: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _fillings(total: int, room: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """All ways to spread `total` over columns that can take at most `room` each."""
     if len(room) == 1:
-        return [(total,)] if total <= room[0] else []
+        yield (total,)
+        return
     rest = sum(room[1:])
-    first = range(max(0, total - rest), min(total, room[0]) + 1)
-    return [(take, *others) for take in first for others in _fillings(total - take, room[1:])]
+    for take in range(max(0, total - rest), min(total, room[0]) + 1):
+        for others in _fillings(total - take, room[1:]):
+            yield (take, *others)
 
 
 def _drawn_tables(counts: NDArray, observed: float, draws: int) -> float:
