@@ -19,6 +19,7 @@ from mihc.slides.contents import (
     Refusal,
     SceneContents,
     SlideContents,
+    brightfield_refusal,
     inspect_line,
     size_refusal,
     unreadable,
@@ -281,6 +282,8 @@ def _content_refusals(scene: SceneContents) -> list[Refusal]:
     size = size_refusal(scene.shape)
     if size is not None and size not in refusals:
         refusals.append(size)
+    if sorted(name.casefold() for name in scene.channels) == ["blue", "green", "red"]:
+        refusals.append(brightfield_refusal("channels Red, Green and Blue"))
     if scene.time_points > 1:
         refusals.append(
             Refusal(f"holds {scene.time_points} time points", "mihc measures fixed tissue: export one time point.")

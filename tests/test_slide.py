@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slide_fixtures import TiffLayout, coded_image, ome_document, ome_xml, write_ome_tiff, write_pages
 
-from mihc.errors import SlideError
+from mihc.errors import PanelError, SlideError
+from mihc.panel import Panel, PanelRow
 from mihc.slide import inspect_slide, open_slide
 from mihc.slides.contents import PixelSizeClaim, Refusal
 from mihc.slides.pixel_size import differs, settle_pixel_size, um_per
@@ -149,12 +150,20 @@ def test_two_claims_settle_on_the_first_or_are_refused(first: float, second: flo
         assert settled == ((first, first), "a")
 
 
+def panel_of(*channels: str) -> Panel:
+    """A panel that names these channels, each as its own marker."""
+    return Panel("", tuple(PanelRow(channel, channel, "marker", "cell", None, "FFFFFF") for channel in channels))
+
+
 def test_SL32_duplicate_channel_names_are_kept_and_listed_for_the_panel(tmp_path: Path):
     image = coded_image(4)
     path = write_ome_tiff(tmp_path / "s.ome.tif", image, xml=ome_xml(image, names=["DAPI", "CD8", "CD8", "CD3"]))
     with open_slide(path) as slide:
         assert slide.channels == ("DAPI", "CD8", "CD8", "CD3")
         assert slide.duplicate_channels == ("CD8",)
+        with pytest.raises(PanelError, match=r"'CD8' .* occurs 2 times in the slide, at 1, 2"):
+            panel_of("DAPI", "CD8").match(slide.channels)
+        assert panel_of("DAPI", "2").match(slide.channels) == {"DAPI": 0, "2": 2}
     lines = [line for line in inspect_slide(path) if "more than once" in line]
     assert len(lines) == 2 and all("index" in line for line in lines)
 
@@ -251,6 +260,23 @@ def test_inspect_says_what_is_there_and_how_large_it_is(tmp_path: Path):
     ):
         assert words in text
     assert "cannot use" not in text
+
+
+def test_SL34_hostile_channel_names_stay_data(tmp_path: Path):
+    names = ["../../x", "&lt;script&gt;", "=cmd()", "A" * 300, "CD3\u202e8"]
+    image = coded_image(5, 8, 8)
+    path = write_ome_tiff(tmp_path / "s.ome.tif", image, xml=ome_xml(image, names=names))
+    with open_slide(path) as slide:
+        assert slide.channels == ("../../x", "<script>", "=cmd()", "A" * 300, "CD3\u202e8")
+    lines = inspect_slide(path)
+    assert all(line.isprintable() and len(line) < 200 for line in lines)
+
+
+def test_SL18_channels_called_red_green_and_blue_are_brightfield(tmp_path: Path):
+    image = coded_image(3, 8, 8, np.uint8)
+    path = write_ome_tiff(tmp_path / "s.ome.tif", image, xml=ome_xml(image, names=["Red", "Green", "Blue"]))
+    with pytest.raises(SlideError, match="brightfield RGB"):
+        open_slide(path)
 
 
 def test_inspect_shows_the_file_and_the_refusal_with_what_to_type(tmp_path: Path):

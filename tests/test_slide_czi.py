@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -158,15 +159,22 @@ def test_SL4_a_mosaic_tile_missing_in_one_channel_is_refused(tmp_path: Path):
         open_slide(path)
 
 
-def test_SL29_a_subblock_stored_in_another_size_is_refused(tmp_path: Path):
-    class Grown(Tile):
-        pass
-
-    tile = Tile(np.zeros((32, 32), np.uint16), 0, 0)
-    path = write_czi(tmp_path / "s.czi", [tile], czi_xml(["DAPI"]))
-    data = path.read_bytes().replace(b"X\0\0\0" + bytes(4) + b"\x20", b"X\0\0\0" + bytes(4) + b"\x21")
+def test_SL29_a_subblock_that_is_not_what_the_directory_says_is_refused(tmp_path: Path):
+    path = write_czi(tmp_path / "s.czi", [Tile(np.zeros((32, 32), np.uint16), 0, 0)], czi_xml(["DAPI"]))
+    data = bytearray(path.read_bytes())
+    width = b"X\0\0\0" + struct.pack("<ii", 0, 32)
+    at = data.index(width)  # in the subblock's header; the directory follows
+    data[at : at + len(width)] = b"X\0\0\0" + struct.pack("<ii", 0, 64)
     path.write_bytes(data)
-    with pytest.raises(SlideError):
+    with pytest.raises(SlideError, match="subblock 0 is not what the directory says"):
+        open_slide(path)
+
+
+def test_SL29_a_full_resolution_subblock_of_fewer_pixels_is_refused_and_not_padded(tmp_path: Path):
+    path = write_czi(tmp_path / "s.czi", [Tile(np.zeros((32, 32), np.uint16), 0, 0)], czi_xml(["DAPI"]))
+    stored = struct.pack("<iifi", 0, 32, 0.0, 32)
+    path.write_bytes(path.read_bytes().replace(b"Y\0\0\0" + stored, b"Y\0\0\0" + stored[:-4] + struct.pack("<i", 20)))
+    with pytest.raises(SlideError, match="stored in another size"):
         open_slide(path)
 
 

@@ -60,7 +60,6 @@ class SceneContents:
     open_pixels: Callable[[], PixelSource]
     z_planes: int = 1
     time_points: int = 1
-    brightfield: bool = False  # red, green and blue samples instead of markers
     levels: tuple[tuple[int, int], ...] = ()  # (y, x) of each pyramid level, full resolution first
     significant_bits: int | None = None
     scanned_px: shapely.Geometry | None = None  # None = the whole canvas
@@ -104,3 +103,11 @@ def size_refusal(shape: tuple[int, int, int]) -> Refusal | None:
     if channels > MAX_CHANNELS:
         return Refusal(f"declares {channels} channels, which exceeds the limit of {MAX_CHANNELS}")
     return None
+
+
+def brightfield_refusal(kind: str) -> Refusal:
+    """The refusal of a coloured picture."""
+    return Refusal(
+        f"a brightfield RGB picture ({kind}), not one channel per marker",
+        "mihc measures fluorescence: export the unmixed channels, for example as OME-TIFF.",
+    )

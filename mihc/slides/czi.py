@@ -8,7 +8,6 @@ union of the subblocks' rectangles, never a matter of intensity.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,10 @@ from mihc.slides.contents import (
     Refusal,
     SceneContents,
     SlideContents,
+    brightfield_refusal,
     unreadable,
 )
+from mihc.slides.czi_directory import Subblock, read_directory
 from mihc.slides.czi_text import CziText, read_czi_text
 
 CACHE_BYTES = 300 << 20  # decoded subblocks that neighbouring windows share
@@ -30,33 +31,13 @@ _DTYPES = {"Gray8": np.dtype(np.uint8), "Gray16": np.dtype(np.uint16), "Gray32Fl
 _COMPRESSIONS = {0: "uncompressed", 1: "jpeg", 2: "lzw", 4: "jpeg-xr", 5: "zstd0", 6: "zstd1"}
 
 
-@dataclass(frozen=True)
-class Subblock:
-    """One stored rectangle of one plane, as the directory lists it."""
-
-    position: dict[str, int]  # dimension -> index, for example {"C": 0, "S": 1}
-    x: int
-    y: int
-    width: int
-    height: int
-    zoom: float  # 1 = full resolution
-    stored_pixels: int
-    pixel_type: str
-    compression: int
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """(x0, y0, x1, y1) in the file's coordinates, which may be negative."""
-        return self.x, self.y, self.x + self.width, self.y + self.height
-
-
 def read_czi(path: Path) -> SlideContents:
     """The contents of a CZI; no pixel and no attachment (label, preview, thumbnail) is read."""
-    blocks = _guarded(path, lambda: _read_directory(path))
+    blocks = read_directory(path)
     if not blocks:
         raise unreadable(path, "a CZI without subblocks, that is, without pixels")
     text = read_czi_text(path)
-    full = [block for block in blocks if block.zoom > 0.999]
+    full = [block for block in blocks if block.shrink == 1]
     if not full:
         raise unreadable(path, "a CZI without full-resolution subblocks")
     numbers = sorted({block.position.get("S", 0) for block in full})
@@ -86,34 +67,6 @@ def _open_reader(path: Path) -> Any:
     return czi.CziReader(str(path), czi.ReaderFileInputTypes.Standard, cache_options=options)
 
 
-def _read_directory(path: Path) -> list[Subblock]:
-    blocks: list[Subblock] = []
-
-    def note(_: int, info: Any) -> bool:
-        rectangle, stored = info.logicalRect, info.physicalSize
-        blocks.append(
-            Subblock(
-                position=dict(info.coordinate.to_dict()),
-                x=rectangle.x,
-                y=rectangle.y,
-                width=rectangle.w,
-                height=rectangle.h,
-                zoom=info.get_zoom(),
-                stored_pixels=stored.w * stored.h,
-                pixel_type=info.pixelType.name,
-                compression=info.compressionModeRaw,
-            )
-        )
-        return True
-
-    reader = _open_reader(path)
-    try:
-        reader.enumerate_subblocks(note)
-        return blocks
-    finally:
-        reader.close()
-
-
 def _of_scene(blocks: Sequence[Subblock], number: int) -> list[Subblock]:
     return [block for block in blocks if block.position.get("S", 0) == number]
 
@@ -121,7 +74,7 @@ def _of_scene(blocks: Sequence[Subblock], number: int) -> list[Subblock]:
 def _scene(
     path: Path, blocks: Sequence[Subblock], text: CziText, number: int | None, name: str | None = None
 ) -> SceneContents:
-    full = [block for block in blocks if block.zoom > 0.999]
+    full = [block for block in blocks if block.shrink == 1]
     boxes = np.array([block.box for block in full])
     x0, y0 = (int(v) for v in boxes[:, :2].min(0))
     x1, y1 = (int(v) for v in boxes[:, 2:].max(0))
@@ -141,7 +94,6 @@ def _scene(
         open_pixels=lambda: CziPixels(path, x0, y0, planes, number, dtype),
         z_planes=len(z_planes),
         time_points=len(times),
-        brightfield=any(kind.startswith("Bgr") for kind in types),
         levels=tuple(_levels(blocks, y1 - y0, x1 - x0)),
         significant_bits=text.bits,
         scanned_px=_scanned(boxes, x0, y0),
@@ -157,7 +109,7 @@ def _scanned(boxes: np.ndarray, x0: int, y0: int) -> shapely.Geometry:
 
 
 def _levels(blocks: Sequence[Subblock], height: int, width: int) -> list[tuple[int, int]]:
-    factors = sorted({round(1 / block.zoom) for block in blocks if block.zoom > 0})
+    factors = sorted({block.shrink for block in blocks})
     return [(-(-height // factor), -(-width // factor)) for factor in factors]
 
 
@@ -167,8 +119,6 @@ def _compression(blocks: Sequence[Subblock]) -> str:
 
 
 def _refusals(full: Sequence[Subblock], text: CziText, types: set[str], count: int) -> list[Refusal]:
-    from mihc.slides.tiff_pages import brightfield_refusal
-
     if any(kind.startswith("Bgr") for kind in types):
         return [brightfield_refusal(", ".join(sorted(types)))]
     if len(types) > 1 or not types <= set(_DTYPES):
@@ -182,7 +132,7 @@ def _refusals(full: Sequence[Subblock], text: CziText, types: set[str], count: i
         return [Refusal(f"{text.size_c} channels declared, {count} present", "Export the slide again.")]
     if max(block.width * block.height for block in full) * 4 > MAX_SEGMENT_BYTES:
         return [Refusal(f"a subblock exceeds the limit of {MAX_SEGMENT_BYTES} bytes decoded")]
-    if any(block.stored_pixels != block.width * block.height for block in full):
+    if any((block.stored_width, block.stored_height) != (block.width, block.height) for block in full):
         return [Refusal("a full-resolution subblock is stored in another size than the directory says")]
     return _missing_tiles(full, count)
 

@@ -22,21 +22,28 @@ def summarise(
     lines += _image_lines(shown, pixel_size_um)
     lines += _pixel_size_lines(shown, pixel_size_um, source)
     lines += [f"{key:<12} {value}" for key, value in shown.facts.items()]
-    lines += [f"not read     {name}" for name in contents.ignored]
+    lines += [f"not read     {plain(name)}" for name in contents.ignored]
     lines += [f"warning      {warning}" for warning in shown.warnings]
     return [*lines, *_channel_lines(shown)]
+
+
+def plain(text: str) -> str:
+    """A name from a file as one short printable line: a terminal must not obey it."""
+    shown = "".join(character if character.isprintable() else "�" for character in text)
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"
 
 
 def _name(scene: SceneContents, contents: SlideContents) -> str:
     if scene is contents.all_scenes:
         return "all scenes"
     at = next(i for i, each in enumerate(contents.scenes) if each is scene)
-    return f"scene {at} “{scene.name}”" if scene.name else f"scene {at}"
+    return f"scene {at} “{plain(scene.name)}”" if scene.name else f"scene {at}"
 
 
 def _scene_lines(contents: SlideContents) -> list[str]:
     return [
-        f"scene {at:<6} “{each.name}”, {each.shape[2]} x {each.shape[1]} px" for at, each in enumerate(contents.scenes)
+        f"scene {at:<6} “{plain(each.name)}”, {each.shape[2]} x {each.shape[1]} px"
+        for at, each in enumerate(contents.scenes)
     ]
 
 
@@ -64,7 +71,7 @@ def _pixel_size_lines(scene: SceneContents, pixel_size_um: tuple[float, float] |
     if not scene.pixel_sizes:
         return ["pixel size   not in the file"]
     said = [claim.problem or f"gives {claim.x_um:.6g} x {claim.y_um:.6g} µm" for claim in scene.pixel_sizes]
-    return [f"pixel size   {claim.source} {text}" for claim, text in zip(scene.pixel_sizes, said)]
+    return [f"pixel size   {claim.source} {text}" for claim, text in zip(scene.pixel_sizes, map(plain, said))]
 
 
 def _channel_lines(scene: SceneContents) -> list[str]:
@@ -72,5 +79,5 @@ def _channel_lines(scene: SceneContents) -> list[str]:
     lines = ["channels"]
     for index, name in enumerate(scene.channels):
         note = " (this name occurs more than once: give the index in panel.csv)" if name and counts[name] > 1 else ""
-        lines.append(f"  {index:>3}  {name or '(no name: give the index in panel.csv)'}{note}")
+        lines.append(f"  {index:>3}  {plain(name) or '(no name: give the index in panel.csv)'}{note}")
     return lines

@@ -23,6 +23,7 @@ from mihc.slides.contents import (
     MAX_TILE_SIDE_PX,
     PixelSizeClaim,
     Refusal,
+    brightfield_refusal,
     size_refusal,
     unreadable,
 )
@@ -91,7 +92,7 @@ def _require_sane(skeleton: TiffSkeleton, page: tifffile.TiffPage) -> None:
         raise unreadable(skeleton.path, f"is not a valid TIFF: page {page.index} has no proper sizes")
     if page.is_tiled and min(page.tilelength, page.tilewidth) < 1:
         raise unreadable(skeleton.path, f"is not a valid TIFF: page {page.index} has tiles of no size")
-    if not isinstance(page.rowsperstrip, int) and not page.is_tiled:
+    if not page.is_tiled and (not isinstance(page.rowsperstrip, int) or page.rowsperstrip < 1):
         raise unreadable(skeleton.path, f"is not a valid TIFF: page {page.index} has strips of no size")
 
 
@@ -183,14 +184,6 @@ def page_refusal(page: tifffile.TiffPage) -> Refusal | None:
     if page.compression != 1 and rows * columns * samples * page.dtype.itemsize > MAX_SEGMENT_BYTES:
         return Refusal(f"a strip of {columns} x {rows} px exceeds the limit of {MAX_SEGMENT_BYTES} bytes decoded")
     return None
-
-
-def brightfield_refusal(kind: str) -> Refusal:
-    """The refusal of a coloured picture."""
-    return Refusal(
-        f"a brightfield RGB picture ({kind}), not one channel per marker",
-        "mihc measures fluorescence: export the unmixed channels, for example as OME-TIFF.",
-    )
 
 
 def strip_rows(page: tifffile.TiffPage) -> int:

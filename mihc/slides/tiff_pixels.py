@@ -19,7 +19,7 @@ import tifffile
 from mihc.slides.contents import unreadable
 from mihc.slides.tiff_pages import open_descriptor, strip_rows
 
-CACHE_BYTES = 384 << 20  # decoded strips that neighbouring windows share
+CACHE_BYTES = 640 << 20  # decoded strips that neighbouring windows share
 _WIDE_PX = 4096  # a segment at least this wide outlives the window that decoded it
 
 
