@@ -7,6 +7,7 @@ PNG, the same bytes every time. Nothing here decides what is significant: titles
 from __future__ import annotations
 
 from mihc.plots.outcomes import ForestRow, SurvivalGroup, box_plot, forest_plot, survival_plot
+from mihc.plots.overlays import slide_svg
 from mihc.plots.pictures import Histogram, SlidePicture, composite, shrunk, value_histogram
 from mihc.plots.slides import ledger_plot, slide_overview, threshold_plot
 from mihc.plots.style import p_text, plain, png_bytes, safe_name, save, svg_bytes
@@ -27,6 +28,7 @@ __all__ = [
     "save",
     "shrunk",
     "slide_overview",
+    "slide_svg",
     "survival_plot",
     "svg_bytes",
     "threshold_plot",

@@ -1,32 +1,54 @@
 """The one HTML that a person reads, and the figures folder beside it.
 
-The report answers first and shows its work after. It is one file that fetches nothing: pictures are data URIs, the style is
-inside, and its content security policy forbids everything else. Text from files is escaped at one place, the template
-engine, after control and direction characters have been made visible.
+The report answers first and shows its work after. It is one file that fetches nothing: pictures are data URIs, the
+style is inside, and its content security policy forbids everything else. Text from files is escaped at one place, the
+template engine, after control and direction characters have been made visible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mihc.figures import SlidePicture, ledger_plot, plain, safe_name, save, slide_overview, threshold_plot
+from mihc.figures import (
+    SlidePicture,
+    ledger_plot,
+    plain,
+    png_bytes,
+    safe_name,
+    save,
+    slide_overview,
+    slide_svg,
+    threshold_plot,
+)
 from mihc.plots.style import REGION_COLOURS
 from mihc.reports.associations import families, forests, leading
-from mihc.reports.claims import MEASURES, TEST_NAMES, effect_form, findings, is_exploratory, nothing_found, silent_endpoints, split_words, tests
+from mihc.reports.claims import (
+    KINDS,
+    MEASURES,
+    TEST_NAMES,
+    effect_form,
+    findings,
+    is_exploratory,
+    nothing_found,
+    silent_endpoints,
+    split_words,
+    tests,
+)
 from mihc.reports.doubts import doubts, failed, suspects
 from mihc.reports.groups import PatientGroups
 from mihc.reports.methods import flattened, methods
-from mihc.reports.numbers import Numbers, as_float, text
+from mihc.reports.numbers import Numbers, as_float, counted, text
 from mihc.reports.outcomes import endpoints, responses
 from mihc.reports.slide_pages import point_colours, points_note, slide_pages
 from mihc.study import Study
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from matplotlib.figure import Figure
 
 
 def write_report(
@@ -40,9 +62,9 @@ def write_report(
         Where to write; made if missing.
     study : Study
     tables : dict of DataFrame
-        "regions", "patients", "statistics", "thresholds", "area_ledger", "qc" with the columns of the files of those names, and
-        "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um, pixel_size_source.
-        A missing or empty table leaves its chapter empty.
+        "regions", "patients", "statistics", "thresholds", "area_ledger", "qc" with the columns of the files of those
+        names, and "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um,
+        pixel_size_source. A missing or empty table leaves its chapter empty.
     run : dict
         What run.json holds: versions, settings, inputs, stages; shown as it is.
     pictures : sequence of SlidePicture
@@ -53,20 +75,24 @@ def write_report(
     list of Path
         Every file written, report.html first.
     """
-    numbers = Numbers(tables)
-    drawn: dict[str, object] = {}
+    numbers = Numbers(tables, {name: outcome.unit for name, outcome in study.settings.outcomes.items()})
+    drawn: dict[str, Figure] = {}
     page = _page(numbers, study, run, pictures, drawn)
-    folder.mkdir(parents=True, exist_ok=True)
+    saved = {name: save(figure, folder / "figures", name) for name, figure in drawn.items()}
     path = folder / "report.html"
-    figures = _write_figures(folder / "figures", numbers, study, pictures, drawn)
-    path.write_text(_render(page), encoding="utf-8", errors="replace", newline="\n")
-    return [path, *figures]
+    path.write_text(_render(page | {"figure": _embedder(saved)}), encoding="utf-8", errors="replace", newline="\n")
+    of_slides = [_slide_figures(folder / "figures", numbers, study, picture) for picture in pictures]
+    return [path, *(file for files in (*saved.values(), *of_slides) for file in files)]
 
 
-def _page(numbers: Numbers, study: Study, run: dict, pictures: Sequence[SlidePicture], drawn: dict[str, object]) -> dict:
+def _page(
+    numbers: Numbers, study: Study, run: dict, pictures: Sequence[SlidePicture], drawn: dict[str, Figure]
+) -> dict:
     """Everything that the template shows; figures are drawn into `drawn` on the way."""
     found = findings(numbers)
     spoken = tuple(dict.fromkeys(finding.question[1] for finding in found))
+    if len(numbers["area_ledger"]):
+        drawn["area_ledger"] = ledger_plot(numbers["area_ledger"], title="Area ledger")
     groups = PatientGroups(numbers["patients"], study.settings)
     pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers))
     return {
@@ -84,6 +110,7 @@ def _page(numbers: Numbers, study: Study, run: dict, pictures: Sequence[SlidePic
         "forests": forests(numbers, drawn),
         "families": families(numbers),
         "slides": pages,
+        "ledgers": bool(drawn.get("area_ledger")),
         "anchors": {page.slide: page.anchor for page in pages},
         "commands": {page.slide: page.command for page in pages},
         "layer_count": max((len(page.layers) for page in pages), default=0),
@@ -93,7 +120,6 @@ def _page(numbers: Numbers, study: Study, run: dict, pictures: Sequence[SlidePic
         "points_note": points_note(),
         "methods": methods(numbers, study, run),
         "run": {name: list(flattened(run[name])) for name in run if isinstance(run[name], (dict, list))},
-        "figure": _embedder(drawn),
     }
 
 
@@ -126,28 +152,20 @@ def _leading_populations(numbers: Numbers) -> tuple[str, ...]:
     return (text(rows.loc[pd.to_numeric(rows["p"]).idxmin(), "population"]),) if len(rows) else ()
 
 
-def _embedder(drawn: dict[str, object]):  # noqa: ANN202 - a function for the template
+def _embedder(saved: dict[str, list[Path]]) -> Callable[[str], str]:
+    """A function for the template: a figure's name to its SVG as a data URI."""
     from mihc.plots.pictures import data_uri
-    from mihc.plots.style import svg_bytes
 
-    return lambda key: data_uri(svg_bytes(drawn[key]), "image/svg+xml")
-
-
-def _write_figures(
-    folder: Path, numbers: Numbers, study: Study, pictures: Sequence[SlidePicture], drawn: dict[str, object]
-) -> list[Path]:
-    """Every figure of the page, and for each slide its overview and histograms, as SVG and PNG."""
-    written = [path for key, figure in drawn.items() for path in save(figure, folder, safe_name(key))]
-    if len(numbers["area_ledger"]):
-        written += save(ledger_plot(numbers["area_ledger"], title="Area ledger"), folder, "area_ledger")
-    for picture in pictures:
-        written += _slide_figures(folder, numbers, study, picture)
-    return written
+    return lambda name: data_uri(saved[name][0].read_bytes(), "image/svg+xml")
 
 
 def _slide_figures(folder: Path, numbers: Numbers, study: Study, picture: SlidePicture) -> list[Path]:
     colours = point_colours(list(picture.positives), study.panels.get(picture.panel))
-    written = save(slide_overview(picture, colours), folder, safe_name("slide", picture.slide))
+    folder.mkdir(parents=True, exist_ok=True)
+    name = safe_name("slide", picture.slide)
+    written = [folder / f"{name}.svg", folder / f"{name}.png"]
+    written[0].write_text(slide_svg(picture, colours), encoding="utf-8", errors="replace", newline="\n")
+    written[1].write_bytes(png_bytes(slide_overview(picture, colours), dpi=110))
     thresholds = numbers["thresholds"]
     if picture.histograms and len(thresholds):
         rows = thresholds[thresholds["slide"].astype(str) == picture.slide]
@@ -170,8 +188,12 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: value if isinstance(value, Markup) else plain(value) if isinstance(value, str) else value,
+        finalize=lambda value: (
+            value if isinstance(value, Markup) else plain(value) if isinstance(value, str) else value
+        ),
     )
     environment.globals.update(text=text, as_float=as_float, tests=TEST_NAMES, measures=MEASURES)
-    environment.globals.update(effect_form=effect_form, is_exploratory=is_exploratory, split_words=split_words)
+    environment.globals.update(
+        effect_form=effect_form, counted=counted, kinds=KINDS, is_exploratory=is_exploratory, split_words=split_words
+    )
     return environment

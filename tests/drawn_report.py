@@ -42,7 +42,8 @@ def drawn_regions_table(effect: float, seed: int = 4, patients: int = 24) -> pd.
                 positive = int(density[p, c] * area)
                 unknown = p in ("CD3", "B cell") and k == 5
                 rows.append({
-                    "slide": f"S{k + 1:02d}", "patient": f"P{k + 1:03d}", "region": c, "tissue_class": c, "population": p,
+                    "slide": f"S{k + 1:02d}", "patient": f"P{k + 1:03d}",
+                    "region": c, "tissue_class": c, "population": p,
                     "cells": cells, "positive_cells": np.nan if unknown else positive, "area_mm2": area,
                     "positivity_percent": np.nan if unknown else 100 * positive / cells,
                     "density_per_mm2": np.nan if unknown else positive / area,
@@ -79,22 +80,43 @@ def drawn_slide_tables(regions: pd.DataFrame, panel: str = "") -> dict[str, pd.D
     thresholds, ledger, qc = [], [], []
     for slide in slides["slide"]:
         for marker in ("CD20", "CD3", "PanCK"):
-            verdict = "cannot tell" if slide == "S06" and marker == "CD3" else "negative slide" if slide == "S11" and marker == "CD20" else "separable"
+            verdict = (
+                "cannot tell"
+                if slide == "S06" and marker == "CD3"
+                else "negative slide"
+                if slide == "S11" and marker == "CD20"
+                else "separable"
+            )
             value = np.nan if verdict != "separable" else float(rng.normal(900, 120))
             thresholds.append((slide, marker, value, value * 0.9, value * 1.12, "auto", verdict, "automatic"))
         tissue = float(rng.uniform(3, 4))
-        parts = {"tumour": tissue * 0.45, "stroma": tissue * 0.4, "excluded": tissue * 0.05, "unannotated": tissue * 0.1}
-        ledger += [(slide, "scanned", "", tissue + 1.5, 15500, np.nan), (slide, "glass", "", 1.5, 12, np.nan), (slide, "tissue", "", tissue, 15488, np.nan)]
-        ledger += [(slide, c, "fold" if c == "excluded" else c, a, 4000, 14.2 if slide == "S09" and c == "stroma" else 0.4) for c, a in parts.items()]
+        parts = {
+            "tumour": tissue * 0.45,
+            "stroma": tissue * 0.4,
+            "excluded": tissue * 0.05,
+            "unannotated": tissue * 0.1,
+        }
+        ledger += [
+            (slide, "scanned", "", tissue + 1.5, 15500, np.nan),
+            (slide, "glass", "", 1.5, 12, np.nan),
+            (slide, "tissue", "", tissue, 15488, np.nan),
+        ]
+        ledger += [
+            (slide, c, "fold" if c == "excluded" else c, a, 4000, 14.2 if slide == "S09" and c == "stroma" else 0.4)
+            for c, a in parts.items()
+        ]
         focus = "fail" if slide == "S03" else "warn" if slide in ("S08", "S20") else "ok"
-        qc.append((slide, "focus", 0.91 if focus == "ok" else 0.4, "share in focus", focus, "share of tissue tiles in focus"))
+        qc.append(
+            (slide, "focus", 0.91 if focus == "ok" else 0.4, "share in focus", focus, "share of tissue tiles in focus")
+        )
         qc.append((slide, "saturation", 0.02, "%", "ok", "pixels at the sensor's limit"))
-    return {
-        "slides": slides,
-        "thresholds": pd.DataFrame(thresholds, columns=["slide", "marker", "value", "low", "high", "method", "verdict", "who"]),
-        "area_ledger": pd.DataFrame(ledger, columns=["slide", "category", "region", "area_mm2", "cells", "glass_percent"]),
-        "qc": pd.DataFrame(qc, columns=["slide", "check", "value", "unit", "verdict", "explanation"]),
-    }  # fmt: skip
+    columns = {
+        "thresholds": ["slide", "marker", "value", "low", "high", "method", "verdict", "who"],
+        "area_ledger": ["slide", "category", "region", "area_mm2", "cells", "glass_percent"],
+        "qc": ["slide", "check", "value", "unit", "verdict", "explanation"],
+    }
+    rows = {"thresholds": thresholds, "area_ledger": ledger, "qc": qc}
+    return {"slides": slides} | {name: pd.DataFrame(rows[name], columns=columns[name]) for name in columns}
 
 
 def drawn_tables(effect: float = 1.4, seed: int = 4) -> dict[str, pd.DataFrame]:
@@ -122,18 +144,26 @@ def drawn_study(name: str = "Drawn study") -> Study:
 def drawn_picture(slide: str, seed: int = 0, side: int = 160, um_per_px: float = 8.0) -> SlidePicture:
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:side, 0:side] / side
-    nest = (np.sin(7 * x + seed) + np.cos(6 * y + seed) > 0.4).astype(float)
-    planes = np.stack([rng.poisson(60 + 90 * (0.4 + nest)), rng.poisson(20 + 30 * (1 - nest)), rng.poisson(15 + 160 * nest)])
+    tissue = ((x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.22).astype(float)
+    nest = tissue * (np.sin(17 * x + seed) + np.cos(16 * y + seed) > 0.4)
+    light = np.stack([90 * tissue + 40 * nest, 25 * tissue * (1 - nest), 120 * nest])
+    planes = rng.poisson(light * rng.gamma(1.2, 1.0, (side, side)) + 8)
     w = side * um_per_px
     regions = [
-        Region("tumour", "tumour", box(0.1 * w, 0.1 * w, 0.55 * w, 0.9 * w).difference(box(0.2 * w, 0.3 * w, 0.3 * w, 0.5 * w))),
+        Region(
+            "tumour",
+            "tumour",
+            box(0.1 * w, 0.1 * w, 0.55 * w, 0.9 * w).difference(box(0.2 * w, 0.3 * w, 0.3 * w, 0.5 * w)),
+        ),
         Region("stroma", "stroma", box(0.56 * w, 0.1 * w, 0.9 * w, 0.7 * w)),
         Region("fold", "excluded", Polygon([(0.6 * w, 0.75 * w), (0.9 * w, 0.75 * w), (0.75 * w, 0.95 * w)])),
     ]
     positives = {name: rng.uniform(0.05 * w, 0.95 * w, (n, 2)) for name, n in zip(POPULATIONS, (250, 400, 900, 200))}
     intensities = np.concatenate([rng.lognormal(5.5, 0.4, 6000), rng.lognormal(7.4, 0.4, 900)])
     histograms = {name: value_histogram(intensities * (1 + 0.1 * k)) for k, name in enumerate(("CD20", "CD3", "PanCK"))}
-    return SlidePicture(slide, composite(planes, ["3B6FE0", "2EB888", "E8743B"]), um_per_px, regions, positives, "", histograms)
+    return SlidePicture(
+        slide, composite(planes, ["3B6FE0", "2EB888", "E8743B"]), um_per_px, regions, positives, "", histograms
+    )
 
 
 def drawn_run() -> dict:

@@ -36,7 +36,9 @@ class ForestRow:
     marked: bool = False  # True: significant after adjustment, drawn in colour
 
 
-def box_plot(groups: dict[str, np.ndarray], *, title: str, y_label: str, test: str = "", log_scale: bool = False) -> Figure:
+def box_plot(
+    groups: dict[str, np.ndarray], *, title: str, y_label: str, test: str = "", log_scale: bool = False
+) -> Figure:
     """Grouped box plots, every patient a dot.
 
     Parameters
@@ -54,7 +56,7 @@ def box_plot(groups: dict[str, np.ndarray], *, title: str, y_label: str, test: s
     ranges. A group of fewer than 4 patients has dots and a median only. Dots are spread by rank, not by chance.
     """
     with look():
-        figure = new_figure(1.9 + 1.15 * max(2, len(groups)), 3.6)
+        figure = new_figure(1.0 + 1.15 * max(3, len(groups)), 3.7)
         axes = figure.subplots()
         for position, (_label, values) in enumerate(groups.items()):
             known = np.asarray(values, dtype=float)
@@ -220,7 +222,9 @@ def _forest_range(rows: Sequence[ForestRow]) -> tuple[float, float]:
 
 def _forest_mark(axes: Axes, place: int, row: ForestRow, low: float, high: float) -> None:
     colour = GROUP_COLOURS[0] if row.marked else INK
-    axes.text(1.02, place, plain(row.text, 60), transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=colour)
+    axes.text(
+        1.02, place, plain(row.text, 60), transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=colour
+    )
     if place % 2:
         axes.axhspan(place - 0.5, place + 0.5, color=GRID, alpha=0.35, linewidth=0)
     if not np.isfinite([row.estimate, row.ci_low, row.ci_high]).all() or row.estimate <= 0:

@@ -1,16 +1,16 @@
 """Small vector pictures that go into the page itself: the slide with its layers, a histogram, a ledger bar.
 
-They are written by hand because they must be light (dozens to a page) and because a layer that is an element of the page
-can be switched on and off without a script.
+They are written by hand because they must be light (dozens to a page) and because a layer that is an element of the
+page can be switched on and off without a script.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from mihc.plots.pictures import Histogram, SlidePicture, jpeg_uri, length_text, scale_bar_um
 from mihc.plots.style import AREA_COLOURS, QUIET, REGION_COLOURS, VERDICT_COLOURS, plain
@@ -34,9 +34,11 @@ def slide_layers(picture: SlidePicture, colours: dict[str, str]) -> Markup:
     height, width = picture.rgb.shape[:2]
     layers = [_outlines(picture), *(_dots(picture, name, k, colours) for k, name in enumerate(picture.positives, 1))]
     return Markup(
-        '<svg class="slide" viewBox="0 0 {} {}" role="img" aria-label="{}"><image width="{}" height="{}" href="{}"/>{}{}</svg>'
+        '<svg class="slide" viewBox="0 0 {} {}" height="{}" role="img" aria-label="{}">'
+        '<image width="{}" height="{}" href="{}"/>{}{}</svg>'
     ).format(
         width,
+        height,
         height,
         plain(f"Slide {picture.slide} with its regions and positive cells"),
         width,
@@ -47,6 +49,32 @@ def slide_layers(picture: SlidePicture, colours: dict[str, str]) -> Markup:
     )
 
 
+_ALONE = Markup(
+    "<style>.region,.dots{fill:none;stroke-linejoin:round;stroke-linecap:round}"
+    ".scale{fill:#fff;stroke:#0c0f12;stroke-width:.8;paint-order:stroke}"
+    "text{font-family:DejaVu Sans,Verdana,Arial,sans-serif}</style>"
+)
+
+
+def slide_svg(picture: SlidePicture, colours: dict[str, str]) -> Markup:
+    """The same picture as a file of its own, all layers shown and a legend below."""
+    height, width = picture.rgb.shape[:2]
+    line = max(height, width) * 0.034
+    classes = {region.tissue_class for region in picture.regions}
+    key = {name: colour for name, colour in REGION_COLOURS.items() if name in classes} | colours
+    entries = [
+        Markup(
+            '<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}" fill="{}" stroke="{}"/>'
+            '<text x="{:.1f}" y="{:.1f}" font-size="{:.1f}">{}</text>'
+        ).format(line * 0.7, y, line * 0.28, colour, QUIET, line * 1.3, y + line * 0.25, line * 0.75, plain(name, 40))
+        for (name, colour), y in zip(key.items(), height + line * (0.8 + np.arange(len(key))))
+    ]
+    whole = height + line * (len(key) + 0.6)
+    return Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {:.1f}" width="{}">{}{}{}</svg>\n').format(
+        width, whole, width, _ALONE, slide_layers(picture, colours), Markup("").join(entries)
+    )
+
+
 def _outlines(picture: SlidePicture) -> Markup:
     size = max(picture.rgb.shape[:2])
     paths = [
@@ -54,7 +82,9 @@ def _outlines(picture: SlidePicture) -> Markup:
             polygon_path(region.polygon_um, picture.um_per_px),
             REGION_COLOURS.get(region.tissue_class, QUIET),
             size / 300,
-            Markup(' stroke-dasharray="{} {}"').format(size // 90, size // 150) if region.tissue_class == "excluded" else "",
+            Markup(' stroke-dasharray="{} {}"').format(size // 90, size // 150)
+            if region.tissue_class == "excluded"
+            else "",
             plain(f"{region.name} ({region.tissue_class}), {region.polygon_um.area / 1e6:.3g} mm²"),
         )
         for region in picture.regions
@@ -78,9 +108,9 @@ def _dots(picture: SlidePicture, population: str, layer: int, colours: dict[str,
     shown = shown_points(picture.positives[population], picture.um_per_px)
     steps = np.diff(shown, axis=0, prepend=[[0, 0]]) if len(shown) else shown
     path = "".join(f"m{dx} {dy}h0" for dx, dy in steps)
-    return Markup('<path class="layer layer-{} dots" d="{}" stroke="{}" stroke-width="{:.1f}"><title>{}</title></path>').format(
-        layer, path, colours[population], max(picture.rgb.shape[:2]) / 190, plain(f"{population} positive")
-    )
+    return Markup(
+        '<path class="layer layer-{} dots" d="{}" stroke="{}" stroke-width="{:.1f}"><title>{}</title></path>'
+    ).format(layer, path, colours[population], max(picture.rgb.shape[:2]) / 190, plain(f"{population} positive"))
 
 
 def shown_points(points_um: np.ndarray, um_per_px: float) -> np.ndarray:
@@ -113,22 +143,27 @@ def histogram_svg(histogram: Histogram, *, value: float, low: float, high: float
     tall = np.sqrt(histogram.counts / max(1, histogram.counts.max()))
     left = place(histogram.edges[:-1])
     bars = "".join(f"M{x:.1f} {height:g}v{-h * height:.1f}" for x, h in zip(left, tall, strict=True) if h)
-    parts = [Markup('<path d="{}" stroke="{}" stroke-width="{:.1f}"/>').format(bars, "#9fb3c4", 0.85 * width / len(tall))]
+    parts = [
+        Markup('<path d="{}" stroke="{}" stroke-width="{:.1f}"/>').format(bars, "#9fb3c4", 0.85 * width / len(tall))
+    ]
     colour = VERDICT_COLOURS["warn"] if verdict == "cannot tell" else "#16324a"
     if np.isfinite([low, high]).all():
         x0, x1 = place(np.array([low, high]))
         parts.insert(
-            0, Markup('<rect x="{:.1f}" width="{:.1f}" height="{:g}" fill="{}"/>').format(x0, max(1, x1 - x0), height, "#d0802b40")
+            0,
+            Markup('<rect x="{:.1f}" width="{:.1f}" height="{:g}" fill="{}"/>').format(
+                x0, max(1, x1 - x0), height, "#d0802b40"
+            ),
         )
     if np.isfinite(value):
         x = float(place(np.array([value]))[0])
         parts.append(Markup('<path d="M{:.1f} 0v{:g}" stroke="{}" stroke-width="1.6"/>').format(x, height, colour))
-    return Markup('<svg class="histogram" viewBox="0 0 {:g} {:g}" role="img" aria-label="distribution of the cells">{}</svg>').format(
-        width, height, Markup("").join(parts)
-    )
+    return Markup(
+        '<svg class="histogram" viewBox="0 0 {:g} {:g}" role="img" aria-label="distribution of the cells">{}</svg>'
+    ).format(width, height, Markup("").join(parts))
 
 
-def _log_axis(edges: np.ndarray, width: float):  # noqa: ANN202 - a small closure
+def _log_axis(edges: np.ndarray, width: float) -> Callable[[np.ndarray], np.ndarray]:
     base = min(0.0, float(edges[0]))
     first, last = np.log1p(edges[0] - base), np.log1p(edges[-1] - base)
     span = max(float(last - first), 1e-9)
@@ -147,9 +182,10 @@ def ledger_svg(ledger: pd.DataFrame) -> Markup:
             )
         )
         left += share
-    return Markup('<svg class="ledger" viewBox="0 0 600 16" preserveAspectRatio="none" role="img" aria-label="area ledger">{}</svg>').format(
-        Markup("").join(parts)
-    )
+    return Markup(
+        '<svg class="ledger" viewBox="0 0 600 16" preserveAspectRatio="none" role="img" '
+        'aria-label="area ledger">{}</svg>'
+    ).format(Markup("").join(parts))
 
 
 def ledger_areas(ledger: pd.DataFrame) -> dict[str, float]:

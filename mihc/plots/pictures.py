@@ -35,7 +35,9 @@ class SlidePicture:
     histograms: dict[str, Histogram] = field(default_factory=dict)  # marker -> its values over the slide's cells
 
 
-def composite(planes: np.ndarray, colours: Sequence[str], windows: Sequence[tuple[float, float]] | None = None) -> np.ndarray:
+def composite(
+    planes: np.ndarray, colours: Sequence[str], windows: Sequence[tuple[float, float]] | None = None
+) -> np.ndarray:
     """Mix channels to one picture, each in its colour, by adding light as a microscope's eyepiece would.
 
     Parameters
@@ -58,12 +60,13 @@ def composite(planes: np.ndarray, colours: Sequence[str], windows: Sequence[tupl
 
 
 def value_histogram(values: np.ndarray, bins: int = 72) -> Histogram:
-    """Count values in bins that are even on a log1p axis, from the 0.1st to the 99.9th percentile; the ends take the rest.
+    """Count values in bins that are even on a log1p axis, from the 0.1st to the 99.9th percentile.
 
     Parameters
     ----------
     values : (n,) float
-        NaN are left out. Nothing left, or one value only: a histogram of one bin.
+        NaN are left out; values beyond the percentiles fall into the first and last bin. Nothing left, or one
+        value only: a histogram of one bin.
     """
     known = np.asarray(values, dtype=float)
     known = known[np.isfinite(known)]

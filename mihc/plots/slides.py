@@ -71,10 +71,21 @@ def _legend(picture: SlidePicture, colours: dict[str, str]) -> list[Line2D]:
 
     classes = [name for name in REGION_COLOURS if any(region.tissue_class == name for region in picture.regions)]
     lines = [
-        Line2D([], [], color=REGION_COLOURS[name], linestyle="--" if name == "excluded" else "-", label=name) for name in classes
+        Line2D([], [], color=REGION_COLOURS[name], linestyle="--" if name == "excluded" else "-", label=name)
+        for name in classes
     ]
     dots = [
-        Line2D([], [], color=colour, marker="o", markersize=4, markeredgecolor=QUIET, markeredgewidth=0.4, linestyle="", label=plain(name, 24))
+        Line2D(
+            [],
+            [],
+            color=colour,
+            marker="o",
+            markersize=4,
+            markeredgecolor=QUIET,
+            markeredgewidth=0.4,
+            linestyle="",
+            label=plain(name, 24),
+        )
         for name, colour in colours.items()
     ]
     return lines + dots
@@ -96,7 +107,11 @@ def threshold_plot(histograms: dict[str, Histogram], thresholds: pd.DataFrame, *
     lines = max(1, -(-len(names) // columns))
     with look():
         figure = new_figure(2.6 * columns, 1.55 * lines + 0.4)
-        for axes, name in zip(figure.subplots(lines, columns, squeeze=False).flat, names + [""] * (lines * columns - len(names)), strict=True):
+        for axes, name in zip(
+            figure.subplots(lines, columns, squeeze=False).flat,
+            names + [""] * (lines * columns - len(names)),
+            strict=True,
+        ):
             if name:
                 _one_histogram(axes, name, histograms[name], rows.loc[name] if name in rows.index else None)
             else:
@@ -135,7 +150,16 @@ def ledger_plot(ledger: pd.DataFrame, *, title: str) -> Figure:
             for category, area in ledger_areas(rows).items():
                 colour = AREA_COLOURS[category]
                 label = "" if category in used else category
-                axes.barh(place, area, left=left, height=0.7, color=colour, edgecolor="white", linewidth=0.4, label=label or None)
+                axes.barh(
+                    place,
+                    area,
+                    left=left,
+                    height=0.7,
+                    color=colour,
+                    edgecolor="white",
+                    linewidth=0.4,
+                    label=label or None,
+                )
                 used[category] = colour
                 left += area
         axes.set_yticks(range(len(slides)), [plain(slide, 28) for slide in slides], fontsize=7)

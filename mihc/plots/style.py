@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 INK = "#22303c"  # text and axes
 QUIET = "#7b8794"  # secondary text, reference lines
 GRID = "#e3e8ec"
-GROUP_COLOURS = ("#2f6f9f", "#d0802b", "#3f9a7b", "#8d6aa8", "#8a8f98", "#b5525c")  # told apart by every common colour vision
+GROUP_COLOURS = (
+    "#2f6f9f",
+    "#d0802b",
+    "#3f9a7b",
+    "#8d6aa8",
+    "#8a8f98",
+    "#b5525c",
+)  # told apart by every common colour vision
 REGION_COLOURS = {  # bright on dark fluorescence; Okabe and Ito's colours
     "tumour": "#e69f00",
     "stroma": "#56b4e9",
@@ -61,7 +68,7 @@ _SETTINGS = {
 
 @contextlib.contextmanager
 def look() -> Iterator[None]:
-    """Draw within this: mihc's settings, and no complaint about a glyph that the PNG's font lacks (the SVG keeps it)."""
+    """Draw within this: mihc's settings, and no complaint about glyphs that the PNG's font lacks."""
     import matplotlib
 
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
@@ -71,8 +78,10 @@ def look() -> Iterator[None]:
 
 
 def plain(text: object, longest: int = 0) -> str:
-    """Text as one safe line: control, direction and broken characters become "�"; cut to `longest` characters if given."""
-    line = "".join(_shown(character) for character in str(text))
+    """Text as one safe line: control, direction and broken characters become "�"; cut to `longest` characters."""
+    line = str(text)
+    if not line.isprintable():
+        line = "".join(_shown(character) for character in line)
     if longest and len(line) > longest:
         return line[: longest - 1].rstrip() + "…"
     return line
@@ -87,13 +96,19 @@ def _shown(character: str) -> str:
     return "\ufffd" if direction_override or not_in_xml else character
 
 
-def p_text(p: float) -> str:
-    """A p value as a reader expects it: "p = 0.032", "p < 0.0001", "p not computed"."""
+def p_number(p: float) -> str:
+    """A p value as a reader expects it: "0.0004", "0.032", "0.45", "< 0.0001"; NaN is a dash."""
     if not math.isfinite(p):
-        return "p not computed"
+        return "–"
     if p < 0.0001:
-        return "p < 0.0001"
-    return f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
+        return "<\u00a00.0001"
+    return f"{p:.1g}" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def p_text(p: float) -> str:
+    """A p value in a sentence: "p = 0.032", "p < 0.0001", "p not computed"."""
+    number = p_number(p)
+    return "p not computed" if number == "–" else f"p {number}" if number.startswith("<") else f"p = {number}"
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -107,7 +122,8 @@ def headline(axes: Axes, title: str, test: str = "") -> None:
     """The title, and under it in quiet ink the test and its p value."""
     axes.set_title(plain(title, 70), pad=20 if test else 8, fontweight="bold")
     if test:
-        axes.text(0, 1.03, plain(test, 90), transform=axes.transAxes, color=QUIET, fontsize=8.5, va="bottom")
+        place = {"transform": axes.transAxes, "va": "bottom", "in_layout": False}
+        axes.text(0, 1.02, plain(test, 90), color=QUIET, fontsize=8.5, **place)
 
 
 def svg_bytes(figure: Figure) -> bytes:
@@ -122,12 +138,12 @@ def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
     """The figure as PNG, the same bytes every time."""
     buffer = io.BytesIO()
     with look():
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
     return buffer.getvalue()
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `name`.svg and `name`.png into `folder`; `name` is made safe by the caller (`safe_name`)."""
+    """Write `name`.svg and `name`.png into `folder`, made if missing; `name` comes from `safe_name`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     paths[0].write_bytes(svg_bytes(figure))
@@ -136,7 +152,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def safe_name(*parts: object, longest: int = 72) -> str:
-    """A file name from words: [A-Za-z0-9_-] only, at most `longest` characters, unique through a digest when changed."""
+    """A file name from words: [A-Za-z0-9_-] only, at most `longest` characters; a digest tells changed ones apart."""
     import hashlib
 
     whole = "_".join(str(part) for part in parts if str(part))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from markupsafe import Markup
@@ -27,6 +28,9 @@ from mihc.reports.numbers import Numbers, as_float, rounded, text
 from mihc.reports.outcomes import survival_groups
 from mihc.study import Study
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MOST_LEADING = 6  # questions that get plots
 MOST_GROUPS = 4  # of clinical and mutation groups
 MOST_FOREST = 20  # rows in a forest plot
@@ -38,8 +42,10 @@ class Leading:
 
     title: str
     stands: bool  # after adjustment
+    exploratory: bool  # what stands comes from a group that the data chose
     figures: tuple[str, ...]
     lines: tuple[Markup, ...]  # its tests in words, the smallest p first
+    proportions: tuple[int, ...]  # rows of statistics.csv: the share of responders in each group
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,12 @@ class Family:
     count: int
     standing: int
     exploratory: bool
+    kind: str  # estimate_kind where all rows have the same, else ""
+    columns: frozenset[str]  # the columns of statistics.csv in which any row has something
     rows: tuple[int, ...]
 
 
-def leading(numbers: Numbers, study: Study, groups: PatientGroups, figures: dict[str, object]) -> list[Leading]:
+def leading(numbers: Numbers, study: Study, groups: PatientGroups, figures: dict[str, Figure]) -> list[Leading]:
     """The questions with the smallest adjusted p, whether it stands or not; their plots go into `figures`.
 
     First the questions of populations, then those of clinical and mutation groups.
@@ -61,7 +69,9 @@ def leading(numbers: Numbers, study: Study, groups: PatientGroups, figures: dict
     rows = tests(numbers["statistics"])
     if rows.empty:
         return []
-    order = rows.assign(_a=pd.to_numeric(rows["p_adjusted"], errors="coerce"), _p=pd.to_numeric(rows["p"], errors="coerce"))
+    order = rows.assign(
+        _a=pd.to_numeric(rows["p_adjusted"], errors="coerce"), _p=pd.to_numeric(rows["p"], errors="coerce")
+    )
     order = order.sort_values(["_a", "_p"], kind="stable", na_position="last")
     asked: dict[tuple[str, str, str], list[int]] = {}
     for index, row in order.iterrows():
@@ -73,17 +83,31 @@ def leading(numbers: Numbers, study: Study, groups: PatientGroups, figures: dict
 
 
 def _leading(
-    numbers: Numbers, study: Study, indices: list[int], groups: PatientGroups, figures: dict[str, object]
+    numbers: Numbers, study: Study, indices: list[int], groups: PatientGroups, figures: dict[str, Figure]
 ) -> Leading:
     statistics = numbers["statistics"]
     drawn = [_box(numbers, index, groups, figures) for index in _first(statistics, indices, ("rank_sum", "kruskal"))]
-    drawn += [_curves(numbers, study, index, groups, figures) for index in _first(statistics, indices, ("log_rank", "maxstat"))]
+    drawn += [
+        _curves(numbers, study, index, groups, figures)
+        for index in _first(statistics, indices, ("log_rank", "maxstat"))
+    ]
+    standing = [index for index in indices if as_float(statistics.at[index, "p_adjusted"]) < LEVEL]
     return Leading(
         title=_title(statistics.loc[indices[0]]),
-        stands=as_float(statistics.at[indices[0], "p_adjusted"]) < LEVEL,
+        stands=bool(standing),
+        exploratory=all(is_exploratory(statistics.loc[index]) for index in standing),
         figures=tuple(key for key in drawn if key),
         lines=tuple(say(numbers, index) for index in indices[:6]),
+        proportions=_proportions(statistics, statistics.loc[indices[0]]),
     )
+
+
+def _proportions(statistics: pd.DataFrame, row: pd.Series) -> tuple[int, ...]:
+    """The share of responders in each group that Fisher's test compared."""
+    if row["analysis"] != "fisher":
+        return ()
+    same = (statistics["analysis"] == "proportion") & (statistics["split"] == row["split"])
+    return tuple(int(index) for index in statistics.index[same & (statistics["endpoint"] == row["endpoint"])])
 
 
 def _title(row: pd.Series) -> str:
@@ -92,15 +116,31 @@ def _title(row: pd.Series) -> str:
 
 
 def _first(statistics: pd.DataFrame, indices: list[int], analyses: tuple[str, ...]) -> list[int]:
-    return [index for index in indices if statistics.at[index, "analysis"] in analyses][:1]
+    """The row of these analyses with the smallest p, from groups fixed in advance where there are such."""
+    rows = [index for index in indices if statistics.at[index, "analysis"] in analyses]
+    return sorted(rows, key=lambda index: is_exploratory(statistics.loc[index]))[:1]
+
+
+def _named(row: pd.Series, masks: dict) -> dict:
+    """Groups made of an endpoint's times called by what they are: who had the event early, and who did not."""
+    split, endpoint = text(row["split"]), text(row["endpoint"])
+    if not split.startswith("outcome:"):
+        return masks
+    at = split.partition("landmark:")[2]
+    words = (
+        {"low": f"event by {at}", "high": f"beyond {at}"}
+        if at
+        else {"low": f"short {endpoint}", "high": f"long {endpoint}"}
+    )
+    return {words.get(label, label): mask for label, mask in masks.items()}
 
 
 def _stamp(row: pd.Series) -> str:
-    exploratory = ", exploratory" if is_exploratory(row) else ""
-    return f"{TEST_NAMES[str(row['analysis'])]}: {p_text(as_float(row['p']))}, adjusted {p_text(as_float(row['p_adjusted']))}{exploratory}"
+    name = TEST_NAMES[str(row["analysis"])]
+    return f"{name}: {p_text(as_float(row['p']))}, adjusted {p_text(as_float(row['p_adjusted']))}"
 
 
-def _box(numbers: Numbers, index: int, groups: PatientGroups, figures: dict[str, object]) -> str:
+def _box(numbers: Numbers, index: int, groups: PatientGroups, figures: dict[str, Figure]) -> str:
     row = numbers["statistics"].loc[index]
     column, masks = groups.column(row), groups.masks(row)
     if not column or not masks:
@@ -110,15 +150,17 @@ def _box(numbers: Numbers, index: int, groups: PatientGroups, figures: dict[str,
     words = split_words(row["split"])
     key = safe_name("box", endpoint_of(row), words, column)
     figures[key] = box_plot(
-        {label: values[mask] for label, mask in masks.items()},
-        title=endpoint_of(row) + (f": {words}" if words and words != endpoint_of(row) else ""),
+        {label: values[mask] for label, mask in _named(row, masks).items()},
+        title=endpoint_of(row)
+        + (f": {words}" if words and words != endpoint_of(row) else "")
+        + (" (exploratory)" if is_exploratory(row) else ""),
         y_label=subject_of(row) + unit,
         test=_stamp(row),
     )
     return key
 
 
-def _curves(numbers: Numbers, study: Study, index: int, groups: PatientGroups, figures: dict[str, object]) -> str:
+def _curves(numbers: Numbers, study: Study, index: int, groups: PatientGroups, figures: dict[str, Figure]) -> str:
     row = numbers["statistics"].loc[index]
     outcome, masks = study.settings.outcomes.get(text(row["endpoint"])), groups.masks(row)
     if outcome is None or not masks:
@@ -135,7 +177,7 @@ def _curves(numbers: Numbers, study: Study, index: int, groups: PatientGroups, f
     return key
 
 
-def forests(numbers: Numbers, figures: dict[str, object]) -> list[str]:
+def forests(numbers: Numbers, figures: dict[str, Figure]) -> list[str]:
     """One forest plot of hazard ratios per endpoint and kind of model; returns the figures' keys."""
     statistics = numbers["statistics"]
     if statistics.empty:
@@ -143,7 +185,9 @@ def forests(numbers: Numbers, figures: dict[str, object]) -> list[str]:
     cox = statistics[(statistics["analysis"] == "cox") & ~statistics["split"].map(text).str.startswith("marker:")]
     cox = cox[pd.to_numeric(cox["p"], errors="coerce").notna() | (cox["note"].map(text) != "")]
     keys = []
-    for (endpoint, several), rows in cox.groupby([cox["endpoint"], cox.apply(is_multivariable, axis=1)], sort=False) if len(cox) else ():
+    for (endpoint, several), rows in (
+        cox.groupby([cox["endpoint"], cox.apply(is_multivariable, axis=1)], sort=False) if len(cox) else ()
+    ):
         rows = rows.assign(_p=pd.to_numeric(rows["p"], errors="coerce")).sort_values("_p", kind="stable")
         key = safe_name("forest", text(endpoint), "with-covariates" if several else "")
         kind = "with covariates" if several else "one variable at a time"
@@ -151,7 +195,7 @@ def forests(numbers: Numbers, figures: dict[str, object]) -> list[str]:
         figures[key] = forest_plot(
             [_forest_row(row) for _index, row in rows.head(MOST_FOREST).iterrows()],
             title=f"{text(endpoint)}: Cox, {kind}{shown}",
-            x_label="hazard ratio (populations: per SD), 95 % CI; below 1: longer",
+            x_label="hazard ratio (populations: per SD), 95 % CI; below 1: longer; blue: stands after adjustment",
         )
         keys.append(key)
     return keys
@@ -162,22 +206,40 @@ def _forest_row(row: pd.Series) -> ForestRow:
     p, adjusted = as_float(row["p"]), as_float(row["p_adjusted"])
     ratio = f"{rounded(estimate, 'ratio')} ({rounded(low, 'ratio')}–{rounded(high, 'ratio')})"
     told = ratio if math.isfinite(estimate) and math.isfinite(low) and math.isfinite(high) else "not estimable"
-    return ForestRow(_forest_label(row), estimate, low, high, f"{told}  {p_text(p)}, adj. {rounded(adjusted, 'p_cell')}", adjusted < LEVEL)
+    return ForestRow(
+        _forest_label(row),
+        estimate,
+        low,
+        high,
+        f"{told}  {p_text(p)}, adj. {rounded(adjusted, 'p_cell')}",
+        adjusted < LEVEL,
+    )
 
 
 def _forest_label(row: pd.Series) -> str:
+    if text(row["family"]).endswith("the covariates"):
+        return f"{text(row['term'])} (beside {column_of(row)})"
     return subject_of(row) if text(row["population"]) else f"{column_of(row)}: {text(row['term'])}"
 
 
 def families(numbers: Numbers) -> list[Family]:
-    """Every family with its rows, the smallest p first; descriptions (no p) at the end."""
+    """Every family with its rows, the smallest p first; families that only describe stand at the end."""
     statistics = numbers["statistics"]
     if statistics.empty:
         return []
-    found = []
-    for name, rows in statistics.groupby(statistics["family"].map(text), sort=False):
-        p, adjusted = (pd.to_numeric(rows[column], errors="coerce") for column in ("p", "p_adjusted"))
-        order = rows.assign(_p=p).sort_values("_p", kind="stable", na_position="last").index
-        any_exploratory = bool(rows.apply(is_exploratory, axis=1).any())
-        found.append(Family(name, int(adjusted.notna().sum()), int((adjusted < LEVEL).sum()), any_exploratory, tuple(map(int, order))))
+    found = [_family(name, rows) for name, rows in statistics.groupby(statistics["family"].map(text), sort=False)]
     return sorted(found, key=lambda family: family.count == 0)
+
+
+def _family(name: str, rows: pd.DataFrame) -> Family:
+    p, adjusted = (pd.to_numeric(rows[column], errors="coerce") for column in ("p", "p_adjusted"))
+    kinds = set(rows["estimate_kind"].map(text)) - {""}
+    return Family(
+        name=name,
+        count=int(adjusted.notna().sum()),
+        standing=int((adjusted < LEVEL).sum()),
+        exploratory=bool(rows.apply(is_exploratory, axis=1).any()),
+        kind=kinds.pop() if len(kinds) == 1 else "",
+        columns=frozenset(str(column) for column in rows if rows[column].map(text).ne("").any()),
+        rows=tuple(int(index) for index in rows.assign(_p=p).sort_values("_p", kind="stable").index),
+    )

@@ -1,7 +1,7 @@
 """What was found, in sentences: only what stands after adjustment within its family is claimed.
 
-A claim is made where p_adjusted < 0.05. Tests of one question (a population in a class against an endpoint) are told as one
-finding, led by the continuous analysis; what came from a data-driven split is told apart, as exploratory.
+A claim is made where p_adjusted < 0.05. Tests of one question (a population in a class against an endpoint) are told as
+one finding, led by the continuous analysis; what came from a data-driven split is told apart, as exploratory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from mihc.reports.numbers import Numbers, as_float, sentence, text
+from mihc.reports.numbers import Numbers, as_float, counted, sentence, text
 
 LEVEL = 0.05
 TESTS = ("cox", "rank_sum", "kruskal", "log_rank", "fisher", "spearman", "maxstat")  # every other analysis describes
@@ -26,6 +26,15 @@ TEST_NAMES = {
     "maxstat": "maximally selected rank statistic",
     "km": "Kaplan-Meier",
     "proportion": "exact proportion",
+}
+KINDS = {
+    "HR": "hazard ratio",
+    "location_shift": "shift",
+    "odds_ratio": "odds ratio",
+    "proportion": "proportion",
+    "survival": "survival",
+    "median": "median",
+    "rho": "rank correlation",
 }
 MEASURES = {"density_per_mm2": "density", "positivity_percent": "positivity"}
 _ORDER = {"cox": 0, "spearman": 1, "rank_sum": 2, "kruskal": 3, "log_rank": 4, "fisher": 5, "maxstat": 6}
@@ -114,7 +123,7 @@ def say(numbers: Numbers, index: int) -> Markup:
     """One row of statistics.csv as a sentence: direction, effect, interval, p, adjusted p, patients, events."""
     row = numbers["statistics"].loc[index]
     return sentence("{what}: {effect}{p}, {adjusted}; {size}.", {
-        "what": _direction(row),
+        "what": _direction(row, numbers.units),
         "effect": _effect(numbers, index),
         "p": sentence("p\u00a0{p}", {"p": numbers.show("statistics", index, "p", "p")}),
         "adjusted": sentence("adjusted p\u00a0{p}", {"p": numbers.show("statistics", index, "p_adjusted", "p")}),
@@ -122,7 +131,7 @@ def say(numbers: Numbers, index: int) -> Markup:
     })  # fmt: skip
 
 
-def _direction(row: pd.Series) -> str:
+def _direction(row: pd.Series, units: dict[str, str]) -> str:
     """What goes with what, in words, from the sign of the estimate; without a sign: that it differs."""
     analysis, estimate, subject = str(row["analysis"]), as_float(row["estimate"]), subject_of(row)
     if math.isfinite(estimate):
@@ -130,10 +139,10 @@ def _direction(row: pd.Series) -> str:
             longer = "longer" if estimate < 1 else "shorter"
             return f"{_beside(row)}{_higher(row, subject)} went with {longer} {endpoint_of(row)}"
         if analysis == "rank_sum":
-            first, second = _compared(row)
+            first, second = _compared(row, units)
             return f"{subject} was {'higher' if estimate > 0 else 'lower'} in {first} than in {second}"
         if analysis == "fisher":
-            first, second = _compared(row)
+            first, second = _compared(row, units)
             return f"{endpoint_of(row)} was {'more' if estimate > 1 else 'less'} frequent in {first} than in {second}"
         if analysis == "spearman":
             return f"{subject} {'rose' if estimate > 0 else 'fell'} with {endpoint_of(row)}"
@@ -170,7 +179,11 @@ def _higher(row: pd.Series, subject: str) -> str:
     if text(row["split"]) == "continuous":
         return f"{word} {subject}"
     if text(row["population"]):
-        return f"{text(row['term'])} {subject}{_cut(row)}" if "high vs low" not in text(row["term"]) else f"{word} {subject}{_cut(row)}"
+        return (
+            f"{text(row['term'])} {subject}{_cut(row)}"
+            if "high vs low" not in text(row["term"])
+            else f"{word} {subject}{_cut(row)}"
+        )
     return f"{text(row['term'])} ({subject})"
 
 
@@ -179,12 +192,12 @@ def _cut(row: pd.Series) -> str:
     return f" ({words})" if words and not column_of(row) else ""
 
 
-def _compared(row: pd.Series) -> tuple[str, str]:
+def _compared(row: pd.Series, units: dict[str, str]) -> tuple[str, str]:
     """The two groups of a comparison, in words: first the one that the estimate is of."""
     first, _vs, second = text(row["term"]).partition(" vs ")
     split, endpoint = text(row["split"]), text(row["endpoint"])
     if split.startswith("outcome:landmark:"):
-        at = split.rpartition(":")[2]
+        at = f"{split.rpartition(':')[2]}\u00a0{units.get(endpoint, '')}".strip()
         return f"patients with {endpoint} beyond {at}", f"patients with the event by {at}"
     if split.startswith("outcome:"):
         return f"patients with long {endpoint} ({split_words(split)})", "those with short"
@@ -205,7 +218,9 @@ def _effect(numbers: Numbers, index: int) -> Markup:
         ends = {end: numbers.show("statistics", index, end, form) for end in ("ci_low", "ci_high")}
         interval = sentence(" (95\u00a0%\u00a0CI {ci_low} to {ci_high})", ends)
     shown = numbers.show("statistics", index, "estimate", effect_form(row))
-    return sentence("{name} {value}{unit}{interval}, ", {"name": name, "value": shown, "unit": unit, "interval": interval})
+    return sentence(
+        "{name} {value}{unit}{interval}, ", {"name": name, "value": shown, "unit": unit, "interval": interval}
+    )
 
 
 def effect_form(row: pd.Series) -> str:
@@ -217,13 +232,9 @@ def _effect_words(row: pd.Series) -> tuple[str, str]:
     """What the estimate is called, and what follows the number."""
     kind, measure = text(row["estimate_kind"]), text(row["measure"])
     if kind == "HR":
-        return "hazard ratio", " per SD" if text(row["split"]) == "continuous" else f" for {text(row['term'])}"
-    if kind == "odds_ratio":
-        return "odds ratio", ""
-    if kind == "rho":
-        return "rank correlation", ""
+        return KINDS[kind], " per SD" if text(row["split"]) == "continuous" else f" for {text(row['term'])}"
     unit = {"density_per_mm2": "\u00a0cells/mm²", "positivity_percent": "\u00a0percentage points"}.get(measure, "")
-    return {"location_shift": "shift"}.get(kind, kind), unit
+    return KINDS.get(kind, kind), unit if kind == "location_shift" else ""
 
 
 def _size(numbers: Numbers, index: int) -> Markup:
@@ -245,11 +256,13 @@ def nothing_found(numbers: Numbers) -> Markup:
         return Markup("No association could be tested.")
     lead = int(adjusted.idxmin())
     row = rows.loc[lead]
+    families = len(set(rows["family"]))
     return sentence(
-        "No association was found after adjustment: {n} tests in {families}. The smallest adjusted p is {p} ({subject}, {endpoint}).",
+        "No association was found after adjustment: {n} tests in {families}. "
+        "The smallest adjusted p is {p} ({subject}, {endpoint}).",
         {
             "n": len(rows),
-            "families": f"{rows['family'].nunique()} families" if rows["family"].nunique() != 1 else "one family",
+            "families": counted(families, "family", "families"),
             "p": numbers.show("statistics", lead, "p_adjusted", "p_cell"),
             "subject": subject_of(row),
             "endpoint": endpoint_of(row),
@@ -276,4 +289,8 @@ def silent_endpoints(numbers: Numbers, found: list[Finding]) -> list[Markup]:
 
 def _smallest(numbers: Numbers, rows: pd.DataFrame) -> Markup:
     adjusted = pd.to_numeric(rows["p_adjusted"], errors="coerce").dropna()
-    return numbers.show("statistics", int(adjusted.idxmin()), "p_adjusted", "p_cell") if len(adjusted) else Markup("not known")
+    return (
+        numbers.show("statistics", int(adjusted.idxmin()), "p_adjusted", "p_cell")
+        if len(adjusted)
+        else Markup("not known")
+    )

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from mihc.reports.claims import subject_of, tests
-from mihc.reports.numbers import Numbers, as_float, sentence, text
+from mihc.reports.numbers import Numbers, as_float, counted, sentence, text
 
 FEW_EVENTS = 10  # events per term of a Cox model below which it is called fragile
 FEW_PATIENTS = 20
@@ -60,25 +60,35 @@ def _unclear_thresholds(numbers: Numbers) -> Iterable[Markup]:
     if thresholds.empty:
         return
     for marker, rows in thresholds[thresholds["verdict"] == "cannot tell"].groupby("marker", sort=False):
-        pieces = {"marker": marker, "slides": listed(rows["slide"]), "n": len(rows)}
-        yield sentence("{marker}: no threshold could be told on {n} slide(s), so nothing was called there: {slides}", pieces)
+        pieces = {"marker": marker, "slides": listed(rows["slide"]), "n": counted(len(rows), "slide")}
+        yield sentence("{marker}: no threshold could be told on {n}, so nothing was called there: {slides}", pieces)
 
 
 def _quality(numbers: Numbers) -> Iterable[Markup]:
     qc = numbers["qc"]
     if qc.empty:
         return
-    for verdict, word in (("fail", "failed"), ("warn", "are to be looked at in")):
+    for verdict, word in (("fail", "failed"), ("warn", "had warnings in")):
         rows = qc[qc["verdict"] == verdict]
         if len(rows):
-            pieces = {"n": rows["slide"].nunique(), "word": word, "checks": listed(dict.fromkeys(rows["check"]))}
-            yield sentence("{n} slide(s) {word} quality checks: {checks}", pieces)
+            pieces = {
+                "n": counted(len(set(rows["slide"])), "slide"),
+                "word": word,
+                "checks": listed(dict.fromkeys(rows["check"])),
+            }
+            yield sentence("{n} {word} quality checks: {checks}", pieces)
 
 
 def _glass(numbers: Numbers) -> Iterable[Markup]:
     for _index, row in glassy(numbers["area_ledger"]).iterrows():
-        pieces = {"slide": row["slide"], "region": text(row["region"]) or text(row["category"]), "share": round(as_float(row["glass_percent"]))}
-        yield sentence("Slide {slide}: {share} % of the region {region} is glass, which makes its densities too low", pieces)
+        pieces = {
+            "slide": row["slide"],
+            "region": text(row["region"]) or text(row["category"]),
+            "share": round(as_float(row["glass_percent"])),
+        }
+        yield sentence(
+            "Slide {slide}: {share} % of the region {region} is glass, which makes its densities too low", pieces
+        )
 
 
 def glassy(ledger: pd.DataFrame) -> pd.DataFrame:
@@ -96,8 +106,12 @@ def _withheld_patients(numbers: Numbers) -> Iterable[Markup]:
         return
     missing = patients[columns].isna()
     if missing.to_numpy().any():
-        pieces = {"n": int(missing.any(axis=1).sum()), "patients": listed(patients.loc[missing.any(axis=1), "patient"])}
-        yield sentence("{n} patient(s) lack at least one population value (withheld, not measured or undefined): {patients}", pieces)
+        lacking = counted(int(missing.any(axis=1).sum()), "patient without", "patients without")
+        pieces = {"n": lacking, "patients": listed(patients.loc[missing.any(axis=1), "patient"])}
+        yield sentence(
+            "{n} at least one population value (withheld, not measured or undefined): {patients}",
+            pieces,
+        )
 
 
 def _few(numbers: Numbers) -> Iterable[Markup]:
@@ -109,7 +123,11 @@ def _few(numbers: Numbers) -> Iterable[Markup]:
     events = pd.to_numeric(rows["n_events"], errors="coerce")
     for endpoint, group in rows[events < FEW_EVENTS].groupby("endpoint", sort=False):
         least = int(pd.to_numeric(group["n_events"]).idxmin())
-        pieces = {"endpoint": text(endpoint), "n": numbers.show("statistics", least, "n_events", "count"), "few": FEW_EVENTS}
+        pieces = {
+            "endpoint": text(endpoint),
+            "n": numbers.show("statistics", least, "n_events", "count"),
+            "few": FEW_EVENTS,
+        }
         yield sentence("{endpoint}: as few as {n} events (fewer than {few} carry no stable hazard ratio)", pieces)
 
 
@@ -117,8 +135,12 @@ def _infinite(numbers: Numbers) -> Iterable[Markup]:
     statistics = numbers["statistics"]
     rows = statistics.loc[infinite_rows(statistics)]
     for endpoint, group in rows.groupby("endpoint", sort=False) if len(rows) else ():
-        pieces = {"endpoint": text(endpoint), "n": len(group), "subjects": listed(group.apply(subject_of, axis=1), 4)}
-        yield sentence("{endpoint}: {n} Cox coefficient(s) are infinite or cannot be estimated: {subjects}", pieces)
+        pieces = {
+            "endpoint": text(endpoint),
+            "n": counted(len(group), "Cox coefficient"),
+            "subjects": listed(group.apply(subject_of, axis=1), 4),
+        }
+        yield sentence("{endpoint}: {n} infinite or not to be estimated: {subjects}", pieces)
 
 
 def infinite_rows(statistics: pd.DataFrame) -> list[int]:

@@ -1,4 +1,7 @@
-"""The groups of patients behind a row of statistics.csv, taken from where the test took them, so that a plot shows what was tested."""
+"""The groups of patients behind a row of statistics.csv.
+
+They come from where the test took them, so that a plot shows what was tested.
+"""
 
 from __future__ import annotations
 

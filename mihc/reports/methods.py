@@ -7,24 +7,27 @@ from collections.abc import Iterable
 from markupsafe import Markup
 
 from mihc.reports.claims import TEST_NAMES, split_words
-from mihc.reports.numbers import Numbers, sentence, text
+from mihc.reports.numbers import Numbers, counted, sentence, text
 from mihc.study import Study
 
 _RULES = {
-    "cox": "Cox proportional hazards regression with Efron's handling of ties, Wald 95 % intervals, listwise omission of missing "
-    "values. A marker enters as log1p(value) divided by its standard deviation over the patients analysed, so the ratio is per SD.",
-    "rank_sum": "Wilcoxon rank-sum test by the rule of R 4.2's wilcox.test: exact where both groups have fewer than 50 patients and "
-    "there are no ties, else the normal approximation with tie-corrected variance and continuity correction; shift by Hodges and Lehmann.",
+    "cox": "Cox proportional hazards regression with Efron's handling of ties, Wald 95 % intervals and listwise "
+    "omission of missing values. A marker enters as log1p(value) divided by its standard deviation over the patients "
+    "analysed, so its ratio is per SD.",
+    "rank_sum": "Wilcoxon rank-sum test by the rule of R 4.2's wilcox.test: exact where both groups have fewer than 50 "
+    "patients and there are no ties, else the normal approximation with tie-corrected variance and continuity "
+    "correction; shift and interval by Hodges and Lehmann.",
     "kruskal": "Kruskal-Wallis rank sum test with tie correction, as R's kruskal.test.",
     "log_rank": "Log-rank test with hypergeometric variance, as R's survdiff.",
-    "km": "Kaplan-Meier estimate with Greenwood's variance and log-log 95 % limits, as R's survfit with conf.type = \"log-log\"; "
-    "the median is the first time below one half, the middle of the step where the curve stays at exactly one half.",
-    "fisher": "Fisher's exact test, two-sided by summing tables no more probable than the observed one; the odds ratio is the conditional "
-    "maximum likelihood estimate, as R's fisher.test.",
+    "km": "Kaplan-Meier estimates with Greenwood's variance and log-log 95 % limits, as R's survfit with conf.type = "
+    "log-log. The median is the first time with survival below one half, and the middle of the step where the curve "
+    "stays at exactly one half. Follow-up is the reverse Kaplan-Meier median.",
+    "fisher": "Fisher's exact test, two-sided by summing the tables that are no more probable than the observed one; "
+    "the odds ratio is the conditional maximum likelihood estimate, as R's fisher.test.",
     "proportion": "Proportions with exact (Clopper-Pearson) 95 % intervals.",
     "spearman": "Spearman's rank correlation.",
-    "maxstat": "Maximally selected rank statistics; only the p value corrected for the search is given.",
-}  # fmt: skip
+    "maxstat": "Maximally selected log-rank statistics; only the p value corrected for the search is given.",
+}
 _SOURCES = {
     "both": "annotations where a slide has them, otherwise found automatically from the panel's tumour marker",
     "annotations": "annotations only",
@@ -50,8 +53,13 @@ def _cells(study: Study) -> list[Markup]:
     settings = study.settings.segmentation
     pieces = {"nucleus": f"{settings.nucleus_diameter_um:g}", "grown": f"{settings.cell_expansion_um:g}"}
     return [
-        sentence("Nuclei were segmented with a size hint of {nucleus} µm and grown by at most {grown} µm to cells.", pieces),
-        Markup("A marker's value in a cell is its mean over the compartment that panel.csv names. No cell is dropped: doubtful ones are flagged."),
+        sentence(
+            "Nuclei were segmented with a size hint of {nucleus} µm and grown by at most {grown} µm to cells.", pieces
+        ),
+        Markup(
+            "A marker's value in a cell is its mean over the compartment that panel.csv names. "
+            "No cell is dropped: doubtful ones are flagged."
+        ),
     ]
 
 
@@ -61,8 +69,8 @@ def _definitions(study: Study) -> list[Markup]:
         Markup("Positivity (%) = positive cells of a region / all cells of that region × 100."),
         Markup("Density (cells/mm²) = positive cells of a region / analysed area of that region in mm²."),
         Markup(
-            "A threshold is taken from the final review, else thresholds.csv, else panel.csv, else found per slide and marker (method {}); "
-            "where none could be told the value is withheld, never guessed."
+            "A threshold is taken from the final review, else thresholds.csv, else panel.csv, else found per slide and "
+            "marker (method {}); where none could be told the value is withheld, never guessed."
         ).format(text(study.settings.thresholds.method)),
     ]
     for name, expression in study.settings.phenotypes.items():
@@ -75,15 +83,24 @@ def _regions(study: Study) -> list[Markup]:
     pieces = {"source": _SOURCES.get(settings.source, settings.source), "order": " > ".join(settings.precedence)}
     return [
         sentence("Regions: {source}; where they overlap, {order}.", pieces),
-        Markup("A cell belongs to the region that holds its nucleus centroid; excluded cells and cells outside are in no denominator."),
-        Markup("Areas come from polygons: scanned = glass + tissue; tissue = tumour + stroma + other + excluded + unannotated."),
+        Markup(
+            "A cell belongs to the region that holds its nucleus centroid; "
+            "excluded cells and cells outside are in no denominator."
+        ),
+        Markup(
+            "Areas come from polygons: scanned = glass + tissue; "
+            "tissue = tumour + stroma + other + excluded + unannotated."
+        ),
     ]
 
 
 def _patients(study: Study) -> list[Markup]:
     withheld = study.settings.thresholds.unclear == "withhold"
     return [
-        Markup("The patient is the unit of every test. A patient's value pools the slides: sum of positive cells / sum of area (or of cells)."),
+        Markup(
+            "The patient is the unit of every test. "
+            "A patient's value pools the slides: sum of positive cells / sum of area (or of cells)."
+        ),
         Markup("Where a slide that should show a population has no value, the patient's value is missing.")
         if withheld
         else Markup("A slide without a value for a population is left out of the patient's pool."),
@@ -100,11 +117,29 @@ def _patients(study: Study) -> list[Markup]:
 def _tests(numbers: Numbers) -> list[Markup]:
     statistics = numbers["statistics"]
     used = list(dict.fromkeys(statistics["analysis"])) if len(statistics) else []
-    said = [sentence("{name}: {rule}", {"name": TEST_NAMES[name], "rule": _RULES[name]}) for name in TEST_NAMES if name in used]
-    named = [split_words(split) for split in dict.fromkeys(statistics["split"]) if split_words(split)] if len(statistics) else []
+    said = [
+        sentence("{name}: {rule}", {"name": TEST_NAMES[name], "rule": _RULES[name]})
+        for name in TEST_NAMES
+        if name in used
+    ]
+    named = (
+        [split_words(split) for split in dict.fromkeys(statistics["split"]) if split_words(split)]
+        if len(statistics)
+        else []
+    )
     if named:
-        said.append(sentence("Splits used: {splits}. Whatever chose its cut from the data is marked exploratory.", {"splits": "; ".join(dict.fromkeys(named))}))
-    said.append(Markup("Box plots show type-7 quartiles, whiskers to the last patient within 1.5 interquartile ranges, and every patient."))
+        said.append(
+            sentence(
+                "Splits used: {splits}. Whatever chose its cut from the data is marked exploratory.",
+                {"splits": "; ".join(dict.fromkeys(named))},
+            )
+        )
+    said.append(
+        Markup(
+            "Box plots show type-7 quartiles, whiskers to the last patient within 1.5 interquartile ranges, "
+            "and every patient as a dot."
+        )
+    )
     return said
 
 
@@ -115,8 +150,8 @@ def _families(numbers: Numbers) -> list[Markup]:
     methods_used = [text(name) for name in dict.fromkeys(statistics["adjust_method"]) if text(name)]
     return [
         sentence(
-            "A family is one analysis with one split over all populations, classes, measures and endpoints; p values are adjusted within "
-            "it ({methods}). A result is claimed where the adjusted p is below 0.05.",
+            "A family is one analysis with one split over all populations, classes, measures and endpoints; p values "
+            "are adjusted within it ({methods}). A result is claimed where the adjusted p is below 0.05.",
             {"methods": ", ".join(methods_used) or "BH"},
         )
     ]
@@ -125,21 +160,35 @@ def _families(numbers: Numbers) -> list[Markup]:
 def _pixel_sizes(numbers: Numbers) -> list[Markup]:
     slides = numbers["slides"]
     if "pixel_size_source" not in slides:
-        return [Markup("Pixel sizes come from the slide files or from slides.csv and are never guessed; `mihc inspect` shows each one.")]
+        return [
+            Markup(
+                "Pixel sizes come from the slide files or from slides.csv and are never guessed; "
+                "mihc inspect shows each one."
+            )
+        ]
     rows = slides[slides["pixel_size_source"].map(text) != ""]
     return [
-        sentence("{source}: {n} slide(s).", {"source": source, "n": len(group)})
+        sentence("{source}: {n}.", {"source": source, "n": counted(len(group), "slide")})
         for source, group in rows.groupby("pixel_size_source", sort=False)
     ]
 
 
 def _repeatability(run: dict) -> list[Markup]:
-    said = [Markup("Every number can be followed to its table cell: the source written beside it names file, line (the header is line 1) and column.")]
+    said = [
+        Markup(
+            "Every number can be followed to its table cell: the source written beside it (data-source) names file, "
+            "line (the header is line 1) and column."
+        )
+    ]
     seeds = dict(flattened(run.get("seeds", {}))) if run.get("seeds") else {}
     if seeds:
-        said.append(sentence("Seeds: {seeds}.", {"seeds": ", ".join(f"{name} {value}" for name, value in seeds.items())}))
+        said.append(
+            sentence("Seeds: {seeds}.", {"seeds": ", ".join(f"{name} {value}" for name, value in seeds.items())})
+        )
     else:
-        said.append(Markup("Random draws, where a method needs them, use fixed seeds: the same input gives the same numbers."))
+        said.append(
+            Markup("Random draws, where a method needs them, use fixed seeds: the same input gives the same numbers.")
+        )
     return said
 
 

@@ -12,15 +12,16 @@ import math
 import pandas as pd
 from markupsafe import Markup, escape
 
-from mihc.plots.style import plain
+from mihc.plots.style import p_number, plain
 
 NOT_KNOWN = Markup('<span class="na">–</span>')
 
 
 class Numbers:
-    """The tables of a study, and each cell as a number for the page."""
+    """The tables of a study, and each cell as a number for the page; `units` is the unit of each endpoint's time."""
 
-    def __init__(self, tables: dict[str, pd.DataFrame]):
+    def __init__(self, tables: dict[str, pd.DataFrame], units: dict[str, str] | None = None):
+        self.units = units or {}
         self.tables = {name: frame.reset_index(drop=True) for name, frame in tables.items()}
 
     def __getitem__(self, table: str) -> pd.DataFrame:
@@ -76,10 +77,8 @@ def rounded(value: float, form: str) -> str:
 
 
 def _p(value: float, *, sign: bool) -> str:
-    if value < 0.0001:
-        return "< 0.0001"
-    text = f"{value:.1g}" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
-    return f"= {text}" if sign else text
+    number = p_number(value)
+    return f"=\u00a0{number}" if sign and not number.startswith("<") else number
 
 
 def _ratio(value: float) -> str:
@@ -110,3 +109,8 @@ def sentence(template: str, pieces: dict[str, object]) -> Markup:
     """A sentence with its pieces escaped and cleaned: `sentence("{n} of {total}", {"n": 3, "total": 4})`."""
     safe = {name: piece if isinstance(piece, Markup) else escape(plain(piece)) for name, piece in pieces.items()}
     return Markup(template).format_map(safe)
+
+
+def counted(n: int, one: str, many: str = "") -> str:
+    """A count with its noun: "1 slide", "3 slides"."""
+    return f"{n} {one if n == 1 else many or one + 's'}"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from mihc.figures import SurvivalGroup, survival_plot
+from mihc.figures import SurvivalGroup, safe_name, survival_plot
 from mihc.reports.numbers import Numbers, text
 from mihc.study import Outcome, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -40,17 +44,17 @@ def survival_groups(patients: pd.DataFrame, outcome: Outcome, labels: dict[str, 
     return [SurvivalGroup(label, time[mask & known], event[mask & known]) for label, mask in labels.items()]
 
 
-def endpoints(numbers: Numbers, study: Study, figures: dict[str, object]) -> list[Endpoint]:
+def endpoints(numbers: Numbers, study: Study, figures: dict[str, Figure]) -> list[Endpoint]:
     """Every endpoint of the study; its overall Kaplan-Meier curve is put into `figures`."""
     return [_endpoint(numbers, name, outcome, figures) for name, outcome in study.settings.outcomes.items()]
 
 
-def _endpoint(numbers: Numbers, name: str, outcome: Outcome, figures: dict[str, object]) -> Endpoint:
+def _endpoint(numbers: Numbers, name: str, outcome: Outcome, figures: dict[str, Figure]) -> Endpoint:
     patients = numbers["patients"]
     groups = survival_groups(patients, outcome, {"all patients": np.ones(len(patients), dtype=bool)})
     key = ""
     if len(groups[0].time):
-        key = f"km_{name}"
+        key = safe_name("km", name)
         figures[key] = survival_plot(
             groups,
             title=f"{name}, all patients",

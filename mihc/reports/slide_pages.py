@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,7 +35,7 @@ class Row:
 
     index: int
     cells: pd.Series
-    picture: Markup = Markup("")
+    picture: Markup | str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,9 @@ class SlidePage:
     command: str
 
 
-def slide_pages(numbers: Numbers, pictures: Sequence[SlidePicture], panels: dict[str, Panel], leading: Sequence[str]) -> list[SlidePage]:
+def slide_pages(
+    numbers: Numbers, pictures: Sequence[SlidePicture], panels: dict[str, Panel], leading: Sequence[str]
+) -> list[SlidePage]:
     """One page per slide, in the order of the slides table.
 
     Parameters
@@ -84,7 +85,8 @@ def slide_pages(numbers: Numbers, pictures: Sequence[SlidePicture], panels: dict
     slides = numbers["slides"]
     by_slide = {picture.slide: shrunk(picture, thumbnail_px(len(pictures))) for picture in pictures}
     return [
-        _page(numbers, index, row, by_slide.get(text(row["slide"])), panels, leading) for index, row in slides.iterrows()
+        _page(numbers, index, row, by_slide.get(text(row["slide"])), panels, leading)
+        for index, row in slides.iterrows()
     ]
 
 
@@ -94,7 +96,12 @@ def thumbnail_px(slides: int) -> int:
 
 
 def _page(
-    numbers: Numbers, index: int, facts: pd.Series, picture: SlidePicture | None, panels: dict[str, Panel], leading: Sequence[str]
+    numbers: Numbers,
+    index: int,
+    facts: pd.Series,
+    picture: SlidePicture | None,
+    panels: dict[str, Panel],
+    leading: Sequence[str],
 ) -> SlidePage:
     slide = text(facts["slide"])
     regions = _regions(numbers["regions"], slide)
@@ -121,7 +128,9 @@ def _page(
 def point_colours(populations: Sequence[str], panel: Panel | None) -> dict[str, str]:
     """A colour for each population's dots: its channel's where it is a marker, else the next of a fixed cycle."""
     by_marker = {row.marker: f"#{row.colour}" for row in panel.rows if row.colour} if panel else {}
-    return {name: by_marker.get(name, POINT_COLOURS[place % len(POINT_COLOURS)]) for place, name in enumerate(populations)}
+    return {
+        name: by_marker.get(name, POINT_COLOURS[place % len(POINT_COLOURS)]) for place, name in enumerate(populations)
+    }
 
 
 def _layers(picture: SlidePicture, colours: dict[str, str], leading: Sequence[str]) -> tuple[Layer, ...]:
@@ -155,7 +164,9 @@ def _regions(table: pd.DataFrame, slide: str) -> tuple[RegionColumn, ...]:
         return ()
     rows = table[table["slide"].astype(str) == slide]
     return tuple(
-        RegionColumn(text(name), text(kind), {text(p): int(i) for i, p in group["population"].items()}, int(group.index[0]))
+        RegionColumn(
+            text(name), text(kind), {text(p): int(i) for i, p in group["population"].items()}, int(group.index[0])
+        )
         for (name, kind), group in rows.groupby(["region", "tissue_class"], sort=False)
     )
 
@@ -168,14 +179,24 @@ def _worst(numbers: Numbers, slide: str, status: str) -> str:
     return next((verdict for verdict in ("fail", "warn") if verdict in verdicts), "ok")
 
 
-def review_command(slide: str, regions: Sequence[RegionColumn], populations: Sequence[str], leading: Sequence[str]) -> str:
-    """What to type to see the slide's first region and the population that the report speaks of."""
-    region = f" --region {shlex.quote(regions[0].name)}" if regions else ""
-    shown = next((name for name in leading if name in populations), populations[0] if populations else "")
-    population = f' --population "{shown}"' if shown else ""
-    return f"mihc review STUDY --slide {shlex.quote(slide)}{region}{population}"
+def review_command(
+    slide: str, regions: Sequence[RegionColumn], populations: Sequence[str], leading: Sequence[str]
+) -> str:
+    """What to type to see the slide's first region and the population spoken of; "" without a result."""
+    if not regions:
+        return ""
+    shown = next((name for name in leading if name in populations), populations[0])
+    return f"mihc review STUDY --slide {slide} --region {quoted(regions[0].name)} --population {quoted(shown)}"
+
+
+def quoted(word: str) -> str:
+    """A word as a shell takes it, in double quotes, which Windows knows too."""
+    return '"' + "".join(f"\\{c}" if c in '"\\$`' else c for c in word) + '"'
 
 
 def points_note() -> str:
     """How dots are thinned."""
-    return f"Dots mark thumbnail pixels that hold a positive cell, at most {MOST_POINTS} per population; every cell is in the review."
+    return (
+        f"Dots mark thumbnail pixels that hold a positive cell, at most {MOST_POINTS} per population; "
+        "the review shows every cell."
+    )
