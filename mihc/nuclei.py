@@ -25,7 +25,6 @@ import numpy as np
 
 from mihc.errors import InputError
 
-SCALE = 4096  # compressed values are in 1/4096
 BLOCK = 2  # side of the blocks that can hold only one seed
 LARGEST_VALUE = 1 << 22  # counts are clipped here; sums over windows then stay exact
 
@@ -62,10 +61,8 @@ class _Recipe:
     splitting: float = 0.06  # standard deviation of the splitting picture
     around: float = 2.5  # reach of the local threshold
     half: float = 1.0  # contrasts above the background at which the compression reaches one half
-    twice: bool = True
     wide: float = 0.35
     blob_weight: float = 0.5
-    blob_half: float = 0.3
     contra: bool = False
     edge: float = 0.45
     cut: float = 0.4  # of the way from the darker to the brighter mean
@@ -132,7 +129,7 @@ def reference_blocks(shape_yx: tuple[int, int], *, side: int = 256, most: int = 
             for y in range(rows)
             for x in range(columns)
         ]
-    across = min(columns, max(1, round(math.sqrt(most * columns / rows))))
+    across = min(columns, most, max(1, round(math.sqrt(most * columns / rows))))
     down = min(rows, most // across)
     starts = [
         [round((k + 0.5) * n / parts - side / 2) if n > side else 0 for k in range(parts)]
@@ -239,7 +236,7 @@ def find_nuclei(
     diameter = _diameter_px(pixel_size_um, nucleus_diameter_um)
     if image.size == 0 or reference.contrast <= reference.noise:
         return np.zeros(image.shape, np.uint32), np.zeros((0, 2), np.int64)
-    from mihc.nuclei_kernels import NEAR, grow, piece_sums, smooth, trim
+    from mihc.nuclei_kernels import NEAR, excess, grow, piece_sums, smooth, trim
     from mihc.nuclei_tree import ONE, choose, level_set_tree, paint, qualities
 
     plane = _integers(image, reference.fixed_point_bits)
@@ -253,21 +250,13 @@ def find_nuclei(
     )
     chosen = choose(parent, level, sums, quality, round(RECIPE.margin * ONE), round(RECIPE.dip * ONE))
     labels, seeds = paint(nodes, parent, chosen, levels, *levels.shape)
-    above = _above(smoothed, low, reference)
+    above = excess(smoothed, low, reference.background, RECIPE.half * reference.contrast)
     sums = piece_sums(labels, above, len(seeds))
     typical = sums[:, 2] / np.maximum(sums[:, 1], 1) if RECIPE.contra else sums[:, 1] / sums[:, 0]
     bounds = np.floor(RECIPE.edge * typical).astype(np.int32)
     trim(labels, above, bounds)
     grow(labels, foreground, above, bounds, NEAR * max(1, round(RECIPE.growth * diameter)))
     return labels, seeds
-
-
-def _above(smoothed: np.ndarray, low: np.ndarray, reference: NucleusReference) -> np.ndarray:
-    """Smoothed counts above the local mean of the darker pixels (1/FRACTION counts, int32)."""
-    from mihc.nuclei_kernels import FRACTION
-
-    dark = FRACTION * (reference.background + RECIPE.half * reference.contrast * low / (SCALE - low))
-    return np.maximum(smoothed - np.floor(dark), 0).astype(np.int32)
 
 
 def nucleus_ids(seeds: np.ndarray, shape_yx: tuple[int, int], *, origin_yx: tuple[int, int] = (0, 0)) -> np.ndarray:
@@ -298,31 +287,19 @@ def _foreground(
     smoothed: np.ndarray, reference: NucleusReference, diameter: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mask of nuclear pixels, and the local means of the darker and of the brighter pixels, compressed."""
-    from mihc.nuclei_kernels import box_mean, class_means, fill_holes
+    from mihc.nuclei_kernels import SCALE, box_mean, brighter, class_means, compress, cut_between, fill_holes
 
     around = round(RECIPE.around * diameter)
-    value = _compressed(smoothed, reference)
     half = RECIPE.half * reference.contrast
+    value = compress(smoothed, reference.background, half)
     noise = SCALE * reference.noise * _noise_left(RECIPE.smoothing * diameter) / half
-    floor = SCALE * RECIPE.floor * reference.contrast / (RECIPE.floor * reference.contrast + half)
-    cut = np.maximum(box_mean(value, around), floor)
-    high, low = class_means(value, cut, around)
-    if RECIPE.twice:
-        cut = np.maximum(low + RECIPE.cut * (high - low), floor)
-        high, low = class_means(value, cut, around)
-    slope = (1 - low / SCALE) * (1 - low / SCALE)  # of the compression where the darker mean lies
-    cut = np.maximum(low + np.maximum(RECIPE.cut * (high - low), RECIPE.noise_floor * noise * slope), floor)
-    mask = value > cut
+    floor = SCALE * RECIPE.floor / (RECIPE.floor + RECIPE.half)
+    mean = box_mean(value, around)
+    high, low = class_means(value, cut_between(mean, mean, 0.0, 0.0, floor), around)
+    high, low = class_means(value, cut_between(low, high, RECIPE.cut, 0.0, floor), around)
+    mask = brighter(value, cut_between(low, high, RECIPE.cut, RECIPE.noise_floor * noise, floor))
     fill_holes(mask, round(RECIPE.hole * _usual_px(diameter)), round(RECIPE.hole_side * diameter))
     return mask, low, high
-
-
-def _compressed(smoothed: np.ndarray, reference: NucleusReference) -> np.ndarray:
-    """x / (x + half) of x counts above the background, in 1/SCALE: so that bright nuclei do not outvote dim ones."""
-    from mihc.nuclei_kernels import FRACTION
-
-    above = np.maximum(smoothed - FRACTION * reference.background, 0.0)
-    return np.floor(SCALE * above / (above + FRACTION * RECIPE.half * reference.contrast)).astype(np.int32)
 
 
 def _splitting_picture(
@@ -334,21 +311,17 @@ def _splitting_picture(
     diameter: float,
 ) -> np.ndarray:
     """(y, x) uint8: 0 outside the foreground, higher towards the middle of a nucleus."""
-    from mihc.nuclei_kernels import smooth, squared_distance
+    from mihc.nuclei_kernels import compress, smooth, splitting_levels, squared_distance
 
-    blurred = _compressed(smooth(plane, _gaussian(RECIPE.splitting * diameter)), reference)
-    distance = np.sqrt(squared_distance(foreground, _distance_reach(diameter)).astype(np.float64)) / (0.5 * diameter)
-    spread = np.maximum(high - low, 1.0)
-    intensity = (blurred - low) / spread
-    wide = _compressed(smooth(plane, _gaussian(RECIPE.wide * diameter)), reference)
-    blob = 0.8 + (blurred - wide) / np.maximum(RECIPE.blob_half * (high - low) + wide - low, 1.0)
-    mix = (
-        RECIPE.shape_weight * distance
-        + (1 - RECIPE.shape_weight - RECIPE.blob_weight) * np.clip(intensity, 0.0, 3.0)
-        + RECIPE.blob_weight * blob
+    background, half = reference.background, RECIPE.half * reference.contrast
+    fine, wide = (
+        compress(smooth(plane, _gaussian(sigma * diameter)), background, half)
+        for sigma in (RECIPE.splitting, RECIPE.wide)
     )
-    levels = np.clip(np.floor(mix * 100.0), 1, 255)
-    return np.where(foreground, levels, 0).astype(np.uint8)
+    distance = squared_distance(foreground, _distance_reach(diameter))
+    shape, blob = RECIPE.shape_weight, RECIPE.blob_weight
+    weights = np.array([shape, 1 - shape - blob, blob])
+    return splitting_levels(fine, wide, low, high, distance, foreground, weights, 0.5 * diameter)
 
 
 def _checked(image: np.ndarray, method: str) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from mihc.kernels import compiled
 
 FRACTION = 16  # smoothed values are in 1/16 of a count
+SCALE = 4096  # compressed values are in 1/4096
 NEAR, DIAGONAL = 5, 7  # cost of a step to a side or corner neighbour: 5 is one pixel
 
 
@@ -52,10 +53,57 @@ def smooth(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 @compiled
+def compress(smoothed: np.ndarray, background: float, half: float) -> np.ndarray:
+    """x / (x + half) in 1/SCALE of the x by which smoothed values exceed the background: int32, 0 to SCALE - 1.
+
+    Bright nuclei then do not outvote dim ones. `background` and `half` are in counts.
+    """
+    out = np.empty(smoothed.shape, np.int32)
+    for y in range(smoothed.shape[0]):
+        for x in range(smoothed.shape[1]):
+            above = max(smoothed[y, x] - FRACTION * background, 0.0)
+            out[y, x] = np.int32(SCALE * above / (above + FRACTION * half))
+    return out
+
+
+@compiled
+def excess(smoothed: np.ndarray, low: np.ndarray, background: float, half: float) -> np.ndarray:
+    """Smoothed counts above a compressed level, not below 0 -> int32 in 1/FRACTION of a count."""
+    out = np.empty(smoothed.shape, np.int32)
+    for y in range(smoothed.shape[0]):
+        for x in range(smoothed.shape[1]):
+            dark = background + half * low[y, x] / (SCALE - low[y, x])
+            out[y, x] = np.int32(max(smoothed[y, x] - FRACTION * dark, 0.0))
+    return out
+
+
+@compiled
+def cut_between(low: np.ndarray, high: np.ndarray, share: float, step: float, floor: float) -> np.ndarray:
+    """The cut `share` of the way from low to high, at least `step` (uncompressed) above low and at least `floor`."""
+    out = np.empty(low.shape, np.float32)
+    for y in range(low.shape[0]):
+        for x in range(low.shape[1]):
+            dark = low[y, x]
+            slope = 1.0 - dark / SCALE  # squared: of the compression at the darker mean
+            out[y, x] = max(dark + max(share * (high[y, x] - dark), step * slope * slope), floor)
+    return out
+
+
+@compiled
+def brighter(values: np.ndarray, cut: np.ndarray) -> np.ndarray:
+    """True where a value exceeds its cut."""
+    out = np.empty(values.shape, np.bool_)
+    for y in range(values.shape[0]):
+        for x in range(values.shape[1]):
+            out[y, x] = values[y, x] > cut[y, x]
+    return out
+
+
+@compiled
 def box_mean(values: np.ndarray, reach: int) -> np.ndarray:
-    """Mean over the square of 2 reach + 1 pixels, as far as it lies in the array -> float64."""
+    """Mean over the square of 2 reach + 1 pixels, as far as it lies in the array -> float32."""
     height, width = values.shape
-    out = np.empty((height, width), np.float64)
+    out = np.empty((height, width), np.float32)
     column = np.zeros(width, np.int64)
     rows = 0
     for y in range(min(reach, height)):
@@ -86,13 +134,13 @@ def box_mean(values: np.ndarray, reach: int) -> np.ndarray:
 
 @compiled
 def class_means(values: np.ndarray, cut: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the pixels above their cut, and of the others, over a square of 2 reach + 1 -> two float64 arrays.
+    """Means of the pixels above their cut, and of the others, over a square of 2 reach + 1 -> two float32 arrays.
 
     An empty class takes the value of the pixel's own cut.
     """
     height, width = values.shape
-    high = np.empty((height, width), np.float64)
-    low = np.empty((height, width), np.float64)
+    high = np.empty((height, width), np.float32)
+    low = np.empty((height, width), np.float32)
     high_sum = np.zeros(width, np.int64)
     high_count = np.zeros(width, np.int64)
     low_sum = np.zeros(width, np.int64)
@@ -190,6 +238,37 @@ def squared_distance(mask: np.ndarray, reach: int) -> np.ndarray:
             step = np.int32(k * k)
             for x in range(width):
                 line[x] = min(line[x], squares[x + reach + k] + step)
+    return out
+
+
+@compiled
+def splitting_levels(
+    fine: np.ndarray,
+    wide: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    distance: np.ndarray,
+    foreground: np.ndarray,
+    weights: np.ndarray,
+    radius: float,
+) -> np.ndarray:
+    """(y, x) uint8: 0 outside the foreground, higher towards the middle of a nucleus.
+
+    The sum, by `weights`, of the distance to the edge (in radii), the brightness between the local means, and the
+    contrast of a fine against a wide smoothing, which has a summit even where a dim nucleus leans on a bright one.
+    """
+    height, width = fine.shape
+    out = np.zeros((height, width), np.uint8)
+    for y in range(height):
+        for x in range(width):
+            if not foreground[y, x]:
+                continue
+            spread = np.float64(high[y, x]) - low[y, x]
+            bright = min(max((fine[y, x] - low[y, x]) / max(spread, 1.0), 0.0), 3.0)
+            local = 0.8 + (fine[y, x] - wide[y, x]) / max(0.3 * spread + wide[y, x] - low[y, x], 1.0)
+            depth = np.sqrt(np.float64(distance[y, x])) / radius
+            level = 100.0 * (weights[0] * depth + weights[1] * bright + weights[2] * local)
+            out[y, x] = np.uint8(min(max(level, 1.0), 255.0))
     return out
 
 
