@@ -112,6 +112,15 @@ def test_OD6_a_slide_inside_results_is_refused(tmp_path):
     assert "may be deleted at any time" in the_error(folder).what
 
 
+def test_CL8_a_path_that_no_file_can_have_is_refused(tmp_path):
+    folder = write_study(tmp_path / "a", slides=SLIDES.replace("b.tif", "b" * 300))
+    assert the_error(folder).place == "slides.csv, line 3, column file"
+    circle = write_study(tmp_path / "b")
+    (circle / "b.tif").unlink()
+    (circle / "b.tif").symlink_to("b.tif")
+    assert the_error(circle).place == "slides.csv, line 3, column file"
+
+
 def test_one_of_file_and_cells_is_needed(tmp_path):
     slides = "slide,file,patient,cells\nS1,a.tif,P1,\nS2,,P2,\nS3,c.tif,P3,c.csv\n"
     folder = write_study(tmp_path / "study", slides=slides)

@@ -164,7 +164,10 @@ class _RowReader:
         if not text.strip():
             return None
         path = self.folder / text
-        if _inside(path, self.folder / "results"):
+        if _resolved(path) is None:
+            self.problem(column, f"{text[:60]!r}... cannot be the name of a file here", "Shorten or correct the path.")
+            return None
+        if _resolved(path).is_relative_to((self.folder / "results").resolve()):
             what = f"{text!r} lies in results/, which may be deleted at any time"
             self.problem(column, what, "Move the file out of results/.")
         elif not good(path):
@@ -190,15 +193,20 @@ def _annotations_of(folder: Path, slide: str) -> list[Path]:
     return [path for path in candidates if path.is_file()]
 
 
-def _inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+def _resolved(path: Path) -> Path | None:
+    """The path without links and dots; None when no file can have it (too long, links in a circle)."""
+    try:
+        path.exists()  # raises where the name is too long
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def _repeated(table: TextTable, folder: Path) -> list[Problem]:
     """Slide ids, and pictures, that stand in two lines."""
     problems = []
     ids: dict[str, int] = {}
-    pictures: dict[Path, list[int]] = {}
+    pictures: dict[Path | None, list[int]] = {}
     for index in range(len(table.rows)):
         slide, file = table.cell(index, "slide"), table.cell(index, "file")
         first = ids.setdefault(slide.casefold(), index)
@@ -206,7 +214,8 @@ def _repeated(table: TextTable, folder: Path) -> list[Problem]:
             what = f"slide id {slide!r} is already in line {table.lines[first]}, as {table.cell(first, 'slide')!r}"
             problems.append(Problem(table.place(index, "slide"), what, "Ids must differ by more than their case."))
         if file.strip():
-            pictures.setdefault((folder / file).resolve(), []).append(index)
+            pictures.setdefault(_resolved(folder / file), []).append(index)
+    pictures.pop(None, None)
     for rows in pictures.values():
         problems += _repeated_scenes(table, rows)
     return problems
