@@ -119,6 +119,21 @@ def test_a_patient_whose_only_slide_failed_keeps_its_row():
     assert math.isnan(value(table, "P2", "CD20|tumour|density_per_mm2"))
 
 
+def test_a_study_in_which_every_slide_failed_has_its_patients_and_no_value():
+    table = study_table(
+        pd.DataFrame(),
+        SLIDES.assign(failed=True),
+        CLINICAL,
+        populations={"CD20": {""}},
+        pdl1_counts=pd.DataFrame(),
+    )
+    assert table["patient"].tolist() == ["P1", "P2"]
+    assert table["slides"].tolist() == [0, 0]
+    assert table["CD20|tumour|density_per_mm2"].isna().all()
+    assert table[["TPS_percent", "CPS"]].isna().all(axis=None)
+    assert table["os"].tolist() == [12.5, 3.0]
+
+
 def test_a_control_slide_is_never_counted():
     slides = SLIDES.assign(control=["", "isotype", ""])
     table = study_table(REGIONS, slides, None)

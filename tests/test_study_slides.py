@@ -172,7 +172,8 @@ def test_init_never_overwrites(tmp_path):
     (tmp_path / "panel.csv").write_text("mine")
     report = init_study(tmp_path)
     assert (tmp_path / "panel.csv").read_text() == "mine"
-    assert [path.name for path in report.kept] == ["panel.csv"]
+    assert "panel.csv was there before and is kept as it is." in report.notes
+    assert tmp_path / "panel.csv" not in report.written
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     again = init_study(tmp_path)
     assert again.written == ()

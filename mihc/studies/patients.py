@@ -21,6 +21,7 @@ from mihc.studies.pdl1 import POSITIVE_IMMUNE_CELLS, POSITIVE_TUMOUR_CELLS, TUMO
 
 MEASURES = ("density_per_mm2", "positivity_percent")
 ALL = "all"  # tumour + stroma + other
+REGION_COLUMNS = ("slide", "region", "tissue_class", "population", "cells", "positive_cells", "area_mm2")
 NOTE_COLUMNS = ("patient", "population", "tissue_class", "measure", "slide", "note")
 
 
@@ -159,13 +160,14 @@ class _Pool:
     ) -> _Pool:
         if unclear not in ("withhold", "leave_out"):
             raise ValueError(f"unclear {unclear!r}; needed 'withhold' or 'leave_out'")
+        regions = regions if len(regions) else regions.reindex(columns=list(REGION_COLUMNS))  # every slide failed
         strangers = sorted(set(regions["slide"]) - set(slides["slide"]))
         if strangers:
             raise ValueError(f"regions name slides that the table of slides does not: {', '.join(strangers)}")
         of_patient = _patients_slides(slides)
         counts = _count(regions)
         reported = list(populations) if populations else sorted({population for _, population, _ in counts})
-        if pdl1_counts is not None:
+        if pdl1_counts is not None and len(pdl1_counts):
             counts |= _count(pdl1_counts)
         seen = _shown_by(counts, of_patient)
         classes = ("tumour", "stroma", "other") if "other" in set(regions["tissue_class"]) else ("tumour", "stroma")

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from mihc.errors import InputError
 from mihc.studies.first_panel import COLUMNS as PANEL_COLUMNS
@@ -26,12 +27,10 @@ SEGMENTATION_MAPS = "_binary_seg_maps.tif"  # inForm's, beside its pictures
 NOT_SLIDES = frozenset(["results", "review", "annotations", "truth"])
 
 
-@dataclass(frozen=True)
-class InitReport:
+class InitReport(NamedTuple):
     """What `init_study` did."""
 
     written: tuple[Path, ...]
-    kept: tuple[Path, ...]  # existed before and were left as they are
     notes: tuple[str, ...]  # sentences for the person who goes on from here
 
 
@@ -67,7 +66,7 @@ def init_study(folder: str | Path, *, pseudonyms: bool = False) -> InitReport:
     Returns
     -------
     InitReport
-        The paths written, those that existed and were kept, and notes to show: what was guessed, what cannot be read.
+        The paths written, and notes to show: what was kept, what was guessed, what cannot be read.
 
     Raises
     ------
@@ -92,7 +91,8 @@ def init_study(folder: str | Path, *, pseudonyms: bool = False) -> InitReport:
     written, kept = _write(folder, texts)
     if pseudonyms and folder / "slides.csv" in written:
         (folder / "slides.csv").chmod(0o600)
-    return InitReport(tuple(written), tuple(kept), tuple([*notes, *panel_remarks, *_next_steps(pseudonyms)]))
+    notes += [f"{path.name} was there before and is kept as it is." for path in kept]
+    return InitReport(tuple(written), tuple([*notes, *panel_remarks, *_next_steps(pseudonyms)]))
 
 
 def find_slides(folder: Path) -> list[Path]:
@@ -251,5 +251,4 @@ def _next_steps(pseudonyms: bool) -> list[str]:
     return [
         ids,
         "Fill in: the patient of each slide in slides.csv, markers and roles in panel.csv, outcomes in clinical.csv.",
-        "Then run: mihc check FOLDER",
     ]
