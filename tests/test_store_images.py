@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +34,12 @@ from mihc.store import (
 )
 from mihc.stores import images, labels
 from mihc.stores.images import halve
+
+
+@pytest.fixture(autouse=True)
+def no_power_cuts(monkeypatch):
+    """What is forced to the disk is the business of another file's tests."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def at_once(function, *args) -> Future:
@@ -109,7 +117,7 @@ def test_the_mean_of_two_by_two_is_that_of_exact_fractions(height, width, seed, 
 
 
 def test_S5_neither_windows_nor_workers_change_a_byte(tmp_path):
-    image, ids = noise((2, 4100, 2100), "uint16"), noise((4100, 2100), "uint32")
+    image, ids = noise((1, 4100, 2100), "uint16"), noise((4100, 2100), "uint32")
     with ThreadPoolExecutor(4) as pool:
         write_image(tmp_path / "a", image, submit=pool.submit)
         write_labels(tmp_path / "a/labels/cells", ids, submit=pool.submit)
@@ -179,8 +187,6 @@ def test_the_places_of_all_levels_agree_in_ngff_coordinates(tmp_path):
 
 def committed(folder: Path, *, seed=0, labels_side=LABEL_CHUNK) -> Store:
     """A store with one small slide, its labels and its cells."""
-    import pandas as pd
-
     store, shape = Store(folder), (1200, 1100)
     with store.transaction("slide", {}, "S1") as transaction:
         write_image(transaction.path("slides/S1.ome.zarr"), noise((2, *shape), "uint16", seed))
@@ -238,7 +244,7 @@ def test_S3_no_flipped_bit_of_a_chunk_reads_as_a_number(tmp_path):
     silent, loud = 0, 0
     for name, folder in (("image", path / "0"), ("cells", path / "labels/cells/0")):
         chunks = sorted(p for p in (folder / "c").rglob("*") if p.is_file())
-        for _ in range(60):
+        for _ in range(40):
             chunk = chunks[rng.integers(len(chunks))]
             content = bytearray(chunk.read_bytes())
             bit = int(rng.integers(8 * len(content)))
@@ -251,7 +257,7 @@ def test_S3_no_flipped_bit_of_a_chunk_reads_as_a_number(tmp_path):
             except DamagedError:
                 loud += 1
             chunk.write_bytes(good)
-    assert silent == 0 and loud == 120
+    assert silent == 0 and loud == 80
 
 
 def test_damaged_metadata_is_told(tmp_path):
@@ -285,9 +291,7 @@ def test_the_digest_is_of_labels_and_cells_and_not_of_pictures_windows_or_times(
     (tmp_path / "b/run.json").write_text("{}")
     assert digest_results(tmp_path / "b") == first
     assert digest_results(committed(tmp_path / "c", seed=1).folder) != first
-    write_cells(
-        tmp_path / "b/cells/S1.parquet", __import__("pandas").DataFrame({"cell": [1, 2], "x_um": [0.5, 0.5000001]})
-    )
+    write_cells(tmp_path / "b/cells/S1.parquet", pd.DataFrame({"cell": [1, 2], "x_um": [0.5, 0.5000001]}))
     assert digest_results(tmp_path / "b") != first
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import multiprocessing
 import os
 import random
+import signal
+import subprocess
+import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mihc.errors import InputError, MihcError, OutputConflict, ResourceError
@@ -200,8 +200,12 @@ def test_S7_every_byte_is_forced_to_the_disk_before_the_journal_decides(tmp_path
     assert not any(what == "to" and name in ("regions.csv", "figures") for what, name in events[:decided])
 
 
-def write_without_end(folder: str, number: int, acknowledged: Connection) -> None:
-    """Write generation after generation of two slides and the cohort, saying each that is committed."""
+# Forks one writer per line "folder number" of its input, and says when the writer is dead.
+WRITERS = """
+import os, sys
+from mihc.store import Store, write_text
+
+def write_without_end(folder, number):
     os.fsync = lambda descriptor: None  # a kill, unlike a power cut, loses nothing that was written
     store = Store(folder)
     while True:
@@ -216,38 +220,61 @@ def write_without_end(folder: str, number: int, acknowledged: Connection) -> Non
                 with store.transaction("cells", {"g": str(number)}, slide) as transaction:
                     write_text(transaction.path(f"slides/{name}.ome.zarr/labels/cells/zarr.json"), f"{number} ")
                     write_text(transaction.path(f"cells/{name}.csv"), f"{number} ")
-            acknowledged.send((slide, number))
+            print("wrote", name, number, flush=True)
+
+for line in sys.stdin:
+    folder, number = line.split()
+    writer = os.fork()
+    if not writer:
+        write_without_end(folder, int(number))
+    print("writer", writer, 0, flush=True)
+    os.waitpid(writer, 0)
+    print(flush=True)
+    print("dead", writer, 0, flush=True)
+"""
 
 
-def test_R7_twenty_four_kills_at_random_times_and_every_acknowledged_generation_is_there(tmp_path):
+def killed_writer(writers: subprocess.Popen, folder: Path, number: int, seconds: float) -> dict[str, int]:
+    """Start a writer, kill it some time after its first commit; the generations that it said were committed."""
+    writers.stdin.write(f"{folder} {number}\n")
+    writers.stdin.flush()
+    told, pid, timer = {}, 0, None
+    for line in writers.stdout:
+        words = line.split()
+        if len(words) != 3 or not words[2].isdecimal():
+            continue  # cut short by the kill
+        if words[0] == "writer":
+            pid = int(words[1])
+        elif words[0] == "dead":
+            return told
+        elif words[0] == "wrote":
+            told[words[1]] = int(words[2])
+        if timer is None and pid and told:
+            timer = threading.Timer(seconds, os.kill, (pid, signal.SIGKILL))
+            timer.start()
+    raise AssertionError("the writers ended")
+
+
+def test_R7_thirty_kills_at_random_times_and_every_acknowledged_generation_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     folder, rng, least, number = tmp_path / "results", random.Random(7), {}, 0
-    processes = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    processes.set_forkserver_preload(["mihc.store"])
-    for _ in range(24):
-        ours, theirs = processes.Pipe(duplex=False)
-        worker = processes.Process(target=write_without_end, args=(str(folder), number, theirs), daemon=True)
-        worker.start()
-        theirs.close()
-        least.update([ours.recv()])
-        time.sleep(rng.uniform(0, 0.1))
-        worker.kill()
-        worker.join()
-        with contextlib.suppress(EOFError):
-            while True:
-                least.update([ours.recv()])
-        ours.close()
-        store = Store(folder)
-        store.recover()
-        assert store.verify() == []
-        assert list((folder / ".tmp").iterdir()) == []
-        for slide, told in least.items():
-            generation = int(store.record("image", slide).key["g"])
-            image = folder / f"slides/{slide or 'all'}.ome.zarr"
-            texts = {p.read_text() for p in image.rglob("*") if p.is_file() and "labels" not in p.parts}
-            assert texts == {f"{generation} " * generation}
-            assert generation >= told
-            number = max(number, generation)
-    assert number >= 24
+    command, pipe = [sys.executable, "-c", WRITERS], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as writers:
+        for _ in range(30):
+            least |= killed_writer(writers, folder, number, rng.uniform(0, 0.1))
+            store = Store(folder)
+            store.recover()
+            assert store.verify() == []
+            assert list((folder / ".tmp").iterdir()) == []
+            for name, told in least.items():
+                generation = int(store.record("image", name.replace("all", "")).key["g"])
+                parts = (folder / f"slides/{name}.ome.zarr").rglob("*")
+                texts = {p.read_text() for p in parts if p.is_file() and "labels" not in p.parts}
+                assert texts == {f"{generation} " * generation}
+                assert generation >= told
+                number = max(number, generation)
+        writers.stdin.close()
+    assert number >= 30
 
 
 def test_R6_an_exception_inside_leaves_the_old_generation_and_no_trace(tmp_path, generations):
@@ -319,8 +346,6 @@ def test_S6_a_new_image_takes_the_stages_with_it_whose_labels_lay_inside(tmp_pat
 
 
 def write_csv_of_one(path):
-    import pandas as pd
-
     write_csv(path, pd.DataFrame({"cells": [1]}))
 
 

@@ -154,12 +154,15 @@ def build_pyramid(path: str | Path, submit: Submit) -> None:
 
 
 def halve_image_window(path: str, level: int, c: int, y0: int, y1: int, x0: int, x1: int) -> None:
-    """Compute and write one shard of one channel of a level from the level before."""
-    from mihc.stores.arrays import open_for_writing
+    """Compute and write one shard of one channel of a level; the four shards below it are read one after the other."""
+    from mihc.stores.arrays import boxes, open_for_writing
 
-    finer = open_for_writing(Path(path) / str(level - 1))
-    block = np.asarray(finer[c, 2 * y0 : 2 * y1, 2 * x0 : 2 * x1])
-    open_for_writing(Path(path) / str(level))[c, y0:y1, x0:x1] = halve(block)
+    finer, array = open_for_writing(Path(path) / str(level - 1)), open_for_writing(Path(path) / str(level))
+    block = np.empty((y1 - y0, x1 - x0), array.dtype)
+    for top, bottom, left, right in boxes(block.shape, (IMAGE_SHARD // 2, IMAGE_SHARD // 2)):
+        ys, xs = slice(2 * (y0 + top), 2 * (y0 + bottom)), slice(2 * (x0 + left), 2 * (x0 + right))
+        block[top:bottom, left:right] = halve(np.asarray(finer[c, ys, xs]))
+    array[c, y0:y1, x0:x1] = block
 
 
 def halve(block: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 
 SMALLEST = 1024  # the pyramid ends with the first level whose larger side is at most this
@@ -24,7 +25,7 @@ def level_shapes(shape_yx: Sequence[int]) -> list[tuple[int, int]]:
 
 def pair(pixel_size_um: float | Sequence[float]) -> tuple[float, float]:
     """(y, x) of a pixel size given as one number or as a pair, in µm."""
-    if isinstance(pixel_size_um, (int, float)):
+    if isinstance(pixel_size_um, Real):
         return float(pixel_size_um), float(pixel_size_um)
     return float(pixel_size_um[0]), float(pixel_size_um[1])
 

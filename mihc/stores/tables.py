@@ -7,11 +7,15 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from mihc.errors import DamagedError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Read as text whatever they look like: an id 007 is not 7, and a patient named NA is not missing.
 _TEXT = """slide patient panel batch control region tissue_class population marker category check verdict explanation
@@ -33,7 +37,8 @@ def write_cells(path: str | Path, table: pd.DataFrame) -> None:
     plain = table.assign(
         **{name: table[name].astype(object) for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)}
     )
-    arrow = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
+    arrow = pa.Table.from_pandas(plain, preserve_index=False)
+    arrow = arrow.cast(pa.schema([_portable(field) for field in arrow.schema]))
     floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(
@@ -45,6 +50,14 @@ def write_cells(path: str | Path, table: pd.DataFrame) -> None:
         write_page_checksum=True,
         row_group_size=1 << 18,
     )
+
+
+def _portable(field: pa.Field) -> pa.Field:
+    """The same type of text whichever pandas wrote it."""
+    import pyarrow as pa
+
+    text = pa.types.is_large_string(field.type) or pa.types.is_string_view(field.type)
+    return pa.field(field.name, pa.string() if text else field.type)
 
 
 def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
