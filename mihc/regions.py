@@ -23,6 +23,7 @@ import shapely
 from shapely.geometry import Polygon
 
 from mihc.annotations.shapes import Shape, polygons_of
+from mihc.areas.automatic import FoundRegions, automatic_regions, find_tissue
 from mihc.areas.ledger import area_ledger, ledger_warnings, partition
 from mihc.areas.margins import distance_to_margin
 from mihc.areas.membership import first_holder, paint
@@ -44,12 +45,15 @@ __all__ = [
     "OUTSIDE",
     "PRECEDENCE",
     "TISSUE_CLASSES",
+    "FoundRegions",
     "Region",
     "area_ledger",
     "assign_regions",
+    "automatic_regions",
     "check_regions",
     "count_populations",
     "distance_to_margin",
+    "find_tissue",
     "ledger_warnings",
     "map_classes",
     "partition",

@@ -32,6 +32,8 @@ def distance_to_margin(
     x, y = np.asarray(x_um, dtype=np.float64), np.asarray(y_um, dtype=np.float64)
     tumour = [region.polygon_um for region in regions if region.tissue_class == "tumour"]
     outline = shapely.union_all(tumour)
+    if scanned is not None:
+        outline = outline.intersection(scanned)
     pieces = _pieces(outline, scanned)
     if not len(pieces):
         return np.full(len(x), np.nan)

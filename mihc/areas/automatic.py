@@ -1,0 +1,239 @@
+"""Tissue, tumour, stroma and folds from pixels, on a coarse level of the slide (about 2 µm per pixel).
+
+Tissue is what is as bright as the surroundings of nuclei, told from glass by having nuclei. Tumour is where the tumour
+marker, its nuclei-sized holes closed, rises from the local level of stroma towards that of tumour: patchy staining moves
+the local level, speckle and single positive cells are too small. Everything is a fixed rule of the pixels: the same
+slide gives the same outlines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from shapely.geometry import MultiPolygon, Polygon
+
+from mihc.areas.fields import (
+    blur,
+    blur_within,
+    distance_from,
+    log_light,
+    mean_pixel,
+    nucleus_spots,
+    quantiles,
+    without_gaps,
+    without_specks,
+)
+from mihc.areas.membership import paint
+from mihc.areas.outlines import mask_to_polygons
+from mihc.areas.region import Region
+
+SMALLEST_TISSUE_UM2 = 2000.0
+SMALLEST_LUMEN_UM2 = 2000.0  # smaller holes in tissue are tissue
+SMALLEST_NEST_UM2 = 1200.0  # about ten cells
+SMALLEST_GAP_UM2 = 800.0  # of stroma within tumour
+SMALLEST_FOLD_UM2 = 1500.0
+NUCLEUS_UM = 9.0
+EDGE_LEVEL = 0.36  # from stroma to tumour; below half, as closing lifts the level within
+
+
+@dataclass(frozen=True)
+class FoundRegions:
+    """What was found on a slide that nobody annotated."""
+
+    regions: list[Region]  # named by their class; excluded ones by their reason
+    remarks: list[str]  # what people should know, in words
+
+
+def find_tissue(
+    channels: np.ndarray, *, pixel_size_um: tuple[float, float], roles: Sequence[str]
+) -> Polygon | MultiPolygon:
+    """Return the outline of the tissue in µm, along pixel edges; empty on a slide without nuclei.
+
+    `channels` is (c, y, x) counts of a coarse level with pixels of `pixel_size_um` (y, x); `roles` says what each
+    channel is (panel.csv's words). Pixels that are 0 in every channel were not scanned and are no tissue.
+    """
+    return mask_to_polygons(tissue_mask(channels, mean_pixel(pixel_size_um), roles), pixel_size_um=pixel_size_um)
+
+
+def tissue_mask(channels: np.ndarray, pixel_um: float, roles: Sequence[str]) -> np.ndarray:
+    """Return (y, x), True on tissue; see `find_tissue`."""
+    scanned = channels.any(axis=0)
+    spots = nucleus_spots(_sum_of(channels, roles, "nuclei"), pixel_um) & scanned
+    if not spots.any():
+        return np.zeros(scanned.shape, dtype=bool)
+    light = sum(log_light(plane, 5.0, pixel_um, scanned) for plane in channels)
+    away = distance_from(spots, pixel_um)
+    beside, empty = light[(away < 8) & scanned], light[(away > 40) & scanned]
+    faintest, faint = quantiles(beside, [0.02, 0.25])
+    glass = quantiles(empty, [0.1])[0]
+    if not glass < faintest:  # no empty place, or none darker than what surrounds nuclei: all of it is tissue
+        return scanned
+    tissue = scanned & (light > (glass + faint) / 2)
+    tissue = without_gaps(tissue, SMALLEST_LUMEN_UM2, pixel_um, scanned)
+    return _holding(without_specks(tissue, SMALLEST_TISSUE_UM2, pixel_um), spots)
+
+
+def _sum_of(channels: np.ndarray, roles: Sequence[str], role: str) -> np.ndarray:
+    planes = [plane for plane, its_role in zip(channels, roles) if its_role == role]
+    return np.sum(planes, axis=0, dtype=np.float32) if planes else np.zeros(channels.shape[1:], dtype=np.float32)
+
+
+def _holding(mask: np.ndarray, spots: np.ndarray) -> np.ndarray:
+    """Return the mask's islands that hold a spot."""
+    labels, count = ndimage.label(mask)
+    keep = np.zeros(count + 1, dtype=bool)
+    keep[np.unique(labels[spots])] = True
+    keep[0] = False
+    return keep[labels]
+
+
+def automatic_regions(
+    channels: np.ndarray,
+    *,
+    pixel_size_um: tuple[float, float],
+    roles: Sequence[str],
+    tissue: Polygon | MultiPolygon | None = None,
+) -> FoundRegions:
+    """Return a slide's tumour, stroma and folds as regions whose outlines follow pixel edges.
+
+    Parameters
+    ----------
+    channels : (c, y, x) counts of a coarse level, about 2 µm per pixel
+    pixel_size_um : (y, x) of that level
+    roles : what each channel is, in panel.csv's words: the channels of role "tumour" mark tumour epithelium
+    tissue : what `find_tissue` found, or None to look for it here
+
+    Returns
+    -------
+    FoundRegions
+        "tumour" and "stroma" side by side over all tissue; folds of class "excluded" lie over them and take precedence.
+        Without a tumour marker, or where it does not divide the tissue in two, all tissue is "other" and a remark says
+        so. Nothing where there is no tissue.
+    """
+    pixel_um = mean_pixel(pixel_size_um)
+    if tissue is None:
+        mask = tissue_mask(channels, pixel_um, roles)
+    else:
+        mask = paint([tissue], [1], channels.shape[1:], pixel_size_um) > 0
+    if not mask.any():
+        return FoundRegions([], ["no tissue found: no nuclei stand out from the background"])
+    tumour, remarks = _tumour(channels, roles, mask, pixel_um)
+    fold = fold_mask(channels, mask, pixel_um)
+    areas = [("tumour", "tumour", tumour), ("stroma", "stroma", mask & ~tumour)]
+    if not tumour.any():
+        areas = [("other", "other", mask)]
+    areas.append(("fold", "excluded", fold))
+    regions = [
+        Region(name, tissue_class, mask_to_polygons(area, pixel_size_um=pixel_size_um))
+        for name, tissue_class, area in areas
+        if area.any()
+    ]
+    return FoundRegions(regions, remarks)
+
+
+def _tumour(
+    channels: np.ndarray, roles: Sequence[str], tissue: np.ndarray, pixel_um: float
+) -> tuple[np.ndarray, list[str]]:
+    nothing = np.zeros(tissue.shape, dtype=bool)
+    if "tumour" not in roles:
+        return nothing, ["no tumour found: the panel has no channel of role tumour; all tissue is other"]
+    marker = _closed(_sum_of(channels, roles, "tumour"), pixel_um)
+    levels = two_levels(np.log2(np.maximum(blur(marker, 4.0, pixel_um), 0) + _lift(marker, tissue))[tissue])
+    if levels is None:
+        return nothing, ["no tumour found: the tumour marker does not divide the tissue in two; all tissue is other"]
+    smooth = blur(marker, 3.0, pixel_um)
+    cut = float(2**levels.cut - _lift(marker, tissue))
+    tumour = _tidy(tissue & (smooth > cut), tissue, pixel_um)
+    for _ in range(3):  # the cut follows the local levels on both sides
+        if not tumour.any() or not (tissue & ~tumour).any():
+            break
+        bright = blur_within(smooth, tumour, 40.0, pixel_um)
+        dark = blur_within(smooth, tissue & ~tumour, 40.0, pixel_um)
+        tumour = _tidy(
+            tissue & (smooth > dark + EDGE_LEVEL * (bright - dark)) & (smooth > dark * 1.2), tissue, pixel_um
+        )
+    if not tumour.any():
+        return nothing, ["no tumour found: what its marker shows is no larger than single cells; all tissue is other"]
+    share = 100 * tumour.sum() / tissue.sum()
+    return tumour, [f"tumour found by its marker on {share:.0f} % of the tissue"]
+
+
+def _closed(marker: np.ndarray, pixel_um: float) -> np.ndarray:
+    """Return the marker with holes of a nucleus' size closed: nuclei are dark in a cytoplasmic stain."""
+    reach = max(1, round(NUCLEUS_UM / 2 / pixel_um))
+    y, x = np.ogrid[-reach : reach + 1, -reach : reach + 1]
+    return ndimage.grey_closing(marker, footprint=x**2 + y**2 <= reach**2 + 0.5, mode="nearest")
+
+
+def _lift(marker: np.ndarray, tissue: np.ndarray) -> float:
+    dark, bright = quantiles(marker[tissue], [0.001, 0.999])
+    return max(0.02 * float(bright - dark), 1e-6)
+
+
+def _tidy(mask: np.ndarray, tissue: np.ndarray, pixel_um: float) -> np.ndarray:
+    """Return a mask without specks and gaps, its outline smoothed over a few µm."""
+    mask = without_gaps(without_specks(mask, 150.0, pixel_um), 150.0, pixel_um, tissue)
+    mask = tissue & (blur_within(mask.astype(np.float32), tissue, 3.0, pixel_um) > 0.5)
+    return without_gaps(without_specks(mask, SMALLEST_NEST_UM2, pixel_um), SMALLEST_GAP_UM2, pixel_um, tissue)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Two levels that values gather at, in log2 counts."""
+
+    low: float
+    high: float
+    cut: float
+
+
+def two_levels(values: np.ndarray) -> Levels | None:
+    """Return the two levels that values gather at, None when they gather at one.
+
+    The cut is Otsu's (1979). Two levels are believed when their distance is at least 4 times the spread within them (a
+    normal distribution cut in two has 2.7, a uniform one 3.5) and at least 0.8 (in log2: a factor of 1.7).
+    """
+    low, high = quantiles(values, [0.0005, 0.9995])
+    if not high > low:
+        return None
+    counts, edges = np.histogram(np.clip(values, low, high), bins=512, range=(low, high))
+    centre = (edges[1:] + edges[:-1]) / 2
+    n, s, q = (np.cumsum(counts * centre**power) for power in range(3))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean0, mean1 = s / n, (s[-1] - s) / (n[-1] - n)
+        between = n * (n[-1] - n) * (mean1 - mean0) ** 2
+        within = (q - n * mean0**2 + (q[-1] - q) - (n[-1] - n) * mean1**2) / n[-1]
+    at = int(np.nanargmax(between))
+    apart = (mean1 - mean0)[at]
+    if apart < 0.8 or apart < 4 * np.sqrt(max(within[at], 0)):
+        return None
+    return Levels(float(mean0[at]), float(mean1[at]), float(edges[at + 1]))
+
+
+def fold_mask(channels: np.ndarray, tissue: np.ndarray, pixel_um: float) -> np.ndarray:
+    """Return (y, x), True on folds: long bands that outshine their surroundings in nearly every channel.
+
+    Tissue that lies double is bright in every channel at once, which no cell is. At least three channels are needed.
+    """
+    if len(channels) < 3:
+        return np.zeros(tissue.shape, dtype=bool)
+    excess = []
+    for plane in channels:
+        light = log_light(plane, 4.0, pixel_um, tissue)
+        excess.append(light - blur_within(light, tissue, 60.0, pixel_um))
+    least = np.sort(np.stack(excess), axis=0)[len(channels) // 4]  # a quarter of the channels may miss it
+    labels, _ = ndimage.label(without_specks(tissue & (least > 0.35), SMALLEST_FOLD_UM2, pixel_um))
+    fold = np.zeros(tissue.shape, dtype=bool)
+    for index, place in enumerate(ndimage.find_objects(labels), start=1):
+        island = labels[place] == index
+        if _is_long(np.pad(island, 1)):  # its edge is somewhat below half of its height
+            fold[place] |= island & (least[place] > 0.42 * np.quantile(least[place][island], 0.75))
+    return without_specks(fold, SMALLEST_FOLD_UM2, pixel_um)
+
+
+def _is_long(island: np.ndarray) -> bool:
+    """Say whether an island is at least three times as long as wide: its area against its widest inscribed circle."""
+    width = 2 * ndimage.distance_transform_edt(island).max()
+    return bool(island.sum() / width >= 3 * width)
