@@ -128,6 +128,11 @@ def test_annotations_are_looked_at_even_where_the_slide_cannot_be_opened(folder)
     assert any("no regions" in problem.what for problem in errors)
 
 
+def test_an_annotation_file_that_is_missing_is_one_problem(folder):
+    (folder / "slides.csv").write_text("slide,file,patient,annotations\nS1,a.tif,P1,gone.geojson\nS2,b.tif,P2,\n")
+    assert the_error(folder, open_slides=True).place == "slides.csv, line 2, column annotations"
+
+
 def test_slides_are_not_opened_unless_asked(tmp_path):
     assert errors_of(write_study(tmp_path / "study"), open_slides=False) == []
     assert len(errors_of(write_study(tmp_path / "study"), open_slides=True)) == 3
@@ -161,6 +166,7 @@ def test_init_writes_a_study_that_checks_without_error(tmp_path):
         ("CD8", "marker", "cell"),
         ("Autofluorescence", "autofluorescence", "cell"),
     ]
+    assert "panel" not in rows_of(tmp_path / "panel.csv")[0]  # one panel needs no name
     assert rows_of(tmp_path / "clinical.csv") == [{"patient": "Case_12_AB"}, {"patient": "x"}]
     assert any("may identify patients" in note for note in report.notes)
     assert errors_of(tmp_path, open_slides=True) == []

@@ -30,7 +30,7 @@ def slide_problems(study: Study, *, open_slides: bool) -> list[Problem]:
             problems += _cells_problems(study, row) if open_slides and row.cells.is_file() else []
         elif row.file is not None and row.file.exists() and open_slides:
             problems += _opened(study, row)
-        elif row.annotations is not None and row.annotations.is_file():
+        else:
             problems += _annotations(study, row, row.pixel_size_um or UNMEASURED_PIXEL_UM, None)
     return problems + _same_content(study.slides)
 
@@ -58,14 +58,12 @@ def _opened(study: Study, row: SlideRow) -> list[Problem]:
     try:
         slide = open_slide(row.file, scene=row.scene, pixel_size_um=row.pixel_size_um, z=row.z)
     except InputError as error:
-        form = _annotations(study, row, UNMEASURED_PIXEL_UM, None) if row.annotations else []
-        return _as_problems(error, row) + form
+        return _as_problems(error, row) + _annotations(study, row, UNMEASURED_PIXEL_UM, None)
     with slide:
         problems = [Problem(f"slide {row.slide}, {row.file.name}", text, "", "warning") for text in slide.warnings]
         problems += _channels(study, row, slide.channels)
         problems += _thresholds(study, row, slide.image.dtype)
-        if row.annotations is not None and row.annotations.is_file():
-            problems += _annotations(study, row, slide.pixel_size_um, slide.image.shape[1:])
+        problems += _annotations(study, row, slide.pixel_size_um, slide.image.shape[1:])
     return problems
 
 
@@ -116,7 +114,7 @@ def _annotations(
     from mihc import regions
 
     settings = study.settings.regions
-    if settings.source == "auto" or row.annotations is None:
+    if settings.source == "auto" or row.annotations is None or not row.annotations.is_file():
         return []
     try:
         found, notes = regions.read_annotations(row.annotations, pixel_size_um=pixel_size_um)

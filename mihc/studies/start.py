@@ -84,7 +84,7 @@ def init_study(folder: str | Path, *, pseudonyms: bool = False) -> InitReport:
     found, panels, panel_remarks = _with_panels(found)
     texts = {
         "study.toml": study_toml(folder.resolve().name),
-        "panel.csv": _csv(PANEL_COLUMNS[0 if len(panels) > 1 else 1 :], panels),
+        "panel.csv": _csv(PANEL_COLUMNS if any(row["panel"] for row in panels) else PANEL_COLUMNS[1:], panels),
         "slides.csv": _csv(SLIDE_COLUMNS[:-1], [_slide_row(each) for each in found]),
         "clinical.csv": _csv(("patient",), [{"patient": name} for name in dict.fromkeys(f.identifier for f in found)]),
     }
