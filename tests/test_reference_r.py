@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -24,7 +25,17 @@ def cases(family: str) -> list:
 
 
 def table(case: dict) -> pd.DataFrame:
-    return pd.read_csv(HERE / case["input"]["file"], float_precision="round_trip")
+    with (HERE / case["input"]["file"]).open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    return pd.DataFrame({name: [cell(row[name]) for row in rows] for name in rows[0]})
+
+
+def cell(text: str) -> float | str:
+    """A field as Python reads it: floating_ties.csv depends on the last bit."""
+    try:
+        return float(text) if text else math.nan
+    except ValueError:
+        return text
 
 
 def number(value) -> float:
@@ -118,7 +129,8 @@ def test_kaplan_meier_is_r_survfit(case):
     for stratum in case["expected"]["strata"]:
         members = np.ones(len(data), bool)
         if terms != ["1"]:
-            members = (data[terms[0]].astype(str) == stratum["stratum"].split("=")[1]).to_numpy()
+            names = [f"{name:g}" if isinstance(name, float) else name for name in data[terms[0]]]
+            members = np.array(names, dtype=object) == stratum["stratum"].split("=")[1]
         for conf_type, quantiles in stratum["quantiles"].items():
             curve = statistics.kaplan_meier(
                 time[members], event[members], conf_type=conf_type, confidence=case["args"]["conf_level"]

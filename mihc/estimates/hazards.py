@@ -182,7 +182,7 @@ def _fit(risk: _RiskSets, X: FloatArray) -> _Fit:
             else:
                 beta[j], error[j] = found[place] / scale[j], spread[place] / scale[j]
         if infinite.any():
-            notes = [note or "another term's coefficient is infinite" for note in notes]
+            notes = [note or "another term of this model runs away" for note in notes]
     return _Fit(beta, error, notes, likelihood, null)
 
 
