@@ -21,22 +21,61 @@ _HOME = {
     "count_populations": "regions",
     "grow_cells": "cells",
     "measure_cells": "cells",
+    "measured_slides": "results",
+    "open_image": "store",
+    "open_labels": "store",
     "open_slide": "slide",
+    "population_columns": "results",
     "read_regions": "regions",
     "read_study": "study",
     "run": "pipeline",
     "segment_nuclei": "nuclei",
+    "slide_cells": "results",
+    "slide_image": "results",
     "slide_reference": "nuclei",
+    "slide_regions": "results",
     "study_table": "study",
+    "viewer_um": "results",
 }
 
-__all__ = [*_HOME, "statistics"]
+_MODULES = ("errors", "statistics")
+
+__all__ = [
+    "Region",
+    "Results",
+    "Slide",
+    "Study",
+    "Threshold",
+    "assign_regions",
+    "call_positives",
+    "choose_threshold",
+    "count_populations",
+    "errors",
+    "grow_cells",
+    "measure_cells",
+    "measured_slides",
+    "open_image",
+    "open_labels",
+    "open_slide",
+    "population_columns",
+    "read_regions",
+    "read_study",
+    "run",
+    "segment_nuclei",
+    "slide_cells",
+    "slide_image",
+    "slide_reference",
+    "slide_regions",
+    "statistics",
+    "study_table",
+    "viewer_um",
+]
 
 
 def __getattr__(name: str) -> object:
     """Import a public name from its module when it is first asked for."""
     if name in _HOME:
         return getattr(importlib.import_module(f"mihc.{_HOME[name]}"), name)
-    if name == "statistics":
-        return importlib.import_module("mihc.statistics")
+    if name in _MODULES:
+        return importlib.import_module(f"mihc.{name}")
     raise AttributeError(f"module 'mihc' has no attribute {name!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from mihc.regions import (
     rasterise,
     read_annotations,
 )
+from mihc.results import outlines_file, region_as_json
 from mihc.stages import Job, code_hash
 from mihc.steps.segment import measured_table
 from mihc.store import Record, StoredImage, Transaction, hash_json
@@ -46,11 +46,6 @@ def regions_table(slide: str) -> str:
 def part(table: str, slide: str) -> str:
     """Where a slide's part of one of the study's tables lies under results/."""
     return f".stages/regions/{slide}.{table}.csv"
-
-
-def outlines(slide: str) -> str:
-    """Where a slide's regions lie under results/, as polygons that do not overlap."""
-    return f".stages/regions/{slide}.regions.json"
 
 
 def outline(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
@@ -100,7 +95,7 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     store.write_cells(transaction.path(regions_table(row.slide)), cells[["slide", "cell", *placed]])
     store.write_csv(transaction.path(part("area_ledger", row.slide)), ledger)
     store.write_csv(transaction.path(part("qc", row.slide)), quality)
-    store.write_json(transaction.path(outlines(row.slide)), [_as_json(region) for region in parts])
+    store.write_json(transaction.path(outlines_file(row.slide)), [region_as_json(region) for region in parts])
     _paint(job, row.slide, stored, parts, transaction)
     transaction.notes |= {
         "source": "annotations" if _annotations(job, row) else "automatic",
@@ -154,20 +149,6 @@ def _overview(stored: StoredImage) -> Overview:
     factor = stored.downsamples[level]
     pixel_size = tuple(factor * one for one in stored.pixel_size_um)
     return Overview(np.asarray(stored.levels[level][:]), pixel_size, stored.channels)
-
-
-def _as_json(region: Region) -> dict:
-    return {
-        "name": region.name,
-        "tissue_class": region.tissue_class,
-        "polygon_um": shapely.geometry.mapping(region.polygon_um),
-    }
-
-
-def read_outlines(path: Path) -> list[Region]:
-    """Read the regions of a slide that the stage stored, without overlaps, µm."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return [Region(one["name"], one["tissue_class"], shapely.geometry.shape(one["polygon_um"])) for one in content]
 
 
 def _paint(job: Job, slide: str, stored: StoredImage, parts: list[Region], transaction: Transaction) -> None:

@@ -9,8 +9,8 @@ from mihc import store
 from mihc.figures import SlidePicture, composite, value_histogram
 from mihc.positives import marker_values, populations
 from mihc.report import write_report
+from mihc.results import slide_regions
 from mihc.stages import Job, code_hash
-from mihc.steps import outline
 from mihc.steps.gather import patients_table
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow
@@ -60,7 +60,7 @@ def _picture(job: Job, row: SlideRow) -> SlidePicture:
         slide=row.slide,
         rgb=composite(planes, [stored.colours[index] for index in shown], [stored.windows[index] for index in shown]),
         um_per_px=stored.pixel_size_um[1] * stored.downsamples[level],
-        regions=outline.read_outlines(job.store.path(outline.outlines(row.slide))),
+        regions=slide_regions(job.study, row.slide),
         positives=_positives(job, row, cells),
         panel=row.panel,
         histograms={

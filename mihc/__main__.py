@@ -1,0 +1,5 @@
+"""`python -m mihc`: the command line."""
+
+from mihc.cli import main
+
+main()

@@ -1,0 +1,114 @@
+"""A study's results read back, each file compared with what was committed: for reviewers, exports and scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+
+from mihc.errors import UsageError
+from mihc.positives import populations
+from mihc.regions import Region
+from mihc.store import Store, read_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mihc.study import Study
+
+
+def cells_file(slide: str) -> str:
+    """Where a slide's cells table lies under results/."""
+    return f"cells/{slide}.parquet"
+
+
+def image_folder(slide: str) -> str:
+    """Where a slide's pyramid and labels lie under results/."""
+    return f"slides/{slide}.ome.zarr"
+
+
+def outlines_file(slide: str) -> str:
+    """Where a slide's regions lie under results/, as polygons that do not overlap."""
+    return f".stages/regions/{slide}.regions.json"
+
+
+def measured_slides(study: Study) -> list[str]:
+    """Return the ids of the slides that have an image and a cells table, in the order of slides.csv."""
+    store = Store(study.results)
+    return [row.slide for row in study.slides if row.file is not None and store.record("positives", row.slide)]
+
+
+def slide_image(study: Study, slide: str) -> Path:
+    """Return the folder of a slide's OME-Zarr.
+
+    Raises
+    ------
+    UsageError
+        When the slide has not been measured.
+    DamagedError
+        When a file of it is missing or changed.
+    """
+    return _committed(study, image_folder(slide), slide)
+
+
+def slide_cells(study: Study, slide: str, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return a slide's cells table, one row per cell; columns as in the contract, None for all. Raises as above."""
+    return read_cells(_committed(study, cells_file(slide), slide), columns=columns)
+
+
+def slide_regions(study: Study, slide: str) -> list[Region]:
+    """Return a slide's regions, µm, cut so that none overlap; one that others cover is empty. Raises as above."""
+    content = json.loads(_committed(study, outlines_file(slide), slide).read_text(encoding="utf-8"))
+    return [region_from_json(one) for one in content]
+
+
+def region_as_json(region: Region) -> dict:
+    """A region as plain JSON, µm."""
+    polygon = shapely.geometry.mapping(region.polygon_um)
+    return {"name": region.name, "tissue_class": region.tissue_class, "polygon_um": polygon}
+
+
+def region_from_json(content: dict) -> Region:
+    """The region that `region_as_json` wrote."""
+    return Region(content["name"], content["tissue_class"], shapely.geometry.shape(content["polygon_um"]))
+
+
+def population_columns(study: Study, slide: str) -> dict[str, str]:
+    """Return every population that the slide can show, with its column of the cells table."""
+    row = next((row for row in study.slides if row.slide == slide), None)
+    if row is None:
+        raise UsageError(
+            f"slides.csv has no slide {slide!r}", fix=f"It has {', '.join(r.slide for r in study.slides)}."
+        )
+    shown = study.populations()
+    names = [name for name in study.settings.phenotypes if row.panel in shown[name]]
+    return populations([line.marker for line in study.panel_of(row).markers], names)
+
+
+def viewer_um(
+    x_um: np.ndarray, y_um: np.ndarray, *, pixel_size_um: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Convert mihc's µm, 0 at the corner of the first pixel, to (y, x) as napari and OME-Zarr have it, 0 at its centre.
+
+    Parameters
+    ----------
+    x_um, y_um
+        (n,) positions.
+    pixel_size_um
+        (y, x) of the full-resolution level.
+    """
+    size_y, size_x = pixel_size_um
+    return np.asarray(y_um) - size_y / 2, np.asarray(x_um) - size_x / 2
+
+
+def _committed(study: Study, relative: str, slide: str) -> Path:
+    known = [row.slide for row in study.slides]
+    if slide not in known:
+        raise UsageError(f"slides.csv has no slide {slide!r}", fix=f"It has {', '.join(known)}.")
+    if not (study.results / relative).exists():
+        raise UsageError("this slide has no results yet", place=slide, fix=f"Type: mihc run {study.folder}")
+    return Store(study.results).path(relative)

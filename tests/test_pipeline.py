@@ -1,0 +1,191 @@
+"""The whole flow on a small drawn study: what is reused, what is isolated, what survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mihc.errors import InputError, UsageError
+from mihc.pipeline import run
+from mihc.store import Store, digest_results
+from mihc.study import read_study
+from mihc.synthetic import draw_study
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory) -> Path:
+    """A drawn study of three patients, not to be written to."""
+    return draw_study(tmp_path_factory.mktemp("drawn") / "study", patients=3, seed=5, size_px=(512, 512))
+
+
+@pytest.fixture(scope="session")
+def finished(drawn, tmp_path_factory) -> Path:
+    """The same with its results, not to be written to."""
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    shutil.copytree(drawn, folder)
+    run(read_study(folder))
+    return folder
+
+
+@pytest.fixture
+def study(finished, tmp_path) -> Path:
+    """A copy with results, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "study"))
+
+
+def recomputed(folder: Path, **choices) -> set[tuple[str, str]]:
+    """Run again; the stages that were not reused."""
+    results = run(read_study(folder), **choices)
+    return {(step.stage, step.slide) for step in results.steps if step.why != "reused"}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_every_file_of_the_contract_is_there(finished):
+    results = finished / "results"
+    slides = pd.read_csv(finished / "slides.csv", dtype=str)["slide"]
+    names = ["regions.csv", "patients.csv", "statistics.csv", "thresholds.csv", "area_ledger.csv", "qc.csv"]
+    names += ["report.html", "run.json"]
+    names += [f"cells/{slide}.parquet" for slide in slides] + [f"slides/{slide}.ome.zarr/zarr.json" for slide in slides]
+    assert [name for name in names if not (results / name).is_file()] == []
+    labels = sorted(path.name for path in (results / "slides" / f"{slides[0]}.ome.zarr" / "labels").iterdir())
+    assert labels == ["cells", "nuclei", "regions", "zarr.json"]
+
+
+def test_a_second_run_computes_nothing(study):
+    assert recomputed(study) == set()
+
+
+def test_run_json_tells_time_and_memory_of_every_stage(finished):
+    content = json.loads((finished / "results" / "run.json").read_text())
+    told = {step["stage"] for step in content["stages"]}
+    assert told >= {"slide", "cells", "regions", "positives", "study", "statistics", "report"}
+    assert all(step["seconds"] > 0 and step["peak_memory_mb"] > 0 for step in content["stages"])
+    assert content["versions"]["mihc"]
+
+
+def test_another_threshold_recomputes_only_what_hangs_on_it(study):
+    slide = read_study(study).slides[0].slide
+    (study / "thresholds.csv").write_text(f"slide,marker,value\n{slide},CD3,700\n")
+    assert recomputed(study) == {("positives", slide), ("study", ""), ("statistics", ""), ("report", "")}
+    thresholds = pd.read_csv(study / "results" / "thresholds.csv").set_index(["slide", "marker"])
+    assert thresholds.loc[(slide, "CD3"), "value"] == 700
+    assert thresholds.loc[(slide, "CD3"), "verdict"] == "manual"
+
+
+def test_another_expansion_recomputes_cells_but_not_the_image(study):
+    edit(study / "study.toml", "cell_expansion_um = 4.0", "cell_expansion_um = 3.0")
+    done = recomputed(study)
+    assert {stage for stage, _ in done} >= {"cells", "regions", "positives", "study"}
+    assert "slide" not in {stage for stage, _ in done}
+
+
+def test_other_clinical_data_recompute_only_the_cohort(study):
+    clinical = pd.read_csv(study / "clinical.csv", dtype=str)
+    clinical.loc[0, "pfs_months"] = "0.5"
+    clinical.to_csv(study / "clinical.csv", index=False)
+    assert recomputed(study) == {("study", ""), ("statistics", ""), ("report", "")}
+
+
+def test_windows_and_workers_change_no_byte_of_the_result(drawn, finished, tmp_path):
+    folder = Path(shutil.copytree(drawn, tmp_path / "study"))
+    text = (folder / "study.toml").read_text()
+    window = "\n[compute]\nwindow = 1024\nworkers = 1\n"
+    assert "[compute]" not in text
+    (folder / "study.toml").write_text(text + window)
+    run(read_study(folder), workers=4)
+    assert digest_results(folder / "results") == digest_results(finished / "results")
+
+
+def test_a_failed_slide_is_named_and_stops_no_other(drawn, finished, tmp_path):
+    folder = Path(shutil.copytree(drawn, tmp_path / "study"))
+    first = read_study(folder).slides[0]
+    first.file.write_bytes(first.file.read_bytes()[:5000])
+    results = run(read_study(folder))
+    assert list(results.failed) == [first.slide]
+    assert "truncated" in results.failed[first.slide]
+    regions = pd.read_csv(folder / "results" / "regions.csv", dtype={"slide": str})
+    whole = pd.read_csv(finished / "results" / "regions.csv", dtype={"slide": str})
+    assert first.slide not in set(regions["slide"])
+    kept = whole[whole["slide"] != first.slide].reset_index(drop=True)
+    pd.testing.assert_frame_equal(regions, kept)
+    patients = pd.read_csv(folder / "results" / "patients.csv", dtype={"patient": str}).set_index("patient")
+    assert patients.loc[first.patient].filter(like="density_per_mm2").isna().all()
+    assert first.slide in (folder / "results" / "report.html").read_text()
+
+
+def test_the_ledger_sums_on_every_slide(finished):
+    ledger = pd.read_csv(finished / "results" / "area_ledger.csv")
+    for _, rows in ledger.groupby("slide"):
+        area = rows.groupby("category")["area_mm2"].sum()
+        parts = area.reindex(["tumour", "stroma", "other", "excluded", "unannotated"]).fillna(0)
+        assert area["scanned"] == pytest.approx(area["glass"] + area["tissue"], rel=1e-9)
+        assert area["tissue"] == pytest.approx(parts.sum(), rel=1e-9)
+        assert area["analysed"] == pytest.approx(parts[["tumour", "stroma", "other"]].sum(), rel=1e-9)
+
+
+def test_counts_are_those_of_the_cells_tables(finished):
+    regions = pd.read_csv(finished / "results" / "regions.csv", dtype={"slide": str})
+    slide = regions["slide"].iloc[0]
+    cells = pd.read_parquet(finished / "results" / "cells" / f"{slide}.parquet")
+    rows = regions[(regions["slide"] == slide) & (regions["population"] == "CD3")]
+    assert len(rows) > 0
+    for row in rows.itertuples():
+        inside = cells[(cells["region"] == row.region) & (cells["tissue_class"] == row.tissue_class)]
+        assert len(inside) == row.cells
+        assert inside["CD3_positive"].sum() == row.positive_cells
+        assert row.density_per_mm2 == row.positive_cells / row.area_mm2
+
+
+def test_only_some_slides_are_measured_when_asked(drawn, tmp_path):
+    folder = Path(shutil.copytree(drawn, tmp_path / "study"))
+    slide = read_study(folder).slides[1].slide
+    results = run(read_study(folder), slides=[slide], until="cells")
+    assert {(step.stage, step.slide) for step in results.steps} == {("slide", slide), ("cells", slide)}
+    assert results.report is None
+
+
+def test_an_unknown_slide_or_stage_is_refused(drawn):
+    with pytest.raises(UsageError, match="no slide 'S99'"):
+        run(read_study(drawn), slides=["S99"])
+    with pytest.raises(UsageError, match="no stage 'cell'"):
+        run(read_study(drawn), until="cell")
+
+
+def test_a_study_without_a_readable_slide_is_refused(drawn, tmp_path):
+    folder = Path(shutil.copytree(drawn, tmp_path / "study"))
+    for row in read_study(folder).slides:
+        row.file.write_bytes(b"")
+    with pytest.raises(InputError, match="no slide could be measured"):
+        run(read_study(folder))
+
+
+def test_kills_at_random_moments_are_resumed_to_the_same_result(drawn, finished, tmp_path):
+    folder = Path(shutil.copytree(drawn, tmp_path / "study"))
+    generator = random.Random(11)
+    command = [sys.executable, "-m", "mihc", "run", str(folder)]
+    for _ in range(4):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(generator.uniform(1.0, 9.0))
+        os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Store(folder / "results").verify() == []
+    assert digest_results(folder / "results") == digest_results(finished / "results")
