@@ -147,6 +147,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     paths[0].write_bytes(svg_bytes(figure))
+    figure.set_layout_engine("none")  # laid out once, for both
     paths[1].write_bytes(png_bytes(figure))
     return paths
 

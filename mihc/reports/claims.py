@@ -184,7 +184,7 @@ def _higher(row: pd.Series, subject: str) -> str:
             if "high vs low" not in text(row["term"])
             else f"{word} {subject}{_cut(row)}"
         )
-    return f"{text(row['term'])} ({subject})"
+    return f"{subject} {text(row['term']).replace(' vs ', ' against ')}"
 
 
 def _cut(row: pd.Series) -> str:

@@ -101,8 +101,8 @@ def _significant(value: float) -> str:
 
 
 def text(value: object) -> str:
-    """A cell of text, empty where the table has nothing."""
-    return "" if value is None or (not isinstance(value, str) and pd.isna(value)) else plain(value)
+    """A cell of text as it is, empty where the table has nothing; it is cleaned and escaped where it is shown."""
+    return "" if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)
 
 
 def sentence(template: str, pieces: dict[str, object]) -> Markup:

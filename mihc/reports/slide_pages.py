@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from mihc.reports.numbers import Numbers, as_float, text
 
 BUDGET_BYTES = 9_000_000  # of all thumbnails together, as text in the page
 LONGEST_PX = 900
+_COLOUR = re.compile("[0-9A-Fa-f]{6}")
 _BYTES_PER_PX = 0.45  # what a fluorescence thumbnail costs as base64 JPEG, at the upper end
 
 
@@ -127,7 +129,7 @@ def _page(
 
 def point_colours(populations: Sequence[str], panel: Panel | None) -> dict[str, str]:
     """A colour for each population's dots: its channel's where it is a marker, else the next of a fixed cycle."""
-    by_marker = {row.marker: f"#{row.colour}" for row in panel.rows if row.colour} if panel else {}
+    by_marker = {row.marker: f"#{row.colour}" for row in panel.rows if _COLOUR.fullmatch(row.colour)} if panel else {}
     return {
         name: by_marker.get(name, POINT_COLOURS[place % len(POINT_COLOURS)]) for place, name in enumerate(populations)
     }

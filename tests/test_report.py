@@ -1,0 +1,411 @@
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn_report import (
+    drawn_patients,
+    drawn_picture,
+    drawn_regions_table,
+    drawn_run,
+    drawn_settings,
+    drawn_slide_tables,
+    drawn_study,
+    drawn_tables,
+)
+
+from mihc.associate import associate
+from mihc.panel import Panel
+from mihc.plots.overlays import slide_layers
+from mihc.report import write_report
+from mihc.reports.claims import findings, nothing_found, say
+from mihc.reports.doubts import doubts, suspects
+from mihc.reports.numbers import Numbers, rounded
+from mihc.reports.slide_pages import point_colours, review_command, slide_pages, thumbnail_px
+
+PAYLOADS = (
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'><svg onload=alert(1)>",
+    "</style></title></textarea>", "{{7*7}}{% raw %}", "=cmd()", "\u202eevil\u2066", "\u2028\u2029", "\x01\x1b[31m",
+    "&lt;b&gt;&#60;i&#62;", "<!--", "]]>", "javascript:alert(1)", "url(https://x.example/)", "$\\frac{1}{0}$",
+)  # fmt: skip
+HOSTILE = "".join(PAYLOADS)
+VOID = {"meta", "img", "input", "br", "image", "rect", "path"}
+
+
+class Page(HTMLParser):
+    """The page as a test reads it: its elements, its text, and every number with what it says of itself."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.skeleton, self.numbers, self.open, self.text, self.links = [], [], [], {}, []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        self.skeleton.append((tag, tuple(sorted(named))))
+        self.links += [
+            named[name] for name in ("href", "src", "srcset", "action", "xlink:href", "data") if name in named
+        ]
+        if "data-value" in named:
+            self.numbers.append([named["data-value"], named["data-source"], ""])
+        if tag not in VOID:
+            self.open.append((tag, named.get("id", "")))
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        for _tag, name in self.open:
+            if name:
+                self.text[name] = self.text.get(name, "") + data
+        if self.numbers and self.open and self.open[-1][0] == "span" and not self.numbers[-1][2]:
+            self.numbers[-1][2] = data
+
+
+def written(folder, tables, study=None, pictures=(), run=None):
+    write_report(folder, study=study or drawn_study(), tables=tables, run=run or drawn_run(), pictures=pictures)
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return drawn_tables()
+
+
+@pytest.fixture(scope="module")
+def report(tables, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    pictures = [drawn_picture(slide, k, side=60, um_per_px=20.0) for k, slide in enumerate(["S01", "S02", "S09"])]
+    study = replace(drawn_study(), folder=Path("/data/KAREN_SMITH_1951"))
+    html = written(folder, tables, study=study, pictures=pictures)
+    return folder, html, Page(html)
+
+
+def without_effect(tables):
+    statistics = tables["statistics"].copy()
+    statistics["p_adjusted"] = statistics["p_adjusted"].where(statistics["p_adjusted"].isna(), 0.4)
+    return tables | {"statistics": statistics}
+
+
+def few_tests(tables):
+    """Statistics with few plots, for tests that are not about them."""
+    statistics = tables["statistics"]
+    of_cd20 = (statistics["population"] == "CD20") & (statistics["tissue_class"] == "tumour")
+    keep = (statistics["split"] == "overall") | of_cd20
+    return tables | {"statistics": statistics[keep & (statistics["endpoint"] != "OS")].reset_index(drop=True)}
+
+
+def test_NP46_every_number_is_its_table_cell(report, tables):
+    _folder, _html, page = report
+    assert len(page.numbers) > 2000
+    for value, source, shown in page.numbers:
+        table, line, column = re.fullmatch(r"(\w+)\.csv:(\d+)/(.+)", source).groups()
+        cell = tables[table][column].iloc[int(line) - 2]
+        assert float(value) == float(cell)
+        form = {"= ": "p", "< ": "p"}.get(shown[:2].replace("\u00a0", " "))
+        assert form is None or rounded(float(cell), "p") == shown
+
+
+def test_the_planted_association_is_claimed_first_with_its_numbers(tables):
+    found = findings(Numbers(tables))
+    row = tables["statistics"].loc[found[0].rows[0]]
+    assert found[0].question == ("PFS", "CD20", "tumour")
+    assert (row["analysis"], row["split"]) == ("cox", "continuous")
+    text = re.sub("<[^>]*>", "", found[0].headline).replace("\u00a0", " ")
+    assert text == (
+        f"Higher CD20 density in tumour went with longer PFS: hazard ratio {row['estimate']:.2f} per SD "
+        f"(95 % CI {rounded(row['ci_low'], 'ratio')} to {rounded(row['ci_high'], 'ratio')}), "
+        f"p {rounded(row['p'], 'p')}, adjusted p {rounded(row['p_adjusted'], 'p')}; "
+        f"{row['n']} patients, {row['n_events']} events."
+    ).replace("\u00a0", " ").replace("&lt;", "<").replace("<", "&lt;")
+    assert row["p_adjusted"] < 0.05
+
+
+def test_nothing_is_claimed_where_nothing_stands(tables, tmp_path):
+    page = Page(written(tmp_path, few_tests(without_effect(tables))))
+    assert "No association was found after adjustment" in page.text["answer"]
+    for word in ("went with", "was higher", "was lower", "differed", "frequent"):
+        assert word not in page.text["answer"]
+
+
+@pytest.mark.parametrize("p_adjusted", [0.05, 0.9, np.nan])
+def test_a_raw_p_alone_claims_nothing(tables, p_adjusted):
+    statistics = tables["statistics"].assign(p=1e-6, p_adjusted=p_adjusted)
+    assert findings(Numbers(tables | {"statistics": statistics})) == []
+
+
+def test_a_covariate_is_never_claimed(tables):
+    statistics = tables["statistics"].copy()
+    covariate = statistics["family"].str.endswith("the covariates")
+    statistics.loc[~covariate, "p_adjusted"], statistics.loc[covariate, "p_adjusted"] = 0.9, 1e-6
+    assert covariate.any()
+    assert findings(Numbers(tables | {"statistics": statistics})) == []
+
+
+def test_what_comes_from_a_data_driven_split_is_exploratory(tables):
+    statistics = tables["statistics"].assign(p_adjusted=0.9)
+    row = statistics.index[(statistics["split"] == "outcome:slope_change") & (statistics["population"] == "CD3")][0]
+    statistics.loc[row, "p_adjusted"] = 0.01
+    found = findings(Numbers(tables | {"statistics": statistics}))
+    assert [(finding.exploratory, finding.rows) for finding in found] == [(True, (row,))]
+
+
+COX, RANK_SUM = {"analysis": "cox", "estimate": 0.5}, {"analysis": "rank_sum", "estimate": 3.0}
+ORR, TP53 = {"split": "response", "endpoint": "ORR"}, {"population": "", "split": "group:TP53", "term": "1 vs 0"}
+DENSITY = "CD20 density in tumour"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (COX | {"estimate": 2.0}, f"Higher {DENSITY} went with shorter PFS"),
+        (
+            COX | {"family": "Continuous marker: Cox with covariates"},
+            f"With the covariates in the model, higher {DENSITY} went with longer PFS",
+        ),
+        (
+            RANK_SUM | {"split": "outcome:landmark:12", "term": "high vs low"},
+            f"{DENSITY} was higher in patients with PFS beyond 12 months than in patients with the event by 12 months",
+        ),
+        (
+            RANK_SUM | ORR | {"estimate": -3.0, "term": "responder vs non-responder"},
+            f"{DENSITY} was lower in responders (ORR) than in non-responders",
+        ),
+        ({"analysis": "log_rank", "estimate": np.nan, "split": "marker:median"}, f"PFS differed by {DENSITY} (median)"),
+        (
+            {"analysis": "fisher", "estimate": 4.0} | TP53 | {"endpoint": "ORR"},
+            "ORR was more frequent in TP53 1 than in 0",
+        ),
+        (COX | TP53, "TP53 1 against 0 went with longer PFS"),
+        (
+            {"analysis": "kruskal", "estimate": np.nan, "endpoint": "", "split": "group:stage"},
+            f"{DENSITY} differed by stage",
+        ),
+    ],
+)
+def test_the_direction_is_said_in_words(tables, changes, sentence):
+    statistics = tables["statistics"].head(1).copy()
+    for name, value in changes.items():
+        statistics[name] = value
+    statistics["population"] = changes.get("population", "CD20")
+    statistics["tissue_class"], statistics["measure"] = "tumour", "density_per_mm2"
+    statistics["endpoint"] = changes.get("endpoint", "PFS")
+    statistics["split"] = changes.get("split", "continuous")
+    said = say(Numbers({"statistics": statistics}, {"PFS": "months"}), 0).striptags().replace("\u00a0", " ")
+    assert said.startswith(sentence + ":")
+
+
+def test_the_smallest_adjusted_p_is_told_where_nothing_stands(tables):
+    quiet = without_effect(tables)
+    quiet["statistics"].loc[quiet["statistics"]["p_adjusted"].first_valid_index(), "p_adjusted"] = 0.21
+    assert "0.21" in nothing_found(Numbers(quiet))
+
+
+def test_fragile_numbers_and_slides_are_named(report):
+    text = report[2].text["check"]
+    for said in (
+        "Slide S07 (patient P007) failed",
+        "plane 3 is truncated",
+        "CD3: no threshold could be told on 1 slide",
+        "14 %",
+    ):
+        assert said in text
+    assert "mihc review STUDY --slide S03 --region" in text
+
+
+def test_the_worst_slides_come_first(tables):
+    assert [suspect.slide for suspect in suspects(Numbers(tables))] == ["S07", "S03", "S06", "S09", "S08", "S20"]
+
+
+def test_few_events_and_infinite_coefficients_are_named(tables):
+    statistics = tables["statistics"].copy()
+    cox = statistics.index[statistics["analysis"] == "cox"][0]
+    statistics.loc[cox, ["n_events", "note"]] = [4, "coefficient is infinite (+): events are perfectly separated"]
+    said = " ".join(doubts(Numbers({"statistics": statistics})))
+    assert "as few as" in said and "infinite" in said
+
+
+def test_a_study_without_doubts_has_none():
+    assert doubts(Numbers({})) == []
+    assert suspects(Numbers({})) == []
+
+
+def marked(mark):
+    """The drawn study with `mark` behind every name that a person or a file gives; what the program names stays."""
+    group = "signature" + mark
+    regions = drawn_regions_table(1.4)
+    for column in ("slide", "patient", "region", "population"):
+        regions[column] += mark
+    patients = drawn_patients(regions.assign(population=regions["population"].str.removesuffix(mark)), 1.4)
+    patients.columns = [name.replace("|", mark + "|", 1) if "|" in name else name for name in patients]
+    patients = patients.rename(columns={"signature": group, "ecog": "ecog" + mark})
+    for column in (group, "best_response", "ecog" + mark):
+        patients[column] += mark
+    settings = drawn_settings("Study" + mark, group)
+    settings = replace(
+        settings,
+        outcomes={"PFS" + mark: replace(settings.outcomes["PFS"], unit="months" + mark)},
+        responses={"ORR" + mark: replace(settings.responses["ORR"], responders=("CR" + mark, "PR" + mark))},
+        phenotypes={"B cell" + mark: "CD20+" + mark},
+        cox_covariates=("ecog" + mark,),
+        splits=replace(settings.splits, outcome=("landmark:12",)),
+    )
+    tables = drawn_slide_tables(regions, "panel" + mark)
+    for table, columns in {"slides": ["message", "pixel_size_source"], "thresholds": ["marker", "method", "who"],
+                           "area_ledger": ["region"], "qc": ["check", "unit", "explanation"]}.items():  # fmt: skip
+        tables[table][columns] += mark
+    statistics = associate(patients, settings)
+    statistics = statistics[statistics["population"].isin(["", "CD20" + mark])].reset_index(drop=True)
+    statistics["note"] += mark
+    panel = Panel("panel" + mark, drawn_study().panels[""].rows)
+    study = replace(drawn_study(), settings=settings, panels={panel.name: panel})
+    drawn = drawn_picture("S01" + mark, side=30)
+    picture = replace(
+        drawn,
+        panel=panel.name,
+        regions=[replace(region, name=region.name + mark) for region in drawn.regions],
+        positives={name + mark: points for name, points in drawn.positives.items()},
+        histograms={name + mark: histogram for name, histogram in drawn.histograms.items()},
+    )
+    run = {"versions": {"mihc" + mark: "0.1.0" + mark}, "inputs" + mark: ["a" + mark, {"b" + mark: mark}]}
+    return {"tables": tables | {"regions": regions, "patients": patients, "statistics": statistics},
+            "study": study, "pictures": [picture], "run": run}  # fmt: skip
+
+
+def test_X7_hostile_strings_in_every_field_make_no_element(tmp_path):
+    benign, hostile = (
+        Page(written(tmp_path / "a", **marked("-benign"))),
+        Page(written(tmp_path / "b", **marked(HOSTILE))),
+    )
+    assert hostile.skeleton == benign.skeleton
+    assert "<script>alert(1)</script>" in hostile.text["answer"]  # it is there, as text
+    assert "{{7*7}}" in hostile.text["answer"]
+    for name in (path.name for path in (tmp_path / "b" / "figures").iterdir()):
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,80}\.(svg|png)", name)
+
+
+def test_X7_nothing_is_fetched(report):
+    _folder, html, page = report
+    assert all(link.startswith(("#", "data:image/")) for link in page.links)
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style and "@import" not in style
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in html
+    assert not [
+        tag for tag, _names in page.skeleton if tag in ("script", "link", "iframe", "object", "embed", "form", "base")
+    ]
+    assert not [name for _tag, names in page.skeleton for name in names if name.startswith("on")]
+
+
+def test_X7_embedded_figures_hold_no_script_and_no_link(report):
+    embedded = [link.partition(",")[2] for link in report[2].links if link.startswith("data:image/svg+xml")]
+    assert embedded
+    for svg in (base64.b64decode(code) for code in embedded):
+        assert b"<script" not in svg
+        assert not re.search(rb'href="(?!#)', svg)
+
+
+def test_the_report_has_its_chapters_in_order(report):
+    html = report[1]
+    chapters = [
+        "answer",
+        "check",
+        "outcomes",
+        "associations",
+        "tests",
+        "slides",
+        "slide-1",
+        "tables",
+        "methods",
+        "signature",
+    ]
+    places = [html.index(f'id="{name}"') for name in chapters]
+    assert places == sorted(places)
+    assert all(f'href="#{name}"' in html for name in chapters)
+
+
+def test_every_family_states_how_many_tests_it_has(report, tables):
+    statistics = tables["statistics"]
+    for family, rows in statistics[statistics["p_adjusted"].notna()].groupby("family"):
+        assert f"<summary>{family}: {len(rows)} test" in report[1]
+
+
+def test_the_figures_lie_beside_the_report_as_svg_and_png(report):
+    folder = report[0]
+    names = {path.stem: set() for path in (folder / "figures").iterdir()}
+    for path in (folder / "figures").iterdir():
+        names[path.stem].add(path.suffix)
+        assert len(f"figures/{path.name}") <= 120
+    assert set(map(frozenset, names.values())) == {frozenset({".svg", ".png"})}
+    assert {"km_PFS", "km_OS", "area_ledger", "slide_S01", "thresholds_S01", "forest_PFS"} <= set(names)
+
+
+def test_a_failed_slide_keeps_its_place_and_says_why(report):
+    assert "plane 3 is truncated after 1024 rows" in report[2].text["slide-7"]
+    assert "There is no picture of this slide." in report[2].text["slide-7"]
+
+
+def test_P3_no_path_of_this_computer_is_in_the_report(report):
+    folder, html, _page = report
+    assert "KAREN" not in html and str(folder) not in html
+
+
+def test_the_same_study_is_the_same_report(tables, tmp_path):
+    pictures = [drawn_picture("S01", side=40)]
+    once = write_report(tmp_path / "a", study=drawn_study(), tables=few_tests(tables), run={}, pictures=pictures)
+    again = write_report(tmp_path / "b", study=drawn_study(), tables=few_tests(tables), run={}, pictures=pictures)
+    assert [path.name for path in once] == [path.name for path in again]
+    assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
+
+
+def test_a_study_without_patients_and_outcomes_has_a_report(tmp_path):
+    study = replace(
+        drawn_study(), settings=replace(drawn_settings(), outcomes={}, responses={}, groups=(), cox_covariates=())
+    )
+    page = Page(
+        written(tmp_path, {"slides": pd.DataFrame({"slide": ["S1"], "patient": [""], "status": ["ok"]})}, study=study)
+    )
+    assert "No association could be tested." in page.text["answer"]
+    assert page.text["slide-1"]
+
+
+def test_the_command_opens_the_slide_region_and_population(tables):
+    pages = slide_pages(Numbers(tables), [], {}, ["CD3"])
+    assert pages[0].command == 'mihc review STUDY --slide S01 --region "tumour" --population "CD3"'
+    assert review_command("S1", (), (), ()) == ""
+    assert review_command("S1", pages[0].regions, ['a"$b'], []).endswith('--population "a\\"\\$b"')
+
+
+def test_36_slides_stay_under_15_megabytes():
+    noisy = drawn_picture("S01", side=1200)
+    pages = slide_pages(Numbers({"slides": pd.DataFrame({"slide": ["S01"]})}), [noisy] * 36, {}, [])
+    assert 36 * len(pages[0].picture) < 12e6
+    assert thumbnail_px(10) == 900 and 100 * 0.45 * thumbnail_px(100) ** 2 <= 9_000_000
+
+
+def test_a_colour_that_is_none_is_not_used():
+    panel = drawn_study().panels[""]
+    bad = replace(panel, rows=tuple(replace(row, colour="red;background:url(x)") for row in panel.rows))
+    assert set(point_colours(["CD20"], bad).values()) == {"#f0e442"}
+    assert point_colours(["CD20"], panel) == {"CD20": "#2EB888"}
+
+
+def test_a_slide_has_a_layer_for_regions_and_one_per_population():
+    picture = drawn_picture("S01", side=40)
+    svg = slide_layers(picture, point_colours(list(picture.positives), None))
+    assert re.findall(r"layer-(\d)", svg) == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "shown"),
+    [(1234.5, "number", "1\u202f234"), (0.04567, "number", "0.0457"), (12.34, "number", "12.3"),
+     (-3.0, "number", "−3.00"), (0.0, "number", "0"), (12345, "count", "12\u202f345"), (0.4512, "ratio", "0.45"),
+     (0.0312, "ratio", "0.031"),
+     (np.inf, "ratio", "∞"), (np.nan, "ratio", "–"), (0.0004, "p_cell", "0.0004"), (5.04, "percent", "5.0")],
+)  # fmt: skip
+def test_numbers_are_rounded_for_the_reader(value, form, shown):
+    assert rounded(float(value), form) == shown
