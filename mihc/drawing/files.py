@@ -130,7 +130,7 @@ def write_halo(path: Path, outlines: Sequence[Outline], pixel_size_um: float) ->
 
 
 def _halo_region(ring: shapely.LinearRing, *, negative: bool) -> str:
-    points = "".join(f'<V X="{round(x)}" Y="{round(y)}"/>' for x, y in list(ring.coords)[:-1])
+    points = "".join(f'<V X="{round(x)}" Y="{round(y)}"/>' for x, y in ring.coords)
     return (
         f'      <Region Type="Polygon" HasEndcaps="0" NegativeROA="{int(negative)}">'
         f"<Vertices>{points}</Vertices></Region>"

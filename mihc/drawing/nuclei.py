@@ -82,7 +82,7 @@ def place_nuclei(
     masks = _masks(tissue, size_px, pixel_size_um, rng)
     labels = np.zeros(size_px, np.uint32)
     along = streaming(tissue.field)
-    centres, shapes, kinds = [], [], []
+    centres, shapes, kinds = [np.empty((0, 2))], [np.empty((0, 11))], []
     for group in _groups(masks, densities, size_px, pixel_size_um, rng):
         ys, xs = _candidates(group, rng)
         outline = _shapes(KINDS[group.kind], len(ys), pixel_size_um, rng)

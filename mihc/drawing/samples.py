@@ -23,9 +23,9 @@ patient's tissue is in them. 0.5 µm per pixel, 8 channels (DAPI, PanCK, CD3, CD
 
     mihc inspect sample_slides/nests.ome.tif
 
-Truth, in `truth/`: `<slide>.nuclei.tif` every nucleus as uint32 labels; `<slide>.cells.csv` its centroid in µm (x right,
-y down, 0 at the top-left corner of the first pixel), type, region and markers; `<slide>.regions.geojson` the regions in
-full-resolution pixels, as QuPath writes them.
+Truth, in `truth/`: `<slide>.nuclei.tif` every nucleus as uint32 labels; `<slide>.cells.csv` its centroid in µm (x to
+the right, y down, 0 at the top-left corner of the first pixel), type, region, markers; `<slide>.regions.geojson` the
+regions in full-resolution pixels, as QuPath writes them.
 """
 
 

@@ -16,6 +16,7 @@ from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 
 MARGIN_UM = 60.0  # the tissue goes on beyond the slide's edges
 STEP_UM = 4.0  # grid on which the outlines are drawn
+CLASSES = {"fold": "excluded", "necrosis": "excluded", "tumour": "tumour", "stroma": "stroma", "glass": "outside"}
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,11 @@ class Tissue:
 def plan_tissue(layout: Layout, size_px: tuple[int, int], pixel_size_um: float, rng: np.random.Generator) -> Tissue:
     """Lay out a slide of `size_px` (y, x) pixels."""
     height, width = (side * pixel_size_um for side in size_px)
-    slide = box(0, 0, width, height)
-    tissue = slide.intersection(_tissue_outline(layout, width, height, rng))
+    slide, tissue = box(0, 0, width, height), _tissue_outline(layout, width, height, rng)
     field, level = _nest_field(layout, width, height, rng)
-    nests = _whole_pixels(_above(field, level).intersection(tissue), pixel_size_um)
-    tissue = _whole_pixels(tissue, pixel_size_um)
-    excluded = _excluded(layout, tissue, nests, pixel_size_um, rng)
-    gone = shapely.union_all([polygon for _, polygon in excluded])
-    pieces = [
-        ("tumour", "tumour", shapely.difference(nests, gone, grid_size=pixel_size_um)),
-        ("stroma", "stroma", shapely.difference(shapely.difference(tissue, nests, grid_size=pixel_size_um), gone)),
-        *((name, "excluded", polygon) for name, polygon in excluded),
-        ("glass", "outside", shapely.difference(slide, tissue, grid_size=pixel_size_um)),
-    ]
-    regions = tuple(PlantedRegion(n, c, _whole_pixels(p, pixel_size_um)) for n, c, p in pieces if p.area > 0)
+    nests = _above(field, level).intersection(tissue)
+    outlines = {**_excluded(layout, tissue.intersection(slide), nests.intersection(slide), rng), "tumour": nests}
+    regions = _partition({**outlines, "stroma": tissue, "glass": slide}, slide, pixel_size_um)
     stroma = shapely.union_all([region.polygon_um for region in regions if region.name == "stroma"])
     return Tissue(regions, _aggregates(layout, stroma, rng), _at_pixels(field, size_px, pixel_size_um), level)
 
@@ -168,32 +160,44 @@ def _above(field: np.ndarray, level: float) -> MultiPolygon:
     return shapely.union_all([polygon for polygon in polygons if polygon.area > 2500])
 
 
-def _whole_pixels(polygon: Polygon | MultiPolygon, pixel_size_um: float) -> Polygon | MultiPolygon:
-    snapped = shapely.set_precision(polygon.simplify(pixel_size_um / 2), pixel_size_um)
-    parts = [part for part in shapely.get_parts(snapped) if part.geom_type == "Polygon" and part.area > 0]
-    return parts[0] if len(parts) == 1 else MultiPolygon(parts)
+def _partition(
+    outlines: dict[str, Polygon | MultiPolygon], slide: Polygon, pixel_size_um: float
+) -> tuple[PlantedRegion, ...]:
+    """Cut the slide into disjoint regions with corners on pixels' corners; the first outline over a place has it.
+
+    All outlines become one net of lines, and each mesh of it belongs to one region: neighbours share their borders.
+    """
+    simple = [outline.simplify(pixel_size_um / 2) for outline in outlines.values()]
+    snapped = [_areas_only(shapely.intersection(slide, outline, grid_size=pixel_size_um)) for outline in simple]
+    net = shapely.union_all([polygon.boundary for polygon in snapped], grid_size=pixel_size_um)
+    meshes = np.array(shapely.get_parts(shapely.polygonize([net])))
+    middle = shapely.point_on_surface(meshes)
+    owner = np.argmax([shapely.covers(polygon, middle) for polygon in snapped], axis=0)
+    regions = []
+    for i, name in enumerate(outlines):
+        if (owner == i).any():
+            polygon = shapely.normalize(shapely.coverage_union_all(meshes[owner == i]))
+            regions.append(PlantedRegion(name, CLASSES[name], polygon))
+    return tuple(regions)
+
+
+def _areas_only(geometry: shapely.Geometry) -> MultiPolygon:
+    """Without the points and lines that an overlay leaves where outlines only touch."""
+    return MultiPolygon([part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon" and part.area > 0])
 
 
 def _excluded(
-    layout: Layout,
-    tissue: Polygon | MultiPolygon,
-    nests: Polygon | MultiPolygon,
-    pixel_size_um: float,
-    rng: np.random.Generator,
-) -> list[tuple[str, Polygon | MultiPolygon]]:
-    """(name, polygon) of what must not be analysed."""
-    found = []
+    layout: Layout, tissue: Polygon | MultiPolygon, nests: Polygon | MultiPolygon, rng: np.random.Generator
+) -> dict[str, Polygon | MultiPolygon]:
+    """What must not be analysed, by name."""
+    found = {}
     if layout.necrosis and nests.area > 0:
         largest = max(shapely.get_parts(nests), key=lambda part: part.area)
-        core = Point(shapely.maximum_inscribed_circle(largest).coords[0])
-        reach = 0.6 * shapely.maximum_inscribed_circle(largest).length
-        necrosis = core.buffer(reach).intersection(largest.buffer(-8))
-        found.append(("necrosis", _whole_pixels(necrosis, pixel_size_um)))
+        circle = shapely.maximum_inscribed_circle(largest)
+        necrosis = Point(circle.coords[0]).buffer(0.6 * circle.length)
+        found["necrosis"] = necrosis.intersection(largest.buffer(-8))
     if layout.fold:
-        fold = _fold(tissue, rng).intersection(tissue)
-        for _, polygon in found:
-            fold = fold.difference(polygon)
-        found.append(("fold", _whole_pixels(fold, pixel_size_um)))
+        found["fold"] = _fold(tissue, rng).intersection(tissue)
     return found
 
 

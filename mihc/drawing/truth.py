@@ -50,7 +50,7 @@ def compare_with_truth(folder: str | Path) -> pd.DataFrame:
         slides pooled), planted, measured, error (in `unit`: % of the planted value, or percentage points), limit,
         verdict ("ok" | "miss" | "not measured"), note. Cells are compared within the outlines that the run analysed, so
         that the row judges the finding of cells alone; positivity and density are compared as planted, outlines and
-        all. Where a run withheld a population on a slide, the pooled rows leave that slide out on both sides and say so.
+        all. Where a run withheld a population on a slide, the pooled rows leave that slide out on both sides.
 
     Raises
     ------
