@@ -183,6 +183,7 @@ def test_init_never_overwrites(tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     again = init_study(tmp_path)
     assert again.written == ()
+    assert not any("Slide ids come from" in note for note in again.notes)  # they come from the slides.csv that was kept
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 

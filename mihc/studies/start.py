@@ -92,7 +92,9 @@ def init_study(folder: str | Path, *, pseudonyms: bool = False) -> InitReport:
     if pseudonyms and folder / "slides.csv" in written:
         (folder / "slides.csv").chmod(0o600)
     notes += [f"{path.name} was there before and is kept as it is." for path in kept]
-    return InitReport(tuple(written), tuple([*notes, *panel_remarks, *_next_steps(pseudonyms)]))
+    return InitReport(
+        tuple(written), tuple([*notes, *panel_remarks, *_next_steps(pseudonyms, folder / "slides.csv" in written)])
+    )
 
 
 def find_slides(folder: Path) -> list[Path]:
@@ -243,12 +245,10 @@ def _write(folder: Path, texts: dict[str, str]) -> tuple[list[Path], list[Path]]
     return written, kept
 
 
-def _next_steps(pseudonyms: bool) -> list[str]:
+def _next_steps(pseudonyms: bool, named_now: bool) -> list[str]:
     if pseudonyms:
         ids = "Slides are named S001, S002, ...; slides.csv is the only key to their files: keep it to yourself."
     else:
         ids = "Slide ids come from file names and may identify patients; --pseudonyms names them S001, S002, ..."
-    return [
-        ids,
-        "Fill in: the patient of each slide in slides.csv, markers and roles in panel.csv, outcomes in clinical.csv.",
-    ]
+    fill = "Fill in: the patient of each slide in slides.csv, markers and roles in panel.csv, outcomes in clinical.csv."
+    return [ids, fill] if named_now else [fill]
