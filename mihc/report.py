@@ -131,6 +131,7 @@ def _asked(numbers: Numbers, study: Study) -> dict[str, object]:
         "patients": len(patients),
         "slides": len(slides),
         "failed": len(failed(slides)),
+        "controls": int((slides["control"].map(text) != "").sum()) if "control" in slides else 0,
         "endpoints": [*study.settings.outcomes, *study.settings.responses],
         "groups": list(study.settings.groups),
         "populations": list(dict.fromkeys(columns)),

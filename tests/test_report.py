@@ -362,15 +362,18 @@ def test_the_same_study_is_the_same_report(tables, tmp_path):
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
 
 
-def test_a_study_without_patients_and_outcomes_has_a_report(tmp_path):
-    study = replace(
-        drawn_study(), settings=replace(drawn_settings(), outcomes={}, responses={}, groups=(), cox_covariates=())
-    )
-    page = Page(
-        written(tmp_path, {"slides": pd.DataFrame({"slide": ["S1"], "patient": [""], "status": ["ok"]})}, study=study)
-    )
+@pytest.mark.parametrize("outcomes", [{}, drawn_settings().outcomes])
+def test_a_study_without_patients_has_a_report(tmp_path, outcomes):
+    study = replace(drawn_study(), settings=replace(drawn_settings(), outcomes=outcomes))
+    slides = pd.DataFrame({"slide": ["S1"], "patient": [""], "status": ["ok"]})
+    page = Page(written(tmp_path, {"slides": slides}, study=study))
     assert "No association could be tested." in page.text["answer"]
     assert page.text["slide-1"]
+
+
+def test_controls_are_counted_apart(tmp_path):
+    slides = pd.DataFrame({"slide": ["S1", "C1"], "patient": ["P1", ""], "status": "ok", "control": ["", "isotype"]})
+    assert "2 slides (1 control)" in written(tmp_path, {"slides": slides})
 
 
 def test_the_command_opens_the_slide_region_and_population(tables):

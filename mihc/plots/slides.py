@@ -35,7 +35,7 @@ def slide_overview(picture: SlidePicture, colours: dict[str, str]) -> Figure:
             _outline(axes, region, picture.um_per_px)
         for population, colour in colours.items():
             points = shown_points(picture.positives.get(population, np.empty((0, 2))), picture.um_per_px)
-            axes.plot(points[:, 0], points[:, 1], ".", color=colour, markersize=2.2, markeredgewidth=0)
+            axes.plot(points[:, 0], points[:, 1], ".", color=colour, markersize=4.2, markeredgewidth=0)
         axes.set_xlim(-0.5, width - 0.5)
         axes.set_ylim(height - 0.5, -0.5)
         axes.set_axis_off()
@@ -132,10 +132,14 @@ def _one_histogram(axes: Axes, name: str, histogram: Histogram, row: pd.Series |
         if np.isfinite(value):
             axes.axvline(value, color=INK, linewidth=1.4)
     ticks = np.linspace(edges[0], edges[-1], 4)
-    axes.set_xticks(ticks, [f"{np.expm1(tick) + base:.3g}" for tick in ticks], fontsize=7)
+    axes.set_xticks(ticks, [_short(np.expm1(tick) + base) for tick in ticks], fontsize=7)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_title(plain(f"{plain(name, 20)}: {verdict}" if verdict else name, 44), fontsize=8.5)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def ledger_plot(ledger: pd.DataFrame, *, title: str) -> Figure:

@@ -5,6 +5,8 @@ They come from where the test took them, so that a plot shows what was tested.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import pandas as pd
 
@@ -20,8 +22,15 @@ class PatientGroups:
 
     def __init__(self, patients: pd.DataFrame, settings: Settings):
         self.patients, self.settings = patients, settings
-        self._made = {(made.split, made.endpoint): made for made in patient_groupings(patients, settings)}
-        self._columns = {(m.population, m.tissue_class, m.measure): m.column for m in marker_columns(patients)}
+
+    @cached_property
+    def _made(self) -> dict[tuple[str, str], Grouping]:
+        return {(made.split, made.endpoint): made for made in patient_groupings(self.patients, self.settings)}
+
+    @cached_property
+    def _columns(self) -> dict[tuple[str, str, str], str]:
+        found = marker_columns(self.patients)
+        return {(marker.population, marker.tissue_class, marker.measure): marker.column for marker in found}
 
     def column(self, row: pd.Series) -> str:
         """The column of patients.csv that a row is about, "" where it is about none."""
