@@ -25,7 +25,7 @@ class Numbers:
         self.tables = {name: frame.reset_index(drop=True) for name, frame in tables.items()}
 
     def __getitem__(self, table: str) -> pd.DataFrame:
-        return self.tables.get(table, pd.DataFrame())
+        return self.tables[table] if table in self.tables else pd.DataFrame()
 
     def show(self, table: str, row: int, column: str, form: str = "number") -> Markup:
         """One cell as Markup: rounded as `form` says, a dash where the table has nothing.
