@@ -1,9 +1,9 @@
 """Tissue, tumour, stroma and folds from pixels, on a coarse level of the slide (about 2 µm per pixel).
 
 Tissue is what is as bright as the surroundings of nuclei, told from glass by having nuclei. Tumour is where the tumour
-marker, its nuclei-sized holes closed, rises from the local level of stroma towards that of tumour: patchy staining moves
-the local level, speckle and single positive cells are too small. Everything is a fixed rule of the pixels: the same
-slide gives the same outlines.
+marker, its nuclei-sized holes closed, rises from the local level of stroma towards that of tumour: patchy staining
+moves the local level, speckle and single positive cells are too small. Everything is a fixed rule of the pixels, so the
+same slide gives the same outlines.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from scipy import ndimage
 from shapely.geometry import MultiPolygon, Polygon
 
 from mihc.areas.fields import (
+    block_mean,
     blur,
     blur_within,
-    distance_from,
+    enlarge,
     log_light,
     mean_pixel,
+    near,
     nucleus_spots,
     quantiles,
     without_gaps,
@@ -64,9 +66,11 @@ def tissue_mask(channels: np.ndarray, pixel_um: float, roles: Sequence[str]) -> 
     spots = nucleus_spots(_sum_of(channels, roles, "nuclei"), pixel_um) & scanned
     if not spots.any():
         return np.zeros(scanned.shape, dtype=bool)
-    light = sum(log_light(plane, 5.0, pixel_um, scanned) for plane in channels)
-    away = distance_from(spots, pixel_um)
-    beside, empty = light[(away < 8) & scanned], light[(away > 40) & scanned]
+    light = np.zeros(scanned.shape, dtype=np.float32)
+    for plane in channels:
+        light += log_light(plane, 5.0, pixel_um, scanned)
+    beside = light[near(spots, 6.0, pixel_um) & scanned]
+    empty = light[scanned & ~near(spots, 36.0, pixel_um)]
     faintest, faint = quantiles(beside, [0.02, 0.25])
     glass = quantiles(empty, [0.1])[0]
     if not glass < faintest:  # no empty place, or none darker than what surrounds nuclei: all of it is tissue
@@ -120,8 +124,11 @@ def automatic_regions(
         mask = paint([tissue], [1], channels.shape[1:], pixel_size_um) > 0
     if not mask.any():
         return FoundRegions([], ["no tissue found: no nuclei stand out from the background"])
-    tumour, remarks = _tumour(channels, roles, mask, pixel_um)
     fold = fold_mask(channels, mask, pixel_um)
+    flat = mask & ~near(fold, 4.0, pixel_um)
+    tumour, remarks = _tumour(channels, roles, flat, pixel_um)
+    if fold.any():  # a fold is bright in the marker too: under it, tumour is what its two sides are
+        tumour |= mask & ~flat & (blur_within(tumour, flat, 15.0, pixel_um) > 0.5)
     areas = [("tumour", "tumour", tumour), ("stroma", "stroma", mask & ~tumour)]
     if not tumour.any():
         areas = [("other", "other", mask)]
@@ -219,11 +226,7 @@ def fold_mask(channels: np.ndarray, tissue: np.ndarray, pixel_um: float) -> np.n
     """
     if len(channels) < 3:
         return np.zeros(tissue.shape, dtype=bool)
-    excess = []
-    for plane in channels:
-        light = log_light(plane, 4.0, pixel_um, tissue)
-        excess.append(light - blur_within(light, tissue, 60.0, pixel_um))
-    least = np.sort(np.stack(excess), axis=0)[len(channels) // 4]  # a quarter of the channels may miss it
+    least = _least_excess(channels, tissue, pixel_um)
     labels, _ = ndimage.label(without_specks(tissue & (least > 0.35), SMALLEST_FOLD_UM2, pixel_um))
     fold = np.zeros(tissue.shape, dtype=bool)
     for index, place in enumerate(ndimage.find_objects(labels), start=1):
@@ -231,6 +234,21 @@ def fold_mask(channels: np.ndarray, tissue: np.ndarray, pixel_um: float) -> np.n
         if _is_long(np.pad(island, 1)):  # its edge is somewhat below half of its height
             fold[place] |= island & (least[place] > 0.42 * np.quantile(least[place][island], 0.75))
     return without_specks(fold, SMALLEST_FOLD_UM2, pixel_um)
+
+
+def _least_excess(channels: np.ndarray, tissue: np.ndarray, pixel_um: float) -> np.ndarray:
+    """Return by how much (log2) the channels outshine their surroundings, in the channel a quarter from the least."""
+    step = max(1, int(4.0 / pixel_um))  # blocks of about 4 µm hold what a blur of 4 µm leaves
+    blocks, coarse = block_mean(tissue, step) > 0.5, step * pixel_um
+    smallest: list[np.ndarray] = []  # those of the channels so far, sorted at each pixel
+    for plane in channels:
+        light = log_light(block_mean(plane, step), 4.0, coarse, blocks) if blocks.any() else 0 * blocks
+        excess = light - blur_within(light, blocks, 60.0, coarse)
+        for index, known in enumerate(smallest):
+            smallest[index], excess = np.minimum(known, excess), np.maximum(known, excess)
+        if len(smallest) <= len(channels) // 4:
+            smallest.append(excess)
+    return enlarge(smallest[-1], step, tissue.shape)
 
 
 def _is_long(island: np.ndarray) -> bool:

@@ -28,11 +28,32 @@ def blur(plane: np.ndarray, sigma_um: float, pixel_um: float) -> np.ndarray:
 
 
 def blur_within(plane: np.ndarray, mask: np.ndarray, sigma_um: float, pixel_um: float) -> np.ndarray:
-    """Return the local mean of a plane over the mask's True pixels only; where none is near, their overall mean."""
-    weight = blur(mask, sigma_um, pixel_um)
-    total = blur(np.where(mask, plane, 0), sigma_um, pixel_um)
+    """Return the local mean of a plane over the mask's True pixels only; where none is near, their overall mean.
+
+    A mean over many pixels is taken on blocks of them: it hardly changes within a block.
+    """
+    step = max(1, int(sigma_um / pixel_um / 5))
     overall = float(plane[mask].mean(dtype=np.float64)) if mask.any() else 0.0
-    return (total + 1e-3 * overall) / (weight + 1e-3)
+    weight = blur(block_mean(mask, step), sigma_um, step * pixel_um)
+    total = blur(block_mean(np.where(mask, plane, 0), step), sigma_um, step * pixel_um)
+    return enlarge((total + 1e-3 * overall) / (weight + 1e-3), step, plane.shape)
+
+
+def block_mean(plane: np.ndarray, step: int) -> np.ndarray:
+    """Return the means of blocks of step x step pixels, float32; the last row and column are repeated to fill them."""
+    plane = np.asarray(plane, dtype=np.float32)
+    if step == 1:
+        return plane
+    height, width = (-(-side // step) * step for side in plane.shape)
+    padded = np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1])), mode="edge")
+    return padded.reshape(height // step, step, width // step, step).mean(axis=(1, 3))
+
+
+def enlarge(blocks: np.ndarray, step: int, shape: tuple[int, int]) -> np.ndarray:
+    """Return blocks as pixels again, each block's value in all of its pixels."""
+    if step == 1:
+        return blocks
+    return np.repeat(np.repeat(blocks, step, axis=0), step, axis=1)[: shape[0], : shape[1]]
 
 
 def sample(values: np.ndarray) -> np.ndarray:
@@ -78,11 +99,9 @@ def pixel_noise(plane: np.ndarray) -> float:
     return float(1.4826 * np.median(np.abs(sample(plane[1:-1, 1:-1] - around))) / np.sqrt(1.25))
 
 
-def distance_from(mask: np.ndarray, pixel_um: float) -> np.ndarray:
-    """Return each pixel's distance to the nearest True pixel; infinite when there is none."""
-    if not mask.any():
-        return np.full(mask.shape, np.inf, dtype=np.float32)
-    return (ndimage.distance_transform_edt(~mask) * pixel_um).astype(np.float32)
+def near(mask: np.ndarray, reach_um: float, pixel_um: float) -> np.ndarray:
+    """Return the pixels within a square of `reach_um` to each side of a True one."""
+    return ndimage.maximum_filter(mask, 2 * round(reach_um / pixel_um) + 1, mode="constant")
 
 
 def without_specks(mask: np.ndarray, smallest_um2: float, pixel_um: float) -> np.ndarray:
