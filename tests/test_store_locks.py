@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -135,3 +137,18 @@ def test_a_living_transaction_is_left_alone_by_somebody_elses_recovery(tmp_path)
         Store(store.folder).recover()
         assert (transaction.folder / "cells.csv").exists()
     assert store.path("cells.csv").read_text() == "cell\n"
+
+
+def test_R8_a_lock_that_is_let_go_between_two_looks_is_a_conflict_at_most(tmp_path, monkeypatch):
+    """Every rename finds the name taken, and every look finds nobody there."""
+    rename = Path.rename
+
+    def always_too_late(source, target):
+        if Path(target).name == "cohort":
+            raise OSError(errno.ENOTEMPTY, "taken", str(target))
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", always_too_late)
+    with pytest.raises(OutputConflict, match="held by another run"):
+        Lock(tmp_path / ".locks/cohort")
+    assert list((tmp_path / ".locks").iterdir()) == []

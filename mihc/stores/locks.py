@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import json
 import os
 import platform
 import secrets
+import sys
 import threading
 import time
 from pathlib import Path
@@ -23,6 +25,8 @@ from mihc.stores.files import remove
 
 _BEAT_S = 20.0  # a sign of life; shown to people, never judged, since clocks of two machines differ
 _GRAVE_S = 3600.0  # dead locks stay this long, so that nobody takes over the same dead lock twice
+_TRIES = 3  # the holder may let go, or be buried, between two looks
+_OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST, *([errno.EACCES] if sys.platform == "win32" else [])})
 
 
 class Lock:
@@ -53,10 +57,12 @@ class Lock:
         aside.mkdir(parents=True)
         try:
             (aside / "owner.json").write_text(json.dumps(_this_process(self.nonce)), encoding="utf-8")
-            if not _renamed(aside, self.path):
+            for _ in range(_TRIES):
+                if _renamed(aside, self.path):
+                    break
                 _bury_if_dead(self.path)
-                if not _renamed(aside, self.path):
-                    raise _held(self.path)
+            else:
+                raise _held(self.path)
         finally:
             remove(aside)
         _sweep_graves(self.path)
@@ -75,16 +81,10 @@ def _renamed(aside: Path, path: Path) -> bool:
     """Rename a folder to a name that must be free; an occupied lock is never empty, so the rename cannot replace it."""
     try:
         aside.rename(path)
-    except OSError:
-        if path.exists() or not aside.exists():
+    except OSError as error:
+        if error.errno in _OCCUPIED:
             return False
-        time.sleep(0.05)  # the holder let go between the two looks
-        try:
-            aside.rename(path)
-        except OSError:
-            if path.exists():
-                return False
-            raise
+        raise
     return True
 
 
