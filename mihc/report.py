@@ -30,6 +30,7 @@ from mihc.reports.claims import (
     KINDS,
     MEASURES,
     TEST_NAMES,
+    claimable,
     effect_form,
     findings,
     is_exploratory,
@@ -148,7 +149,7 @@ def _measured_columns(patients: pd.DataFrame) -> set[str]:
 
 def _leading_populations(numbers: Numbers) -> tuple[str, ...]:
     """The population of the smallest p, for a report that claims nothing."""
-    rows = tests(numbers["statistics"])
+    rows = claimable(numbers["statistics"])
     rows = rows[rows["population"].map(text) != ""] if len(rows) else rows
     return (text(rows.loc[pd.to_numeric(rows["p"]).idxmin(), "population"]),) if len(rows) else ()
 

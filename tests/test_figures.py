@@ -189,9 +189,21 @@ def test_two_names_have_two_files(first, second):
 
 
 def test_a_composite_by_hand():
-    planes = np.array([[[0, 100]], [[0, 25]]])
+    planes = np.array([[[0, 100, 100]], [[0, 50, 0]]])
     mixed = composite(planes, ["FF0000", "0000FF"], [(0, 100), (0, 100)])
-    assert mixed.tolist() == [[[0, 0, 0], [255, 0, 128]]]  # the square root of a quarter is a half
+    assert mixed.tolist() == [[[0, 0, 0], [255, 0, 128], [255, 0, 0]]]
+
+
+def test_many_channels_on_one_pixel_do_not_overflow():
+    mixed = composite(np.full((8, 1, 1), 50), ["804020"] * 8, [(0, 100)] * 8)
+    assert mixed[0, 0].tolist() == [round(255 * (1 - (1 - 0.5 * c / 255) ** 8)) for c in (0x80, 0x40, 0x20)]
+
+
+def test_a_channel_without_signal_stays_dark():
+    noise = np.random.default_rng(1).poisson(300, (1, 64, 64))
+    signal = np.where(np.arange(64) > 50, 5000, noise)
+    assert composite(noise, ["FFFFFF"]).max() < 30
+    assert composite(signal, ["FFFFFF"])[:, 51:].min() == 255
 
 
 @given(st.lists(st.floats(-5, 1e5), max_size=200))

@@ -147,6 +147,22 @@ def test_a_covariate_is_never_claimed(tables):
     assert findings(Numbers(tables | {"statistics": statistics})) == []
 
 
+@pytest.mark.parametrize("ratio", [2.1e-147, 5e4])
+def test_a_ratio_that_runs_away_is_fragile_and_no_claim(tables, ratio):
+    statistics = tables["statistics"].assign(p_adjusted=0.9)
+    row = statistics.index[statistics["family"] == "Continuous marker: Cox with covariates"][0]
+    statistics.loc[row, ["estimate", "p_adjusted"]] = [ratio, 1e-9]
+    numbers = Numbers(tables | {"statistics": statistics})
+    assert findings(numbers) == []
+    assert "0.90" in nothing_found(numbers)
+    assert "1 Cox coefficient infinite or not to be estimated" in " ".join(doubts(numbers))
+
+
+def test_a_claim_from_few_events_says_so(tables):
+    statistics = tables["statistics"].head(3).assign(note="cut at 3; only 7 events for 2 terms")
+    assert "(only 7 events for 2 terms)" in say(Numbers({"statistics": statistics}), 0)
+
+
 def test_what_comes_from_a_data_driven_split_is_exploratory(tables):
     statistics = tables["statistics"].assign(p_adjusted=0.9)
     row = statistics.index[(statistics["split"] == "outcome:slope_change") & (statistics["population"] == "CD3")][0]

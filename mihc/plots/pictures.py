@@ -38,25 +38,32 @@ class SlidePicture:
 def composite(
     planes: np.ndarray, colours: Sequence[str], windows: Sequence[tuple[float, float]] | None = None
 ) -> np.ndarray:
-    """Mix channels to one picture, each in its colour, by adding light as a microscope's eyepiece would.
+    """Mix channels to one picture on black, each in its colour, by screening: light adds up and never overflows.
 
     Parameters
     ----------
     planes : (c, y, x) array
         A low level of the pyramid.
     colours : sequence of "RRGGBB", one per plane
-    windows : sequence of (start, end) counts, one per plane; None: each plane's 1st and 99.8th percentile.
+    windows : sequence of (start, end) counts, one per plane
+        None: from the 25th percentile to the 99.8th, or to four times the 25th where that is more, so that a channel
+        without signal stays dark and is not stretched until its noise shines.
 
     Returns
     -------
     (y, x, 3) uint8
     """
-    mixed = np.zeros((*planes.shape[1:], 3), dtype=np.float32)
+    dark = np.ones((*planes.shape[1:], 3), dtype=np.float32)
     for index, (plane, colour) in enumerate(zip(planes, colours, strict=True)):
-        start, end = windows[index] if windows else np.percentile(plane, [1.0, 99.8])
+        start, end = windows[index] if windows else _display_window(plane)
         light = np.clip((plane.astype(np.float32) - start) / max(float(end) - float(start), 1e-6), 0.0, 1.0)
-        mixed += np.sqrt(light)[..., None] * (np.frombuffer(bytes.fromhex(colour), dtype=np.uint8) / np.float32(255))
-    return (np.clip(mixed, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
+        dark *= 1.0 - light[..., None] * (np.frombuffer(bytes.fromhex(colour), dtype=np.uint8) / np.float32(255))
+    return ((1.0 - dark) * 255 + 0.5).astype(np.uint8)
+
+
+def _display_window(plane: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(plane, [25.0, 99.8])
+    return float(low), float(max(high, 4.0 * low))
 
 
 def value_histogram(values: np.ndarray, bins: int = 72) -> Histogram:

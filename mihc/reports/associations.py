@@ -13,6 +13,7 @@ from mihc.figures import ForestRow, box_plot, forest_plot, p_text, safe_name, su
 from mihc.reports.claims import (
     LEVEL,
     TEST_NAMES,
+    claimable,
     column_of,
     endpoint_of,
     is_exploratory,
@@ -21,7 +22,6 @@ from mihc.reports.claims import (
     say,
     split_words,
     subject_of,
-    tests,
 )
 from mihc.reports.groups import PatientGroups
 from mihc.reports.numbers import Numbers, as_float, rounded, text
@@ -66,7 +66,7 @@ def leading(numbers: Numbers, study: Study, groups: PatientGroups, figures: dict
 
     First the questions of populations, then those of clinical and mutation groups.
     """
-    rows = tests(numbers["statistics"])
+    rows = claimable(numbers["statistics"])
     if rows.empty:
         return []
     order = rows.assign(

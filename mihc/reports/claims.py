@@ -7,6 +7,7 @@ one finding, led by the continuous analysis; what came from a data-driven split 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -37,6 +38,7 @@ KINDS = {
     "rho": "rank correlation",
 }
 MEASURES = {"density_per_mm2": "density", "positivity_percent": "positivity"}
+RUNAWAY = 1000.0  # a hazard ratio beyond this, either way, is a coefficient on its way to infinity
 _ORDER = {"cox": 0, "spearman": 1, "rank_sum": 2, "kruskal": 3, "log_rank": 4, "fisher": 5, "maxstat": 6}
 
 
@@ -75,9 +77,21 @@ def endpoint_of(row: pd.Series) -> str:
     return text(row["endpoint"]) or column_of(row)
 
 
+def runaway(statistics: pd.DataFrame) -> pd.Series:
+    """Which Cox rows have a ratio so far from 1 that it is separation and no effect: fragile, never claimed."""
+    ratio = pd.to_numeric(statistics["estimate"], errors="coerce")
+    return (statistics["analysis"] == "cox") & ((ratio > RUNAWAY) | (ratio < 1 / RUNAWAY))
+
+
+def claimable(statistics: pd.DataFrame) -> pd.DataFrame:
+    """The tests of which something could be claimed."""
+    rows = tests(statistics)
+    return rows if rows.empty else rows[~runaway(rows)]
+
+
 def findings(numbers: Numbers) -> list[Finding]:
     """Every finding that stands after adjustment, confirmatory ones first, each by its smallest adjusted p."""
-    rows = tests(numbers["statistics"])
+    rows = claimable(numbers["statistics"])
     if rows.empty:
         return []
     significant = rows[pd.to_numeric(rows["p_adjusted"], errors="coerce") < LEVEL]
@@ -245,12 +259,13 @@ def _size(numbers: Numbers, index: int) -> Markup:
     if not math.isnan(as_float(row["n_high"])) and row["analysis"] != "cox":
         pair = {key: numbers.show("statistics", index, key, "count") for key in ("n_high", "n_low")}
         size += sentence(" ({n_high} against {n_low})", pair)
-    return size
+    few = re.search("only [0-9]+ events for [0-9]+ terms?", text(row["note"]))
+    return size + sentence(" ({few})", {"few": few.group()}) if few else size
 
 
 def nothing_found(numbers: Numbers) -> Markup:
     """The sentence for a study in which nothing stands after adjustment; with the smallest adjusted p."""
-    rows = tests(numbers["statistics"])
+    rows = claimable(numbers["statistics"])
     adjusted = pd.to_numeric(rows["p_adjusted"], errors="coerce").dropna() if len(rows) else pd.Series(dtype=float)
     if not len(adjusted):
         return Markup("No association could be tested.")
@@ -272,7 +287,7 @@ def nothing_found(numbers: Numbers) -> Markup:
 
 def silent_endpoints(numbers: Numbers, found: list[Finding]) -> list[Markup]:
     """One sentence for each endpoint that was tested and of which nothing is claimed, where something else is."""
-    rows = tests(numbers["statistics"])
+    rows = claimable(numbers["statistics"])
     if rows.empty or not found:
         return []
     spoken = {finding.question[0] for finding in found}

@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from mihc.reports.claims import subject_of, tests
+from mihc.reports.claims import runaway, subject_of, tests
 from mihc.reports.numbers import Numbers, as_float, counted, sentence, text
 
 FEW_EVENTS = 10  # events per term of a Cox model below which it is called fragile
@@ -144,13 +143,11 @@ def _infinite(numbers: Numbers) -> Iterable[Markup]:
 
 
 def infinite_rows(statistics: pd.DataFrame) -> list[int]:
-    """Cox rows whose coefficient ran away or does not exist: said in the note, or an infinite or zero ratio."""
+    """Cox rows whose coefficient ran away or does not exist: said in the note, or seen in the ratio."""
     if statistics.empty:
         return []
-    cox = statistics[statistics["analysis"] == "cox"]
-    ratio = pd.to_numeric(cox["estimate"], errors="coerce")
-    said = cox["note"].map(text).str.contains("infinite|not estimable|separation", case=False, regex=True)
-    return [int(index) for index in cox.index[said | np.isinf(ratio) | (ratio == 0)]]
+    told = statistics["note"].map(text).str.contains("infinite|not estimable|separation", case=False, regex=True)
+    return [int(index) for index in statistics.index[(statistics["analysis"] == "cox") & told | runaway(statistics)]]
 
 
 def listed(names: Iterable[object], most: int = 6) -> str:

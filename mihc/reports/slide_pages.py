@@ -39,6 +39,11 @@ class Row:
     cells: pd.Series
     picture: Markup | str = ""
 
+    @property
+    def fine(self) -> bool:
+        """Whether a quality check has nothing to say."""
+        return text(self.cells.get("verdict")) == "ok"
+
 
 @dataclass(frozen=True)
 class RegionColumn:
