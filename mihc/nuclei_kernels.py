@@ -273,17 +273,33 @@ def splitting_levels(
 
 
 @compiled
-def piece_sums(labels: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
-    """Per label (count, 3) int64: pixels, sum of values, sum of squared values."""
-    out = np.zeros((count, 3), np.int64)
+def piece_means(labels: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Mean value per label 1 to `count` -> (count,) float64."""
+    pixels = np.zeros(count, np.int64)
+    total = np.zeros(count, np.int64)
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             name = labels[y, x]
             if name != 0:
-                value = np.int64(values[y, x])
+                pixels[name - 1] += 1
+                total[name - 1] += values[y, x]
+    return total / pixels
+
+
+@compiled
+def piece_evidence(
+    labels: np.ndarray, fine: np.ndarray, wide: np.ndarray, low: np.ndarray, high: np.ndarray, count: int
+) -> np.ndarray:
+    """Per label (count, 4) int64: pixels, and sums of fine - wide, fine - low and high - low (compressed)."""
+    out = np.zeros((count, 4), np.int64)
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            name = labels[y, x]
+            if name != 0:
                 out[name - 1, 0] += 1
-                out[name - 1, 1] += value
-                out[name - 1, 2] += value * value
+                out[name - 1, 1] += fine[y, x] - wide[y, x]
+                out[name - 1, 2] += np.int64(np.floor(fine[y, x] - low[y, x]))
+                out[name - 1, 3] += np.int64(np.floor(high[y, x] - low[y, x]))
     return out
 
 
@@ -298,67 +314,75 @@ def trim(labels: np.ndarray, values: np.ndarray, bounds: np.ndarray) -> None:
 
 
 @compiled
-def grow(labels: np.ndarray, mask: np.ndarray, values: np.ndarray, bounds: np.ndarray, limit: int) -> None:
+def _edge_pixels(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Places of labelled pixels that have an unlabelled mask pixel among their 8 neighbours."""
+    height, width = labels.shape
+    out = np.empty(labels.size, np.int32)
+    count = 0
+    for y in range(height):
+        for x in range(width):
+            if labels[y, x] == 0:
+                continue
+            edge = False
+            for v in range(max(y - 1, 0), min(y + 2, height)):
+                for u in range(max(x - 1, 0), min(x + 2, width)):
+                    edge |= labels[v, u] == 0 and mask[v, u]
+            if edge:
+                out[count] = y * width + x
+                count += 1
+    return out[:count].copy()
+
+
+@compiled
+def grow(
+    labels: np.ndarray,
+    mask: np.ndarray,
+    levels: np.ndarray,
+    uphill: int,
+    values: np.ndarray,
+    bounds: np.ndarray,
+    limit: int,
+) -> None:
     """Give mask pixels the label of the nearest labelled one, by paths within the mask of cost at most `limit`.
 
-    A step to a side neighbour costs NEAR, to a corner DIAGONAL; of two labels at equal cost the smaller wins. A
-    label takes no pixel whose value is below the label's bound. Changes `labels` in place.
+    A step to a side neighbour costs NEAR, to a corner DIAGONAL, and a step up to a higher level (uint8) `uphill` for
+    each level more, so that a label does not climb out of its own basin; of two labels at equal cost the smaller wins.
+    A label takes no pixel whose value is below the label's bound. Changes `labels` in place.
     """
     height, width = labels.shape
     cost = np.full((height, width), limit + 1, np.int32)
-    frontier = np.empty(0, np.int64)
-    count = 0
-    for turn in range(2):
-        if turn == 1:
-            frontier = np.empty(count, np.int64)
-            count = 0
-        for y in range(height):
-            for x in range(width):
-                if labels[y, x] == 0:
-                    continue
+    first = np.full(limit + 1, -1, np.int64)  # per cost a chain of entries: a place, and the next entry
+    places = _edge_pixels(labels, mask)
+    count = len(places)
+    follow = np.arange(-1, count - 1)
+    first[0] = count - 1
+    for y in range(height):
+        for x in range(width):
+            if labels[y, x] != 0:
                 cost[y, x] = 0
-                edge = False
-                for dy in range(-1, 2):
-                    for dx in range(-1, 2):
-                        v, u = y + dy, x + dx
-                        if 0 <= v < height and 0 <= u < width and labels[v, u] == 0 and mask[v, u]:
-                            edge = True
-                if edge:
-                    if turn == 1:
-                        frontier[count] = y * width + x
-                    count += 1
-    layers = [frontier]
-    for _ in range(DIAGONAL - 1):
-        layers.append(np.empty(0, np.int64))
-    for spent in range(limit - NEAR + 1):
-        here = layers[spent % DIAGONAL]
-        to_side = np.empty(4 * len(here), np.int64)
-        to_corner = np.empty(4 * len(here), np.int64)
-        sides, corners = 0, 0
-        for at in here:
-            y, x = at // width, at % width
+    for spent in range(limit + 1 - NEAR):
+        entry = first[spent]
+        while entry >= 0:
+            y, x = places[entry] // width, places[entry] % width
+            entry = follow[entry]
             if cost[y, x] != spent:
                 continue
             name = labels[y, x]
-            for dy in range(-1, 2):
-                for dx in range(-1, 2):
-                    v, u = y + dy, x + dx
-                    if (dy == 0 and dx == 0) or v < 0 or u < 0 or v >= height or u >= width or not mask[v, u]:
+            for v in range(max(y - 1, 0), min(y + 2, height)):
+                for u in range(max(x - 1, 0), min(x + 2, width)):
+                    if cost[v, u] <= spent or not mask[v, u] or values[v, u] < bounds[name - 1]:
                         continue
-                    if values[v, u] < bounds[name - 1]:
-                        continue
-                    price = spent + (NEAR if dy == 0 or dx == 0 else DIAGONAL)
-                    if price < cost[v, u] and price <= limit:
-                        if price == spent + NEAR:
-                            to_side[sides] = v * width + u
-                            sides += 1
-                        else:
-                            to_corner[corners] = v * width + u
-                            corners += 1
+                    price = spent + (NEAR if v == y or u == x else DIAGONAL)
+                    price += uphill * max(np.int64(levels[v, u]) - np.int64(levels[y, x]), 0)
+                    if price == cost[v, u]:
+                        labels[v, u] = min(labels[v, u], name)
+                    elif price < cost[v, u]:
                         cost[v, u] = price
                         labels[v, u] = name
-                    elif price == cost[v, u] and name < labels[v, u]:
-                        labels[v, u] = name
-        layers[spent % DIAGONAL] = to_corner[:corners]
-        soon = (spent + NEAR) % DIAGONAL
-        layers[soon] = np.concatenate((layers[soon], to_side[:sides]))
+                        if count == len(places):
+                            places = np.concatenate((places, np.empty(count + 1, np.int32)))
+                            follow = np.concatenate((follow, np.empty(count + 1, np.int64)))
+                        places[count] = v * width + u
+                        follow[count] = first[price]
+                        first[price] = count
+                        count += 1

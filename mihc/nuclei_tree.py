@@ -138,30 +138,29 @@ def level_set_tree(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 @compiled
 def qualities(
-    box: np.ndarray, sums: np.ndarray, longest: int, smallest: float, largest: float, usual: float
+    box: np.ndarray, sums: np.ndarray, longest: int, usual: float, areas: np.ndarray, costs: np.ndarray
 ) -> np.ndarray:
     """How much each piece looks like one nucleus, in 1/ONE; 0 for a piece that cannot be chosen.
 
     The area is compared with that of the ellipse of the same second moments, 4 pi sqrt(det): 1 for an ellipse, less
-    for two that touch. Long and large pieces lose a little.
+    for two that touch. In areas of the `usual` nucleus, a piece must lie between the first and the last of `areas`,
+    and loses costs[0] for each below the second, costs[1] for each above the third. No side may exceed `longest`.
     """
     out = np.zeros(len(box), np.int64)
     for node in range(len(box)):
         tall = box[node, 1] - box[node, 0] + 1
         wide = box[node, 3] - box[node, 2] + 1
         area = sums[node, 0]
-        if tall > longest or wide > longest or area < smallest or area > largest:
+        size = area / usual
+        if tall > longest or wide > longest or size < areas[0] or size > areas[3]:
             continue
         y, x = sums[node, 1], sums[node, 2]
         n = np.float64(area)
         yy = (area * sums[node, 3] - y * y) / (n * n) + 1 / 12
         xx = (area * sums[node, 5] - x * x) / (n * n) + 1 / 12
         yx = (area * sums[node, 4] - y * x) / (n * n)
-        determinant = yy * xx - yx * yx
-        ellipse = n / (4 * np.pi * np.sqrt(determinant))
-        spread = np.sqrt((yy - xx) * (yy - xx) + 4 * yx * yx)
-        slender = np.sqrt((yy + xx + spread) / max(yy + xx - spread, 1e-9))
-        quality = ellipse - 0.05 * max(slender - 1.8, 0.0) - 0.04 * max(n / usual - 1.7, 0.0)
+        ellipse = n / (4 * np.pi * np.sqrt(yy * xx - yx * yx))
+        quality = ellipse - costs[0] * max(areas[1] - size, 0.0) - costs[1] * max(size - areas[2], 0.0)
         out[node] = np.int64(max(quality, 0.01) * ONE)
     return out
 
@@ -216,7 +215,7 @@ def choose(
 
 @compiled
 def paint(
-    nodes: np.ndarray, parent: np.ndarray, chosen: np.ndarray, levels: np.ndarray, height: int, width: int
+    nodes: np.ndarray, parent: np.ndarray, chosen: np.ndarray, levels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels 1, 2, ... of the chosen pieces, in row order of their seeds, and the seeds.
 
@@ -224,6 +223,7 @@ def paint(
 
     Returns (y, x) uint32 labels and (n, 2) int64 seeds.
     """
+    height, width = levels.shape
     owner = np.full(len(parent), -1, np.int32)
     count = 0
     for node in range(len(parent) - 1, -1, -1):

@@ -1,0 +1,198 @@
+"""What the segmenter measures once per slide, before any window: background, contrast and noise of the nuclear stain.
+
+Also the two conversions that everything after it shares: image values to integers, and µm to pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from mihc.errors import InputError
+
+LARGEST_VALUE = 1 << 22  # counts are clipped here; sums over windows then stay exact
+BLUR = 0.06  # standard deviation, in nucleus diameters, of what background and contrast are taken from
+
+
+@dataclass(frozen=True)
+class NucleusReference:
+    """What is measured once per slide; every window is segmented against it."""
+
+    background: float  # counts where there is no nucleus
+    contrast: float  # counts by which a typical nucleus exceeds the background
+    noise: float  # standard deviation of one background pixel, counts
+    fixed_point_bits: int = 0  # an image value v is used as round(v * 2^bits); the fields above are in that scale
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain numbers, as run.json keeps them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, numbers: dict[str, float]) -> NucleusReference:
+        """The reference that `as_dict` wrote."""
+        return cls(
+            float(numbers["background"]),
+            float(numbers["contrast"]),
+            float(numbers["noise"]),
+            int(numbers["fixed_point_bits"]),
+        )
+
+
+def slide_reference(
+    image: object, *, pixel_size_um: float | tuple[float, float], nucleus_diameter_um: float = 8.0
+) -> NucleusReference:
+    """Measure background, contrast and noise of a nuclear stain, slide-wide.
+
+    Parameters
+    ----------
+    image : (y, x) array or anything with `.shape` and `image[y0:y1, x0:x1]`, of any real dtype, counts. It is read in
+        the boxes of `reference_blocks`, so windows and workers have no influence. Several stains: `NucleiPlane`.
+    pixel_size_um : µm, a number or a (y, x) pair.
+    nucleus_diameter_um : µm, the usual nucleus.
+
+    Returns
+    -------
+    NucleusReference
+        An image without pixels, or of one value, has contrast 0 and no nuclei.
+    """
+    blocks = [np.asarray(image[y0:y1, x0:x1]) for y0, y1, x0, x1 in reference_blocks(image.shape)]
+    blocks = [block for block in blocks if block.size]
+    bits = _fixed_point_bits(blocks)
+    diameter = diameter_px(pixel_size_um, nucleus_diameter_um)
+    planes = [integers(block, bits) for block in blocks]
+    if not planes:
+        return NucleusReference(0.0, 0.0, 0.0, bits)
+    from mihc.nuclei_kernels import FRACTION, smooth
+
+    weights = gaussian(BLUR * diameter)
+    values = np.concatenate([(smooth(plane, weights) / FRACTION).ravel() for plane in planes])
+    cut = _isodata(values)
+    background = float(np.median(values[values <= cut]))
+    bright = values[values > cut]
+    contrast = float(np.median(bright)) - background if bright.size else 0.0
+    return NucleusReference(background, contrast, _noise(planes, cut), bits)
+
+
+def reference_blocks(shape_yx: tuple[int, int], *, side: int = 256, most: int = 100) -> list[tuple[int, int, int, int]]:
+    """Boxes (y0, y1, x0, x1) that `slide_reference` reads: a fixed even grid over the slide, or all of a small one.
+
+    They follow from the slide's shape alone. A slide of at most `most` blocks is read whole.
+    """
+    rows, columns = (max(1, math.ceil(n / side)) for n in shape_yx)
+    if rows * columns <= most:
+        return [
+            (y * side, min((y + 1) * side, shape_yx[0]), x * side, min((x + 1) * side, shape_yx[1]))
+            for y in range(rows)
+            for x in range(columns)
+        ]
+    across = min(columns, most, max(1, round(math.sqrt(most * columns / rows))))
+    down = min(rows, most // across)
+    starts = [
+        [round((k + 0.5) * n / parts - side / 2) if n > side else 0 for k in range(parts)]
+        for n, parts in zip(shape_yx, (down, across), strict=True)
+    ]
+    return [(y, min(y + side, shape_yx[0]), x, min(x + side, shape_yx[1])) for y in starts[0] for x in starts[1]]
+
+
+class NucleiPlane:
+    """The sum of a slide's nuclear stains as one lazy (y, x) array, for `slide_reference`."""
+
+    def __init__(self, image: object, channels: Sequence[int]):
+        self.image, self.channels = image, tuple(channels)
+        self.shape = tuple(image.shape[-2:])
+
+    def __getitem__(self, box: tuple[slice, slice]) -> np.ndarray:
+        return sum_planes([np.asarray(self.image[channel, box[0], box[1]]) for channel in self.channels])
+
+
+def sum_planes(planes: Sequence[np.ndarray]) -> np.ndarray:
+    """Sum of (y, x) planes: int64 for integers, float64 for floats; one plane is returned as it is."""
+    if len(planes) == 1:
+        return planes[0]
+    wide = np.float64 if any(plane.dtype.kind == "f" for plane in planes) else np.int64
+    total = planes[0].astype(wide)
+    for plane in planes[1:]:
+        total = total + plane
+    return total
+
+
+def integers(image: np.ndarray, bits: int) -> np.ndarray:
+    """The image as int32: round(value * 2^bits), clipped to +-LARGEST_VALUE."""
+    if image.dtype.kind == "f" or bits:
+        image = np.rint(np.ldexp(image.astype(np.float64), bits))
+    if image.dtype.itemsize > 2:
+        lowest = 0 if image.dtype.kind == "u" else -LARGEST_VALUE
+        image = np.clip(image, lowest, LARGEST_VALUE)
+    return np.ascontiguousarray(image, np.int32)
+
+
+def _fixed_point_bits(blocks: Sequence[np.ndarray]) -> int:
+    """Bits so that the brightest sampled value is used with 14 bits; 0 for whole numbers that fit as they are."""
+    brightest = max((float(np.abs(block.astype(np.float64)).max()) for block in blocks), default=0.0)
+    whole = all(block.dtype.kind != "f" or bool((block == np.rint(block)).all()) for block in blocks)
+    if brightest == 0.0 or (whole and brightest < LARGEST_VALUE / 2):
+        return 0
+    return 14 - math.frexp(brightest)[1]
+
+
+def _isodata(values: np.ndarray) -> float:
+    """The threshold midway between the means of what lies above and below it (Ridler and Calvard 1978)."""
+    cut = float(values.mean())
+    for _ in range(50):
+        above = values > cut
+        if not above.any() or above.all():
+            break
+        new = 0.5 * (float(values[above].mean()) + float(values[~above].mean()))
+        if new == cut:
+            break
+        cut = new
+    return cut
+
+
+def _noise(planes: Sequence[np.ndarray], cut: float) -> float:
+    """Standard deviation of a background pixel: of differences between neighbours, which blur does not reach."""
+    differences = []
+    for plane in planes:
+        dark = (plane[:, 1:] <= cut) & (plane[:, :-1] <= cut)
+        differences.append((plane[:, 1:].astype(np.int64) - plane[:, :-1])[dark])
+    every = np.abs(np.concatenate(differences)) if differences else np.zeros(0)
+    return float(np.median(every)) * 1.4826 / math.sqrt(2) if every.size else 0.0
+
+
+def gaussian(sigma: float) -> np.ndarray:
+    """Gaussian weights as whole numbers in float64; their sum is near 1024."""
+    reach = max(1, math.ceil(2.5 * sigma))
+    at = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * (at / max(sigma, 1e-3)) ** 2)
+    return np.rint(1024 * weights / weights.sum())
+
+
+def pixel_size_pair(pixel_size_um: float | tuple[float, float]) -> tuple[float, float]:
+    """Pixel size as (y, x) in µm, of a number or of a pair."""
+    y, x = np.broadcast_to(np.asarray(pixel_size_um, np.float64), (2,))
+    return float(y), float(x)
+
+
+def diameter_px(pixel_size_um: float | tuple[float, float], nucleus_diameter_um: float) -> float:
+    """Diameter of the usual nucleus in pixels; refused below 3, where nothing can be told apart."""
+    y, x = pixel_size_pair(pixel_size_um)
+    if not (y > 0 and x > 0 and nucleus_diameter_um > 0 and math.isfinite(y * x * nucleus_diameter_um)):
+        raise InputError(
+            f"pixel size {pixel_size_um} µm and nucleus diameter {nucleus_diameter_um} µm must be above 0",
+            fix="Give both in µm.",
+        )
+    diameter = nucleus_diameter_um / math.sqrt(y * x)
+    if diameter < 3:
+        raise InputError(
+            f"a nucleus of {nucleus_diameter_um} µm has only {diameter:.1f} pixels of {math.sqrt(y * x):.3g} µm across",
+            fix="Use a finer pyramid level, or check the pixel size.",
+        )
+    return diameter
+
+
+def noise_left(weights: np.ndarray) -> float:
+    """Share of the standard deviation of white noise that smoothing by `weights` along both axes leaves."""
+    return float((weights**2).sum() / weights.sum() ** 2)
