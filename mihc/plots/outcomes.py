@@ -139,7 +139,7 @@ def survival_plot(groups: Sequence[SurvivalGroup], *, title: str, x_label: str, 
         axes.set_ylabel(plain(y_label, 40))
         axes.grid(axis="y")
         axes.tick_params(length=3)
-        axes.legend(loc="lower left" if len(groups) < 3 else "best", fontsize=8, handlelength=1.4)
+        axes.legend(loc="best", fontsize=8, handlelength=1.4)
         headline(axes, title, test)
         _risk_table(below, groups, x_label)
     return figure
