@@ -9,6 +9,7 @@ import pandas as pd
 
 from mihc.drawing.tissue import Tissue, polygon_mask, smooth_noise
 
+NEST_RIM_UM = 7.0  # tumour cells line the nests; lymphocytes in them lie further in
 TRIES = 60  # candidate places per nucleus
 MARKERS = ("PanCK", "CD3", "CD8", "CD20", "CD21", "Ki67")
 
@@ -132,6 +133,8 @@ def _pick(among: np.ndarray, number: float, rng: np.random.Generator) -> np.ndar
 def _masks(tissue: Tissue, size_px: tuple, pixel_size_um: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
     names = ("tumour", "stroma", "fold", "necrosis")
     masks = {name: polygon_mask(tissue.polygon(name), size_px, pixel_size_um) for name in names}
+    inner = tissue.polygon("tumour").buffer(-NEST_RIM_UM)
+    masks["nest"] = polygon_mask(inner, size_px, pixel_size_um) if inner.area > 0 else masks["tumour"]
     masks["aggregate"], masks["follicle"] = np.zeros(size_px, bool), np.zeros(size_px, bool)
     rows, columns = (np.arange(side, dtype=np.float32) + 0.5 for side in size_px)
     ragged = smooth_noise(size_px, 7 / pixel_size_um, rng)
@@ -139,7 +142,7 @@ def _masks(tissue: Tissue, size_px: tuple, pixel_size_um: float, rng: np.random.
         away = np.hypot((rows * pixel_size_um - y)[:, None], (columns * pixel_size_um - x)[None, :])
         away = away + 5 * ragged  # µm
         masks["aggregate"] |= (away < radius) & masks["stroma"]
-        masks["follicle"] |= away < 0.6 * radius
+        masks["follicle"] |= away < 0.72 * radius
     return masks
 
 
@@ -149,7 +152,7 @@ def _groups(
     """The groups in the order in which they are placed: small cells that must be there first, the rest around them."""
     mm2 = pixel_size_um**2 / 1e6
     area = {name: mask.sum() * mm2 for name, mask in masks.items()}
-    clumps = np.exp(0.8 * smooth_noise(size_px, 25 / pixel_size_um, rng))
+    clumps = np.exp(0.6 * smooth_noise(size_px, 25 / pixel_size_um, rng))
     free_stroma = masks["stroma"] & ~masks["aggregate"]
     free_area = free_stroma.sum() * mm2
     in_aggregate = round(densities.cells_aggregate * area["aggregate"])
@@ -162,8 +165,8 @@ def _groups(
     groups = [
         _Group("T", t_aggregate, masks["aggregate"]),
         _Group("B", in_aggregate - t_aggregate, masks["aggregate"]),
-        _Group("T", t_tumour, masks["tumour"] * clumps),
-        _Group("B", b_tumour, masks["tumour"] * clumps[::-1, ::-1]),
+        _Group("T", t_tumour, masks["nest"] * clumps),
+        _Group("B", b_tumour, masks["nest"] * clumps[::-1, ::-1]),
         _Group("tumour", rest_tumour, masks["tumour"]),
         _Group("T", t_stroma, free_stroma * clumps),
         _Group("B", b_stroma, free_stroma * clumps[::-1, ::-1]),

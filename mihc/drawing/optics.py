@@ -91,15 +91,17 @@ def draw_channels(
 
 
 def _scene(tissue: Tissue, shape: tuple, pixel_size_um: float, optics: Optics, rng: np.random.Generator) -> Scene:
-    def soft(name: str, sigma_um: float) -> np.ndarray:
-        mask = polygon_mask(tissue.polygon(name), shape, pixel_size_um).astype(np.float32)
+    def soft(name: str, sigma_um: float, within_um: float = 0.0) -> np.ndarray:
+        outline = tissue.polygon(name).buffer(-within_um) if within_um else tissue.polygon(name)
+        mask = polygon_mask(outline, shape, pixel_size_um).astype(np.float32)
         return ndimage.gaussian_filter(mask, sigma_um / pixel_size_um)
 
     covered, tumour = 1 - soft("glass", 1.2), soft("tumour", 0.6)
     return Scene(
         tissue=covered,
         tumour=tumour,
-        fold=soft("fold", 1.5) * np.clip(0.75 + 0.3 * smooth_noise(shape, 9 / pixel_size_um, rng), 0.3, 1.3),
+        fold=soft("fold", 1.5, within_um=4.0)
+        * np.clip(0.75 + 0.3 * smooth_noise(shape, 9 / pixel_size_um, rng), 0.3, 1.3),
         fibres=_fibres(tissue.field, tumour, rng),
         granules=_granules(shape, pixel_size_um, covered, rng),
         light=_illumination(shape, optics, rng),
@@ -203,7 +205,7 @@ def _panck(nuclei: Nuclei, calls: pd.DataFrame, bodies: Bodies, scene: Scene, rn
     nearest, distance = _wavy(bodies.nearest, scene, rng), bodies.distance
     amount = np.concatenate([[0.0], np.where(calls["PanCK_positive"], 2100 * rng.lognormal(0, 0.3, n), 0.0)])
     owner = amount.astype(np.float32)[nearest]
-    other = (owner == 0) & (distance < 2.6)  # the cells between: lymphocytes keep their own small body free
+    other = (owner == 0) & (distance < 3.4)  # the cells between: lymphocytes keep their own body free
     owner = np.where((owner == 0) & ~other, 1500.0 if calls["PanCK_positive"].any() else 0.0, owner)
     border = np.zeros(nearest.shape, np.float32)
     border[:, 1:] = nearest[:, 1:] != nearest[:, :-1]

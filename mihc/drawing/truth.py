@@ -12,6 +12,7 @@ import shapely
 from mihc.drawing.tissue import inside
 from mihc.errors import InputError
 
+FEWEST_CELLS = 100  # of 100 planted cells, 3 % is three; below that a density cannot be judged by its limit
 ANALYSED = ("tumour", "stroma", "other")
 # quantity: (largest error accepted, its unit). IoU and p are limits on the measured value itself.
 LIMITS = {
@@ -48,9 +49,10 @@ def compare_with_truth(folder: str | Path) -> pd.DataFrame:
     DataFrame
         One row per comparison: quantity, tissue_class ("all" = tumour + stroma + other), population, slide ("" = all
         slides pooled), planted, measured, error (in `unit`: % of the planted value, or percentage points), limit,
-        verdict ("ok" | "miss" | "not measured"), note. Cells are compared within the outlines that the run analysed, so
-        that the row judges the finding of cells alone; positivity and density are compared as planted, outlines and
-        all. Where a run withheld a population on a slide, the pooled rows leave that slide out on both sides.
+        verdict ("ok" | "miss" | "not measured" | "too few": a density of under 100 planted cells), note. Cells are
+        compared within the outlines that the run analysed, so that the row judges the finding of cells alone;
+        positivity and density are compared as planted, outlines and all. Where a run withheld a population on a slide,
+        the pooled rows leave that slide out on both sides.
 
     Raises
     ------
@@ -79,10 +81,11 @@ def comparison_summary(table: pd.DataFrame) -> str:
         pooled, single = rows[rows["slide"] == ""], rows[rows["slide"] != ""]
         limit, unit = LIMITS[quantity]
         judged = pooled if len(pooled) else single
-        good, missing = (judged["verdict"] == "ok").sum(), (judged["verdict"] == "not measured").sum()
-        lines.append(f"{quantity}: {good} of {len(judged)} within the limit ({limit:g} {unit})")
-        if missing:
-            lines[-1] += f", {missing} not measured"
+        verdicts = judged["verdict"].value_counts()
+        lines.append(f"{quantity}: {verdicts.get('ok', 0)} of {len(judged)} within the limit ({limit:g} {unit})")
+        for verdict, words in (("not measured", "not measured"), ("too few", "of too few planted cells to judge")):
+            if verdict in verdicts:
+                lines[-1] += f", {verdicts[verdict]} {words}"
         lines += [f"    {_told(row)}" for row in judged[judged["verdict"] == "miss"].itertuples()]
         worst = single[single["error"].notna()] if len(pooled) else single.iloc[:0]
         if len(worst) and quantity != "density_per_mm2":  # a density of few cells on one slide says little
@@ -187,10 +190,13 @@ def _shares(sums: pd.Series | dict, place: tuple[str, str, str], note: str) -> l
         positive, cells, area = (sums[f"{name}_{side}"] for name in ("positive_cells", "cells", "area_mm2"))
         values["positivity_percent", side] = 100 * positive / cells if cells else np.nan
         values["density_per_mm2", side] = positive / area if area else np.nan
-    return [
+    share, density = (
         _row(quantity, place, values[quantity, "planted"], values[quantity, "measured"], note=note)
         for quantity in ("positivity_percent", "density_per_mm2")
-    ]
+    )
+    if sums["positive_cells_planted"] < FEWEST_CELLS and density[-2] != "not measured":
+        density = (*density[:-2], "too few", note)
+    return [share, density]
 
 
 def _areas(planted: pd.DataFrame, measured: pd.DataFrame) -> list[tuple]:
