@@ -60,7 +60,8 @@ DEEPEST = 0.5  # diameters; the distance to the edge is not followed deeper
 class Recipe:
     """Every constant of the method; lengths are in diameters of the usual nucleus, areas in its areas."""
 
-    fine: float = 0.04  # standard deviation of the light smoothing
+    fine: tuple[float, ...] = (0.04, 0.07, 0.1, 0.14)  # standard deviations of the light smoothing: the first that
+    calm: float = 0.06  # leaves at most this noise, in contrasts, else the last
     wide: float = 0.5  # standard deviation of the smoothing that spans a nucleus
     half: float = 1.0  # contrasts above the background that are compressed to one half
     around: float = 1.5  # reach of the local threshold
@@ -72,7 +73,7 @@ class Recipe:
     depth: float = 0.1  # weight of the distance to the edge in the splitting picture
     local: float = 0.8  # weight of local contrast in it; the rest is brightness
     longest: float = 2.0  # side of a piece
-    smallest: float = 0.2  # area of a piece
+    smallest: float = 0.22  # area of a piece
     largest: float = 3.0
     large_from: float = 1.3  # area from which a piece loses quality,
     large_cost: float = 0.04  # by this for each area more
@@ -80,9 +81,9 @@ class Recipe:
     small_cost: float = 0.2
     margin: float = 0.02  # by which the pieces within must look better than the whole
     dip: float = 0.2  # what the deepest dip between them adds to their quality
-    summit: float = 0.04  # least share of a nucleus' brightness that stands out from the wide smoothing: haze has none
-    faint: float = 0.1  # least brightness above the darker local mean, compressed
-    beside: float = 0.5  # and in spans between the local means
+    summit: float = 0.11  # least share of a nucleus' brightness that stands out from the wide smoothing: haze has none
+    faint: float = 0.125  # least brightness above the darker local mean, compressed
+    beside: float = 0.57  # and in spans between the local means
     edge: float = 0.48  # a nucleus ends at this share of its own mean brightness
     growth: float = 0.5  # how far a piece grows
     uphill: int = 2  # cost of growing one level up in the splitting picture, where one pixel costs 5
@@ -106,7 +107,7 @@ def halo_px(
 
 def _reach_of_views(diameter: float) -> int:
     """Pixels on which a pixel of the views and of the splitting picture depends."""
-    fine, wide = (len(gaussian(sigma * diameter)) // 2 for sigma in (RECIPE.fine, RECIPE.wide))
+    fine, wide = (len(gaussian(sigma * diameter)) // 2 for sigma in (max(RECIPE.fine), RECIPE.wide))
     threshold = fine + 2 * _px(RECIPE.around, diameter)
     foreground = threshold + _px(RECIPE.hole_side, diameter) + 1
     return max(foreground + _px(DEEPEST, diameter), wide)
@@ -214,7 +215,7 @@ def _views(plane: np.ndarray, reference: NucleusReference, diameter: float) -> _
     from mihc.nuclei_kernels import SCALE, box_mean, brighter, class_means, compress, cut_between, fill_holes, smooth
 
     around, half = _px(RECIPE.around, diameter), RECIPE.half * reference.contrast
-    weights = gaussian(RECIPE.fine * diameter)
+    weights = _fine_weights(reference, diameter)
     smoothed = smooth(plane, weights)
     fine = compress(smoothed, reference.background, half)
     wide = compress(smooth(plane, gaussian(RECIPE.wide * diameter)), reference.background, half)
@@ -225,6 +226,13 @@ def _views(plane: np.ndarray, reference: NucleusReference, diameter: float) -> _
     foreground = brighter(fine, cut_between(low, high, RECIPE.cut, noise, floor))
     fill_holes(foreground, round(RECIPE.hole * _usual_px(diameter)), _px(RECIPE.hole_side, diameter))
     return _Views(smoothed, fine, wide, low, high, foreground)
+
+
+def _fine_weights(reference: NucleusReference, diameter: float) -> np.ndarray:
+    """The lightest smoothing that leaves nuclei standing clear of the noise."""
+    choices = [gaussian(sigma * diameter) for sigma in RECIPE.fine]
+    calm = [w for w in choices if reference.noise * noise_left(w) <= RECIPE.calm * reference.contrast]
+    return (calm or choices[-1:])[0]
 
 
 def _splitting_picture(views: _Views, diameter: float) -> np.ndarray:

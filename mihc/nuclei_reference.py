@@ -91,7 +91,7 @@ def reference_blocks(shape_yx: tuple[int, int], *, side: int = 256, most: int = 
     across = min(columns, most, max(1, round(math.sqrt(most * columns / rows))))
     down = min(rows, most // across)
     starts = [
-        [round((k + 0.5) * n / parts - side / 2) if n > side else 0 for k in range(parts)]
+        [max(0, min(round((k + 0.5) * n / parts - side / 2), n - side)) for k in range(parts)]
         for n, parts in zip(shape_yx, (down, across), strict=True)
     ]
     return [(y, min(y + side, shape_yx[0]), x, min(x + side, shape_yx[1])) for y in starts[0] for x in starts[1]]
