@@ -43,7 +43,7 @@ def demo(
         with _executor(workers) as executor:
             synthetic.draw_study(folder, patients=patients, seed=seed, executor=executor)
     results = _run(folder, workers=workers)
-    print(synthetic.summary(synthetic.compare_with_truth(folder)))
+    print(synthetic.comparison_summary(synthetic.compare_with_truth(folder)))
     _finish(results)
 
 

@@ -66,7 +66,7 @@ def call_positives(
     -------
     DataFrame
         `<marker>_positive` and `phenotype_<name>`, nullable booleans on the cells' index. A negative slide is False in
-        every cell, one that cannot be told is null; so is a cell whose value is NaN (it has no such compartment).
+        every cell, one that cannot be told is null. A cell without the compartment (its value is NaN) is not positive.
 
     Raises
     ------
@@ -94,5 +94,5 @@ def _call(values: np.ndarray, threshold: Threshold | float) -> pd.arrays.Boolean
         threshold = manual_threshold(threshold)
     if threshold.verdict == "negative slide":
         return pd.arrays.BooleanArray(np.zeros(len(values), bool), np.zeros(len(values), bool))
-    unknown = np.isnan(values) | (threshold.verdict == "cannot tell")
+    unknown = np.full(len(values), threshold.verdict == "cannot tell")
     return pd.arrays.BooleanArray(values >= threshold.value, unknown)

@@ -24,7 +24,9 @@ SMALLEST_SEPARATION = 3.0  # distance of the peaks' means in SDs of the negative
 DEEPEST_VALLEY = 0.75  # density in the valley over that of the lower peak; above it the peaks are one
 TAIL_SDS, TAIL_SHARE = 6.0, 0.002  # a negative slide has fewer than this share above this many SDs
 STARTS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)  # shares of the cells at which the fits start to split
-CHANCE_SDS = 2.0  # of a Poisson count, by which the upper peak must stand above the valley
+SHOULDER_SDS = {0.95: 4.0, 0.99: 4.6}  # how far a peak of negatives alone reaches at most (normal: 1.6 and 2.3)
+FEWEST_FAR_CELLS, FAR_SDS = 10, 7.0
+CHANCE_SDS = 2.0  # of Poisson counts, by which the upper peak must stand above the valley
 FLAT = 0.02  # of the lower peak: how much above its lowest point the valley still counts as its bottom
 SMOOTHING = 0.5  # of the narrower peak's SD, when the bottom of the valley is looked for
 BINS, RESAMPLES, STEPS = 256, 200, 300
@@ -177,7 +179,7 @@ def _judge(numbers: np.ndarray, scale: _Scale, histogram: _Histogram, peaks: _Tw
     separation = (positive.mean() - negative.mean()) / max(negative.std(), 1e-12)
     if separation < SMALLEST_SEPARATION:
         return _one_peak(numbers, f"the two peaks are only {separation:.1f} SDs of the negative cells apart")
-    if not _stands_out(histogram, peaks, cut):
+    if not _stands_out(numbers, histogram, peaks, cut, threshold):
         return _one_peak(numbers, f"the {positive.size} upper cells may be chance, they do not stand out as a peak")
     low, high = _interval(scale, histogram, peaks)
     reason = (
@@ -187,17 +189,30 @@ def _judge(numbers: np.ndarray, scale: _Scale, histogram: _Histogram, peaks: _Tw
     return Threshold(threshold, min(low, threshold), max(high, threshold), "mixture", "separable", reason)
 
 
-def _stands_out(histogram: _Histogram, peaks: _TwoPeaks, cut: float) -> bool:
-    """Is the upper peak higher than the valley by more than counting chance (Poisson, CHANCE_SDS)?"""
+def _stands_out(numbers: np.ndarray, histogram: _Histogram, peaks: _TwoPeaks, cut: float, threshold: float) -> bool:
+    """Is the upper peak more than chance?
+
+    Either it holds more cells than the valley by more than a Poisson count varies, or it is so far out (half of its
+    cells FAR_SDS above the summit of the negatives) that a broad peak of few cells needs no valley to be believed.
+    """
     reach = min(peaks.sd[1], (peaks.mean[1] - cut) / 2)
     at_peak, in_valley = (
         histogram.counts[np.abs(histogram.centres - centre) <= reach].sum() for centre in (peaks.mean[1], cut)
     )
-    return bool(at_peak - in_valley > CHANCE_SDS * math.sqrt(at_peak + in_valley))
+    if at_peak - in_valley > CHANCE_SDS * math.sqrt(at_peak + in_valley):
+        return True
+    upper = numbers[numbers >= threshold]
+    summit, sd = _negative_peak(numbers)
+    return bool(upper.size >= FEWEST_FAR_CELLS and np.median(upper) > summit + FAR_SDS * sd)
 
 
 def _valley_bottoms(histogram: _Histogram, peaks: _TwoPeaks, counts: np.ndarray) -> np.ndarray:
-    """(n,) middle of the lowest stretch of the smoothed counts (n, bins) between the means, on the arcsinh scale."""
+    """(n,) middle of the valley's bottom in counts (n, bins), on the arcsinh scale."""
+    return _valley_runs(histogram, peaks, counts).mean(axis=1)
+
+
+def _valley_runs(histogram: _Histogram, peaks: _TwoPeaks, counts: np.ndarray) -> np.ndarray:
+    """(n, 2) first and last place of the lowest stretch of the smoothed counts (n, bins) between the two means."""
     z = histogram.centres
     step = z[1] - z[0]
     smooth = gaussian_filter1d(counts, SMOOTHING * peaks.sd.min() / step, axis=1, mode="constant")
@@ -205,15 +220,15 @@ def _valley_bottoms(histogram: _Histogram, peaks: _TwoPeaks, counts: np.ndarray)
     inside = smooth[:, between]
     peak = np.minimum(inside[:, :1], inside[:, -1:])
     lowest = inside <= inside.min(axis=1, keepdims=True) + FLAT * peak
-    return np.array([_middle_of_run(z[between], row, int(values.argmin())) for row, values in zip(lowest, inside)])
+    return np.array([_unbroken(z[between], row, int(values.argmin())) for row, values in zip(lowest, inside)])
 
 
-def _middle_of_run(z: np.ndarray, low: np.ndarray, start: int) -> float:
-    """Middle of the unbroken run of `low` around `start`."""
+def _unbroken(z: np.ndarray, low: np.ndarray, start: int) -> tuple[float, float]:
+    """First and last place of the unbroken run of `low` around `start`."""
     gaps = np.flatnonzero(~low)
     first = gaps[gaps < start].max() + 1 if (gaps < start).any() else 0
     last = gaps[gaps > start].min() - 1 if (gaps > start).any() else len(z) - 1
-    return float(z[first] + z[last]) / 2
+    return float(z[first]), float(z[last])
 
 
 def _one_peak(numbers: np.ndarray, why: str) -> Threshold:
@@ -221,22 +236,28 @@ def _one_peak(numbers: np.ndarray, why: str) -> Threshold:
 
     The peak's SD is taken from the cells below its summit, which no positive cell can widen.
     """
-    summit = _summit(numbers)
-    below = numbers[numbers <= summit]
-    sd = max(math.sqrt(np.mean((below - summit) ** 2)), (numbers[-1] - numbers[0]) * 1e-6)
+    summit, sd = _negative_peak(numbers)
     tail = np.count_nonzero(numbers > summit + TAIL_SDS * sd)
     if tail > TAIL_SHARE * numbers.size:
         return _cannot_tell(f"{why}, yet {tail} of {numbers.size} cells lie over {TAIL_SDS:g} SDs above its summit")
+    for share, most in SHOULDER_SDS.items():
+        found = (float(np.quantile(numbers, share)) - summit) / sd
+        if found > most:
+            return _cannot_tell(
+                f"{why}, yet it has a shoulder: its {share:.0%} point lies {found:.1f} SDs above its summit"
+            )
     reason = f"{why}; {tail} of {numbers.size} cells lie over {TAIL_SDS:g} SDs above its summit"
     above_all = float(np.nextafter(numbers[-1], np.inf))
     return Threshold(above_all, math.nan, math.nan, "mixture", "negative slide", reason)
 
 
-def _summit(numbers: np.ndarray) -> float:
-    """Middle of the shortest interval that holds a quarter of the sorted numbers."""
+def _negative_peak(numbers: np.ndarray) -> tuple[float, float]:
+    """Summit (middle of the shortest interval that holds a quarter of the sorted cells) and SD of the cells below."""
     quarter = max(numbers.size // 4, 1)
     first = int((numbers[quarter:] - numbers[:-quarter]).argmin())
-    return float(numbers[first] + numbers[first + quarter]) / 2
+    summit = float(numbers[first] + numbers[first + quarter]) / 2
+    below = numbers[numbers <= summit]
+    return summit, max(math.sqrt(np.mean((below - summit) ** 2)), (numbers[-1] - numbers[0]) * 1e-6)
 
 
 def _interval(scale: _Scale, histogram: _Histogram, peaks: _TwoPeaks) -> tuple[float, float]:

@@ -65,7 +65,7 @@ marker = ["median"]
 PANEL = """\
 channel,marker,role,compartment,threshold,colour
 DAPI,DAPI,nuclei,nucleus,,
-PanCK,PanCK,tumour,cytoplasm,,
+PanCK,PanCK,tumour,nucleus,,
 CD3,CD3,marker,cell,,
 CD8,CD8,marker,cell,,
 CD20,CD20,marker,cell,,

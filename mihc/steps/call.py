@@ -151,7 +151,8 @@ def _thresholds(job: Job, row: SlideRow, cells: pd.DataFrame) -> dict[str, Thres
 
 
 def _automatic(job: Job, cells: pd.DataFrame, line: PanelRow) -> Threshold:
-    values = marker_values(cells, line.marker, line.compartment)
+    analysed = cells[cells["tissue_class"].isin(ANALYSED)]  # folds and glass have their own light
+    values = marker_values(analysed, line.marker, line.compartment)
     return choose_threshold(values, method=job.study.settings.thresholds.method)
 
 

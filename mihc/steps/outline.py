@@ -35,7 +35,8 @@ from mihc.store import Record, StoredImage, Transaction, hash_json
 from mihc.study import SlideRow
 
 MODULES = ("mihc.regions", "mihc.areas", "mihc.annotations", "mihc.qc", "mihc.steps.outline")
-TISSUE_PIXEL_UM = 2.0  # tissue, tumour and folds are looked for at about this size
+TISSUE_PIXEL_UM = 2.0  # tissue, tumour and folds are looked for at about this size,
+MOST_TISSUE_PIXELS = 6_000_000  # and coarser on a slide that would have more of them
 
 
 def regions_table(slide: str) -> str:
@@ -91,7 +92,7 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     placed["distance_to_margin_um"] = distance_to_margin(x, y, regions, scanned=scanned)
     cells = cells.join(placed)
     ledger = area_ledger(row.slide, parts, scanned=scanned, tissue=tissue, cells=cells)
-    quality = slide_qc(row.slide, _overview(stored), cells, ledger, image.notes)
+    quality = slide_qc(row.slide, _overview(stored), cells, ledger, image.notes, roles=field.roles)
     store.write_cells(transaction.path(regions_table(row.slide)), cells[["slide", "cell", *placed]])
     store.write_csv(transaction.path(part("area_ledger", row.slide)), ledger)
     store.write_csv(transaction.path(part("qc", row.slide)), quality)
@@ -143,9 +144,11 @@ class Overview:
 
 
 def _overview(stored: StoredImage) -> Overview:
-    """Read the level whose pixels are nearest to TISSUE_PIXEL_UM and not smaller than half of it."""
+    """Read the level whose pixels are nearest to TISSUE_PIXEL_UM, or the first with few enough of them."""
     size = max(stored.pixel_size_um)
-    level = min(range(len(stored.levels)), key=lambda k: abs(np.log2(stored.downsamples[k] * size / TISSUE_PIXEL_UM)))
+    nearest = min(range(len(stored.levels)), key=lambda k: abs(np.log2(stored.downsamples[k] * size / TISSUE_PIXEL_UM)))
+    pixels = [array.shape[1] * array.shape[2] for array in stored.levels]
+    level = next((k for k in range(nearest, len(pixels)) if pixels[k] <= MOST_TISSUE_PIXELS), len(pixels) - 1)
     factor = stored.downsamples[level]
     pixel_size = tuple(factor * one for one in stored.pixel_size_um)
     return Overview(np.asarray(stored.levels[level][:]), pixel_size, stored.channels)

@@ -17,6 +17,8 @@ from mihc.study import SlideRow
 
 MODULES = ("mihc.figures", "mihc.plots", "mihc.report", "mihc.reports", "mihc.steps.tell")
 THUMBNAIL_SIDE = 900  # pixels at most
+STATISTICS_TEXT = ("family", "analysis", "endpoint", "population", "tissue_class", "measure", "split", "term")
+STATISTICS_TEXT += ("estimate_kind", "adjust_method", "method", "note")
 TEXT = ("slide", "patient", "region", "tissue_class", "population", "marker", "check", "verdict", "category")
 
 
@@ -36,7 +38,7 @@ def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -
     names = ("regions", "thresholds", "area_ledger", "qc")
     tables = {name: store.read_csv(job.store.path(f"{name}.csv"), text=TEXT) for name in names}
     tables["patients"] = patients_table(job)
-    tables["statistics"] = store.read_csv(job.store.path("statistics.csv"))
+    tables["statistics"] = store.read_csv(job.store.path("statistics.csv"), text=STATISTICS_TEXT)
     tables["slides"] = slides
     measured = {row.slide for row in slides[~slides["failed"]].itertuples()}
     shown = [row for row in job.study.slides if row.slide in measured and row.file is not None]
@@ -58,7 +60,7 @@ def _picture(job: Job, row: SlideRow) -> SlidePicture:
     cells = store.read_cells(job.store.path(f"cells/{row.slide}.parquet"))
     return SlidePicture(
         slide=row.slide,
-        rgb=composite(planes, [stored.colours[index] for index in shown], [stored.windows[index] for index in shown]),
+        rgb=composite(planes, [stored.colours[index] for index in shown]),
         um_per_px=stored.pixel_size_um[1] * stored.downsamples[level],
         regions=slide_regions(job.study, row.slide),
         positives=_positives(job, row, cells),
