@@ -2,7 +2,7 @@
 
 The steps, each with a bounded reach (their sum is the halo):
 
-1. smooth, and compress the range, so that bright nuclei do not outvote dim ones;
+1. take hot pixels away, smooth, and compress the range, so that bright nuclei do not outvote dim ones;
 2. a local threshold between the means of the brighter and the darker pixels around, never below a floor that the
    slide-wide reference sets, so that empty glass stays empty;
 3. a splitting picture: mostly contrast against the surroundings of a nucleus' size, some brightness, some distance to
@@ -108,9 +108,9 @@ def halo_px(
 def _reach_of_views(diameter: float) -> int:
     """Pixels on which a pixel of the views and of the splitting picture depends."""
     fine, wide = (len(gaussian(sigma * diameter)) // 2 for sigma in (max(RECIPE.fine), RECIPE.wide))
-    threshold = fine + 2 * _px(RECIPE.around, diameter)
+    threshold = 1 + fine + 2 * _px(RECIPE.around, diameter)
     foreground = threshold + _px(RECIPE.hole_side, diameter) + 1
-    return max(foreground + _px(DEEPEST, diameter), wide)
+    return max(foreground + _px(DEEPEST, diameter), wide + 1)
 
 
 def _px(length: float, diameter: float) -> int:
@@ -168,7 +168,9 @@ def find_nuclei(
     diameter = diameter_px(pixel_size_um, nucleus_diameter_um)
     if image.size == 0 or reference.contrast <= reference.noise:
         return np.zeros(image.shape, np.uint32), np.zeros((0, 2), np.int64)
-    views = _views(integers(image, reference.fixed_point_bits), reference, diameter)
+    from mihc.nuclei_kernels import despeckle
+
+    views = _views(despeckle(integers(image, reference.fixed_point_bits)), reference, diameter)
     levels = _splitting_picture(views, diameter)
     labels, seeds = _convincing(*_pieces(levels, diameter), views)
     _end_at_half_maximum(labels, len(seeds), views, levels, reference, diameter)

@@ -53,6 +53,25 @@ def smooth(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 @compiled
+def despeckle(image: np.ndarray) -> np.ndarray:
+    """Each pixel cut down to the brightest of its 8 neighbours, which takes single hot pixels away."""
+    height, width = image.shape
+    out = image.copy()
+    for y in range(height):
+        for x in range(width):
+            value = image[y, x]
+            if (x > 0 and value <= image[y, x - 1]) or (x + 1 < width and value <= image[y, x + 1]):
+                continue
+            around = np.int32(-(2**31))
+            for v in range(max(y - 1, 0), min(y + 2, height)):
+                for u in range(max(x - 1, 0), min(x + 2, width)):
+                    if v != y or u != x:
+                        around = max(around, image[v, u])
+            out[y, x] = min(value, around) if image.size > 1 else value
+    return out
+
+
+@compiled
 def compress(smoothed: np.ndarray, background: float, half: float) -> np.ndarray:
     """x / (x + half) in 1/SCALE of the x by which smoothed values exceed the background: int32, 0 to SCALE - 1.
 
