@@ -11,14 +11,14 @@ import numpy as np
 import shapely
 
 from mihc.errors import UsageError
-from mihc.positives import populations
+from mihc.positives import parse_expression, populations
 from mihc.regions import Region
 from mihc.store import Store, read_cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mihc.study import Study
+    from mihc.study import SlideRow, Study
 
 
 def cells_file(slide: str) -> str:
@@ -48,10 +48,12 @@ def slide_image(study: Study, slide: str) -> Path:
     Raises
     ------
     UsageError
-        When the slide has not been measured.
+        When the slide has not been measured, or was given as a table of cells and has no image.
     DamagedError
         When a file of it is missing or changed.
     """
+    if _row(study, slide).file is None:
+        raise UsageError("its cells come from a table, so there is no image of it", place=slide)
     return _committed(study, image_folder(slide), slide)
 
 
@@ -79,14 +81,27 @@ def region_from_json(content: dict) -> Region:
 
 def population_columns(study: Study, slide: str) -> dict[str, str]:
     """Return every population that the slide can show, with its column of the cells table."""
-    row = next((row for row in study.slides if row.slide == slide), None)
-    if row is None:
-        raise UsageError(
-            f"slides.csv has no slide {slide!r}", fix=f"It has {', '.join(r.slide for r in study.slides)}."
-        )
+    row = _row(study, slide)
     shown = study.populations()
     names = [name for name in study.settings.phenotypes if row.panel in shown[name]]
     return populations([line.marker for line in study.panel_of(row).markers], names)
+
+
+def population_markers(study: Study, slide: str, population: str) -> tuple[str, ...]:
+    """Return the markers that decide who belongs to a population: itself, or those that its expression names.
+
+    Raises
+    ------
+    UsageError
+        When the slide cannot show it; the message lists what it can.
+    """
+    columns = population_columns(study, slide)
+    if population not in columns:
+        raise UsageError(f"slide {slide} has no population {population!r}", fix=f"It has {', '.join(columns)}.")
+    markers = [line.marker for line in study.panel_of(_row(study, slide)).markers]
+    if population in markers:
+        return (population,)
+    return parse_expression(study.settings.phenotypes[population], markers, name=population).markers
 
 
 def viewer_um(
@@ -105,10 +120,16 @@ def viewer_um(
     return np.asarray(y_um) - size_y / 2, np.asarray(x_um) - size_x / 2
 
 
+def _row(study: Study, slide: str) -> SlideRow:
+    row = next((row for row in study.slides if row.slide == slide), None)
+    if row is None:
+        known = ", ".join(row.slide for row in study.slides)
+        raise UsageError(f"slides.csv has no slide {slide!r}", fix=f"It has {known}.")
+    return row
+
+
 def _committed(study: Study, relative: str, slide: str) -> Path:
-    known = [row.slide for row in study.slides]
-    if slide not in known:
-        raise UsageError(f"slides.csv has no slide {slide!r}", fix=f"It has {', '.join(known)}.")
+    _row(study, slide)
     if not (study.results / relative).exists():
         raise UsageError("this slide has no results yet", place=slide, fix=f"Type: mihc run {study.folder}")
     return Store(study.results).path(relative)

@@ -1,0 +1,94 @@
+"""`mihc review`: a study's slide in a viewer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mihc
+from napari_mihc.model import LayerData, region_box, slide_layers, slide_view
+from napari_mihc.outlines import keep_outlines
+
+if TYPE_CHECKING:
+    import napari
+    import numpy as np
+
+BINDINGS = ("PySide6", "PyQt6")
+
+
+def review_study(
+    folder: str | Path, *, slide: str | None = None, region: str | None = None, population: str | None = None
+) -> None:
+    """Open a slide of a study in napari and wait until the window is closed.
+
+    Parameters
+    ----------
+    folder
+        The study folder.
+    slide
+        Its id; None opens the first slide that has results.
+    region
+        Look at this region; None shows the whole slide.
+    population
+        Show the positive cells of this population, and of the channels its own; None shows no points.
+
+    Raises
+    ------
+    UsageError
+        When the slide, region or population is not there, nothing has been measured, or there is no Qt to draw with.
+    """
+    view = slide_view(mihc.read_study(folder), slide)
+    layers = slide_layers(view, population=population)
+    box = None if region is None else region_box(view, region)
+    _choose_qt()
+    import napari
+
+    viewer = napari.Viewer(title=f"mihc - {view.slide}")
+    napari.qt.get_qapp().processEvents()  # the canvas takes its size, which the zoom depends on
+    _show(viewer, layers, box)
+    napari.run()
+
+
+def open_slide_in(
+    viewer: napari.Viewer,
+    folder: str | Path,
+    *,
+    slide: str | None = None,
+    region: str | None = None,
+    population: str | None = None,
+) -> None:
+    """Put a slide's channels, outlines, regions and positive cells into a viewer; arguments as `review_study`."""
+    view = slide_view(mihc.read_study(folder), slide)
+    layers = slide_layers(view, population=population)
+    box = None if region is None else region_box(view, region)
+    viewer.title = f"mihc - {view.slide}"
+    _show(viewer, layers, box)
+
+
+def _show(viewer: napari.Viewer, layers: list[LayerData], box: np.ndarray | None) -> None:
+    keep_outlines(viewer)
+    for data, options, kind in layers:
+        getattr(viewer, f"add_{kind}")(data, **options)
+    viewer.canvas.overlays.scale_bar.visible = True
+    if box is not None:
+        look_at(viewer, box)
+
+
+def look_at(viewer: napari.Viewer, box: np.ndarray) -> None:
+    """Centre the view on a box [[y, x], [y, x]] in µm, with a margin around it."""
+    sides = box[1] - box[0]
+    camera = viewer.scene.camera
+    camera.center = tuple(box.mean(axis=0))
+    camera.zoom = 0.9 * min(pixels / max(side, 1e-6) for pixels, side in zip(viewer.canvas.size, sides))
+
+
+def _choose_qt() -> None:
+    """Draw with PySide6 where several bindings are there and nobody has chosen; refuse in words where there is none."""
+    there = [name for name in BINDINGS if find_spec(name)]
+    if not there:
+        raise mihc.errors.UsageError("napari has no Qt to draw with", fix="Type: pip install 'napari[pyside6]'")
+    if "PySide6" in there and not any(name in sys.modules for name in BINDINGS):
+        os.environ.setdefault("QT_API", "pyside6")
