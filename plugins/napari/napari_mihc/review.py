@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 BINDINGS = ("PySide6", "PyQt6")
+BROKEN = "6.12.0"  # loses a reference to None with every call; from Python 3.12 on None cannot be lost
 
 
 def review_study(
@@ -86,9 +88,20 @@ def look_at(viewer: napari.Viewer, box: np.ndarray) -> None:
 
 
 def _choose_qt() -> None:
-    """Draw with PySide6 where several bindings are there and nobody has chosen; refuse in words where there is none."""
+    """Draw with PySide6 where several bindings are there and nobody has chosen; refuse in words where none will do."""
     there = [name for name in BINDINGS if find_spec(name)]
     if not there:
         raise mihc.errors.UsageError("napari has no Qt to draw with", fix="Type: pip install 'napari[pyside6]'")
     if "PySide6" in there and not any(name in sys.modules for name in BINDINGS):
         os.environ.setdefault("QT_API", "pyside6")
+    if os.environ.get("QT_API") == "pyside6" and sys.version_info < (3, 12) and _version("shiboken6") == BROKEN:
+        raise mihc.errors.UsageError(
+            f"PySide6 {BROKEN} ends Python 3.11 after some minutes of use", fix="Type: pip install 'PySide6<6.12'"
+        )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -168,6 +168,13 @@ def test_review_without_a_qt_binding_says_what_to_type(study_folder, monkeypatch
         review_study(study_folder)
 
 
+def test_review_refuses_the_qt_that_ends_python_3_11(study_folder, monkeypatch):
+    monkeypatch.setattr("napari_mihc.review._version", lambda name: "6.12.0")
+    monkeypatch.setattr("sys.version_info", (3, 11, 7))
+    with pytest.raises(mihc.errors.UsageError, match=r"PySide6 6\.12\.0 ends Python 3\.11"):
+        review_study(study_folder)
+
+
 def test_mihc_review_passes_on_what_was_typed(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr("napari_mihc.review_study", lambda folder, **options: asked.append((folder, options)))
