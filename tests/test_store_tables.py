@@ -173,3 +173,8 @@ def test_the_digest_sees_every_kind_of_change_in_the_cells(tmp_path):
     write_csv(tmp_path / "csv/regions.csv", CELLS)
     seen |= {digest_results(tmp_path / "renamed"), digest_results(tmp_path / "csv"), digest_results(tmp_path / "none")}
     assert len(seen) == len(changes) + 3
+
+
+def test_a_table_without_columns_comes_back_as_one(tmp_path):
+    write_csv(tmp_path / "t.csv", pd.DataFrame())
+    assert read_csv(tmp_path / "t.csv").shape == (0, 0)

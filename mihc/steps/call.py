@@ -84,13 +84,13 @@ def _write(
     thresholds = _thresholds(job, row, cells)
     called = _calls(job, panel, cells, thresholds)
     names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
-    counts = _counts(cells.join(called), names, areas, row)
+    table = cells.drop(columns=[name for name in called if name in cells]).join(called)
+    counts = _counts(table, names, areas, row)
     scores = pdl1_expressions(job.study.settings.pdl1) if job.study.settings.pdl1 else {}
     scored = {name: f"phenotype_{name}" for name in scores if f"phenotype_{name}" in called}
-    pdl1 = _counts(cells.join(called), scored, areas, row)
-    kept = called[[name for name in called if name in set(names.values())]]
-    table = cells.drop(columns=[name for name in kept if name in cells]).join(kept)
-    store.write_cells(transaction.path(f"cells/{row.slide}.parquet"), table)
+    pdl1 = _counts(table, scored, areas, row)
+    only_for_scores = [name for name in called if name not in set(names.values())]
+    store.write_cells(transaction.path(f"cells/{row.slide}.parquet"), table.drop(columns=only_for_scores))
     store.write_csv(transaction.path(part("regions", row.slide)), counts)
     store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)
     store.write_csv(transaction.path(part("thresholds", row.slide)), _threshold_rows(row, thresholds, called))

@@ -127,6 +127,8 @@ def read_csv(path: str | Path, text: Iterable[str] = ()) -> pd.DataFrame:
         cell is an empty text there. Every other column becomes integers, floats (empty = NaN) or nullable booleans
         when all its cells are such, and stays text otherwise.
     """
+    if Path(path).stat().st_size <= 1:  # no columns: an empty line
+        return pd.DataFrame()
     raw = pd.read_csv(path, dtype=str, na_filter=False, encoding="utf-8", lineterminator="\n", skip_blank_lines=False)
     raw.columns = [_bare(name) for name in raw.columns]
     as_text = TEXT_COLUMNS | set(text)
