@@ -34,6 +34,7 @@ def doubts(numbers: Numbers) -> list[Markup]:
         *_unclear_thresholds(numbers),
         *_quality(numbers),
         *_glass(numbers),
+        *_unknown_areas(numbers),
         *_withheld_patients(numbers),
         *_few(numbers),
         *_infinite(numbers),
@@ -98,9 +99,18 @@ def glassy(ledger: pd.DataFrame) -> pd.DataFrame:
     return ledger[analysed & (pd.to_numeric(ledger["glass_percent"], errors="coerce") > MUCH_GLASS_PERCENT)]
 
 
+def _unknown_areas(numbers: Numbers) -> Iterable[Markup]:
+    regions = numbers["regions"]
+    slides = list(dict.fromkeys(regions.loc[regions["area_mm2"].isna(), "slide"])) if len(regions) else []
+    if slides:
+        pieces = {"n": counted(len(slides), "slide"), "slides": listed(slides)}
+        yield sentence("The analysed area of {n} is not known, so densities are not given there: {slides}", pieces)
+
+
 def _withheld_patients(numbers: Numbers) -> Iterable[Markup]:
+    """Patients who lack a value that others have; a value that nobody has is told by its own reason."""
     patients = numbers["patients"]
-    columns = [name for name in patients if str(name).count("|") == 2]
+    columns = [name for name in patients if str(name).count("|") == 2 and patients[name].notna().any()]
     if not columns:
         return
     missing = patients[columns].isna()

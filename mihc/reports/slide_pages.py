@@ -128,7 +128,9 @@ def _page(
         ledger_bar=ledger_svg(pd.DataFrame([row.cells for row in ledger])) if ledger else Markup(""),
         regions=regions,
         populations=populations,
-        command=review_command(slide, regions, populations, leading),
+        command=review_command(slide, regions, populations, leading)
+        if ledger
+        else "",  # without pixels, nothing to open
     )
 
 
