@@ -46,7 +46,7 @@ class FoundRegions:
     """What was found on a slide that nobody annotated."""
 
     regions: list[Region]  # named by their class; excluded ones by their reason
-    remarks: list[str]  # what people should know, in words
+    remarks: list[str]  # what people should look at, in words; empty when all is as it should be
 
 
 def find_tissue(
@@ -55,14 +55,14 @@ def find_tissue(
     """Return the outline of the tissue in µm, along pixel edges; empty on a slide without nuclei.
 
     `channels` is (c, y, x) counts of a coarse level with pixels of `pixel_size_um` (y, x); `roles` says what each
-    channel is (panel.csv's words). Pixels that are 0 in every channel were not scanned and are no tissue.
+    channel is (panel.csv's words). Areas that are 0 in every channel were not scanned and are no tissue.
     """
     return mask_to_polygons(tissue_mask(channels, mean_pixel(pixel_size_um), roles), pixel_size_um=pixel_size_um)
 
 
 def tissue_mask(channels: np.ndarray, pixel_um: float, roles: Sequence[str]) -> np.ndarray:
     """Return (y, x), True on tissue; see `find_tissue`."""
-    scanned = channels.any(axis=0)
+    scanned = without_gaps(channels.any(axis=0), SMALLEST_LUMEN_UM2, pixel_um)  # a few pixels of 0 are dark, no gap
     spots = nucleus_spots(_sum_of(channels, roles, "nuclei"), pixel_um) & scanned
     if not spots.any():
         return np.zeros(scanned.shape, dtype=bool)
@@ -164,8 +164,7 @@ def _tumour(
         )
     if not tumour.any():
         return nothing, ["no tumour found: what its marker shows is no larger than single cells; all tissue is other"]
-    share = 100 * tumour.sum() / tissue.sum()
-    return tumour, [f"tumour found by its marker on {share:.0f} % of the tissue"]
+    return tumour, []
 
 
 def _closed(marker: np.ndarray, pixel_um: float) -> np.ndarray:

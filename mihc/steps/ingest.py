@@ -134,6 +134,7 @@ def _notes(slide: Slide, markers: list[str], dtype: str) -> dict:
         "dtype": dtype,
         "significant_bits": slide.significant_bits,
         "scanned_px": slide.scanned_px.wkt,
+        "warnings": list(slide.warnings),
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import shapely
 import shapely.wkt
 from shapely.geometry import MultiPolygon, Polygon
@@ -85,14 +87,18 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     field = _Field(stored, scanned, tuple(roles[channel] for channel in stored.channels))
     cells = store.read_cells(job.store.path(measured_table(row.slide)))
     precedence = job.study.settings.regions.precedence
-    regions, tissue, facts = _regions(job, row, field)
+    overview = _overview(stored)
+    regions, tissue, facts = _regions(job, row, field, overview)
     parts = partition(regions, scanned=scanned, precedence=precedence)
     x, y = cells["x_um"].to_numpy(), cells["y_um"].to_numpy()
     placed = assign_regions(x, y, regions, precedence=precedence)
     placed["distance_to_margin_um"] = distance_to_margin(x, y, regions, scanned=scanned)
     cells = cells.join(placed)
     ledger = area_ledger(row.slide, parts, scanned=scanned, tissue=tissue, cells=cells)
-    quality = slide_qc(row.slide, _overview(stored), cells, ledger, image.notes, roles=field.roles)
+    quality = slide_qc(row.slide, overview, cells, ledger, image.notes, roles=field.roles)
+    remarks = [*image.notes["warnings"], *facts, *ledger_warnings(ledger)]
+    if remarks:
+        quality = pd.concat([quality, _remark_rows(row.slide, remarks)], ignore_index=True)
     store.write_cells(transaction.path(regions_table(row.slide)), cells[["slide", "cell", *placed]])
     store.write_csv(transaction.path(part("area_ledger", row.slide)), ledger)
     store.write_csv(transaction.path(part("qc", row.slide)), quality)
@@ -101,13 +107,21 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     transaction.notes |= {
         "source": "annotations" if _annotations(job, row) else "automatic",
         "areas_mm2": [[r.name, r.tissue_class, r.area_mm2] for r in parts if r.tissue_class in ANALYSED],
-        "remarks": [*facts, *ledger_warnings(ledger)],
     }
 
 
-def _regions(job: Job, row: SlideRow, field: _Field) -> tuple[list[Region], Polygon | MultiPolygon, list[str]]:
+def _remark_rows(slide: str, remarks: list[str]) -> pd.DataFrame:
+    """What the slide's file, its annotations and the search for tissue had to say, as rows of qc.csv."""
+    return pd.DataFrame(
+        [(slide, "remark", math.nan, "", "warn", remark) for remark in dict.fromkeys(remarks)],
+        columns=["slide", "check", "value", "unit", "verdict", "explanation"],
+    )
+
+
+def _regions(
+    job: Job, row: SlideRow, field: _Field, overview: Overview
+) -> tuple[list[Region], Polygon | MultiPolygon, list[str]]:
     """Regions in the order of their file, where tissue was detected, and remarks for people."""
-    overview = _overview(field.stored)
     tissue = find_tissue(overview.pixels, pixel_size_um=overview.pixel_size_um, roles=field.roles)
     drawn = _annotations(job, row)
     if drawn is not None:
