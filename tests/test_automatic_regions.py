@@ -119,6 +119,14 @@ def test_what_was_not_scanned_is_no_tissue():
     assert tissue.area == 312 * 512
 
 
+def test_dark_pixels_within_tissue_are_tissue():
+    pixels = overview(draw_slide(seed=70, layout=Layout(glass_fraction=0.0)))
+    pixels[:, 100:103, 50] = 0
+    pixels[:, 200, 200] = 0
+    pixels[:, :, 0] = 0  # a line along the edge, as some cameras leave it
+    assert find_tissue(pixels, pixel_size_um=PIXEL, roles=ROLES).area == 512 * 512
+
+
 def test_speckle_and_single_positive_cells_make_no_tumour_and_no_gaps():
     drawn = draw_slide(seed=0)
     pixels = overview(drawn)
