@@ -419,6 +419,19 @@ def test_a_slide_has_a_layer_for_regions_and_one_per_population():
     assert re.findall(r"layer-(\d)", svg) == ["0", "1", "2", "3", "4"]
 
 
+def test_the_outline_of_tumour_lies_over_that_of_stroma_and_of_excluded_over_both():
+    picture = drawn_picture("S01", side=40)
+    svg = slide_layers(picture, point_colours(list(picture.positives), None))
+    assert re.findall(r"<title>\w+ \((\w+)\)", svg) == ["stroma", "tumour", "excluded"]
+
+
+def test_a_report_without_a_claim_shows_a_population_that_has_dots(tables):
+    picture = replace(drawn_picture("S01"), positives={"CD20": np.zeros((0, 2)), "CD3": np.ones((5, 2))})
+    page = slide_pages(Numbers(tables), [picture], {}, [])[0]
+    assert [layer.name for layer in page.layers if layer.on] == ["regions", "CD3"]
+    assert page.command.endswith('--population "CD3"')
+
+
 @pytest.mark.parametrize(
     ("value", "form", "shown"),
     [(1234.5, "number", "1\u202f234"), (0.04567, "number", "0.0457"), (12.34, "number", "12.3"),

@@ -7,6 +7,7 @@ page can be switched on and off without a script.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ from markupsafe import Markup
 
 from mihc.plots.pictures import Histogram, SlidePicture, jpeg_uri, length_text, scale_bar_um
 from mihc.plots.style import AREA_COLOURS, QUIET, REGION_COLOURS, VERDICT_COLOURS, plain
+
+if TYPE_CHECKING:
+    from mihc.regions import Region
 
 MOST_POINTS = 1500  # per population and slide; more would be a solid patch at this size
 
@@ -87,9 +91,14 @@ def _outlines(picture: SlidePicture) -> Markup:
             else "",
             plain(f"{region.name} ({region.tissue_class}), {region.polygon_um.area / 1e6:.3g} mm²"),
         )
-        for region in picture.regions
+        for region in sorted(picture.regions, key=_drawn_late)
     ]
     return Markup('<g class="layer layer-0">{}</g>').format(Markup("").join(paths))
+
+
+def _drawn_late(region: Region) -> int:
+    """Where two regions share a line, that of the tumour is to be seen, and of what is excluded."""
+    return {"tumour": 1, "excluded": 2}.get(region.tissue_class, 0)
 
 
 def polygon_path(polygon: object, um_per_px: float) -> str:

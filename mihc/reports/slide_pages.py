@@ -128,9 +128,7 @@ def _page(
         ledger_bar=ledger_svg(pd.DataFrame([row.cells for row in ledger])) if ledger else Markup(""),
         regions=regions,
         populations=populations,
-        command=review_command(slide, regions, populations, leading)
-        if ledger
-        else "",  # without pixels, nothing to open
+        command=review_command(slide, regions, populations, leading or _with_dots(picture)) if ledger else "",
     )
 
 
@@ -144,9 +142,14 @@ def point_colours(populations: Sequence[str], panel: Panel | None) -> dict[str, 
 
 def _layers(picture: SlidePicture, colours: dict[str, str], leading: Sequence[str]) -> tuple[Layer, ...]:
     populations = list(picture.positives)
-    shown = [name for name in populations if name in leading][:2] or populations[:1]
+    shown = [name for name in populations if name in leading][:2] or _with_dots(picture)[:1]
     dots = (Layer(name, colours[name], len(picture.positives[name]), name in shown) for name in populations)
     return (Layer("regions", "", len(picture.regions), True), *dots)
+
+
+def _with_dots(picture: SlidePicture | None) -> list[str]:
+    """The populations of which the picture has a positive cell."""
+    return [name for name, points in picture.positives.items() if len(points)] if picture else []
 
 
 def _rows(table: pd.DataFrame, slide: str) -> tuple[Row, ...]:
