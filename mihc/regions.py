@@ -162,11 +162,11 @@ def _mapped_class(region: Region, classes: Mapping[str, str]) -> str | None:
 
 def _unknown_classes(unknown: Counter[str]) -> AnnotationError:
     listed = ", ".join(f"{label!r} ({count} region{'s' * (count > 1)})" for label, count in unknown.items())
-    lines = ", ".join(f'{_toml_key(label)} = "tumour"' for label in unknown)
+    lines = ", ".join(f'{_toml_key(label)} = "?"' for label in unknown)
     return AnnotationError(
         f"annotation class unknown: {listed}",
         place="annotations",
-        fix=f"Say what each is (tumour, stroma, other or excluded) in study.toml, [regions]:\nclasses = {{ {lines} }}",
+        fix=f"In study.toml, [regions], write tumour, stroma, other or excluded for each ?:\nclasses = {{ {lines} }}",
     )
 
 

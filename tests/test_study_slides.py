@@ -292,3 +292,12 @@ def test_init_gives_every_scene_of_a_file_a_row(tmp_path):
         words = ["0", "1"] if name == "alike" else scenes
         assert rows == [("x_s1", "x", words[0]), ("x_s2", "x", words[1])]
         assert errors_of(folder, open_slides=True) == []
+
+
+def test_an_annotation_file_that_no_slide_uses_is_named(tmp_path):
+    folder = write_study(tmp_path / "study")
+    (folder / "annotations").mkdir()
+    for name in ("S1.geojson", "nests.geojson"):
+        (folder / "annotations" / name).write_text("{}")
+    warned = [problem for problem in check_study(folder, open_slides=False) if problem.severity == "warning"]
+    assert [problem.place for problem in warned if "annotations/" in problem.place] == ["annotations/nests.geojson"]

@@ -72,7 +72,11 @@ def _segment(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     cells = pd.concat(tables, ignore_index=True).sort_values("cell", kind="stable", ignore_index=True)
     cells.insert(0, "slide", row.slide)
     store.write_cells(transaction.path(measured_table(row.slide)), cells)
-    transaction.notes |= {"cells": len(cells), "reference": reference.as_dict()}
+    transaction.notes |= {
+        "cells": len(cells),
+        "reference": reference.as_dict(),
+        "fixed_point_bits": dict(zip(stored.channels, settings.fixed_point_bits, strict=True)),
+    }
 
 
 def _settings(job: Job, row: SlideRow, stored: StoredImage, image: Record) -> CellSettings:

@@ -16,7 +16,7 @@ from mihc.studies.cell_tables import read_cell_table
 from mihc.studies.folder import Study
 from mihc.studies.given_thresholds import EVERY_SLIDE
 from mihc.studies.given_thresholds import FILE as THRESHOLDS
-from mihc.studies.slide_list import SlideRow
+from mihc.studies.slide_list import ANNOTATION_SUFFIXES, SlideRow
 
 SAMPLE_BYTES = 1 << 20
 UNMEASURED_PIXEL_UM = 1.0  # stands in when only the form of an annotation file is looked at
@@ -32,7 +32,24 @@ def slide_problems(study: Study, *, open_slides: bool) -> list[Problem]:
             problems += _opened(study, row)
         else:
             problems += _annotations(study, row, row.pixel_size_um or UNMEASURED_PIXEL_UM, None)
-    return problems + _same_content(study.slides)
+    return problems + _same_content(study.slides) + _stray_annotations(study)
+
+
+def _stray_annotations(study: Study) -> list[Problem]:
+    """Files in annotations/ that no slide uses: their regions would silently be left out."""
+    used = {row.annotations for row in study.slides}
+    folder = study.folder / "annotations"
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in ANNOTATION_SUFFIXES)
+    return [
+        Problem(
+            f"annotations/{path.name}",
+            "belongs to no slide, so it is not used",
+            "Name it after a slide id of slides.csv, or write it in the column annotations.",
+            "warning",
+        )
+        for path in found
+        if path not in used
+    ]
 
 
 def _as_problems(error: InputError, row: SlideRow) -> list[Problem]:
