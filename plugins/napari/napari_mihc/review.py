@@ -45,6 +45,7 @@ def review_study(
     view = slide_view(mihc.read_study(folder), slide)
     layers = slide_layers(view, population=population)
     box = None if region is None else region_box(view, region)
+    _need_screen()
     _choose_qt()
     import napari
 
@@ -85,6 +86,15 @@ def look_at(viewer: napari.Viewer, box: np.ndarray) -> None:
     camera = viewer.scene.camera
     camera.center = tuple(box.mean(axis=0))
     camera.zoom = 0.9 * min(pixels / max(side, 1e-6) for pixels, side in zip(viewer.canvas.size, sides))
+
+
+def _need_screen() -> None:
+    """Refuse in words where Qt would end the program."""
+    named = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if sys.platform == "linux" and not any(os.environ.get(name) for name in named):
+        raise mihc.errors.UsageError(
+            "there is no screen to draw on", fix="Type it in a desktop session, or after ssh -X from one."
+        )
 
 
 def _choose_qt() -> None:

@@ -168,6 +168,14 @@ def test_review_without_a_qt_binding_says_what_to_type(study_folder, monkeypatch
         review_study(study_folder)
 
 
+def test_review_without_a_screen_says_where_to_type_it(study_folder, monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(mihc.errors.UsageError, match="no screen"):
+        review_study(study_folder)
+
+
 def test_review_refuses_the_qt_that_ends_python_3_11(study_folder, monkeypatch):
     monkeypatch.setattr("napari_mihc.review._version", lambda name: "6.12.0")
     monkeypatch.setattr("sys.version_info", (3, 11, 7))
