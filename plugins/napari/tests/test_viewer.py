@@ -183,9 +183,9 @@ def test_review_refuses_the_qt_that_ends_python_3_11(study_folder, monkeypatch):
         review_study(study_folder)
 
 
-def test_mihc_review_passes_on_what_was_typed(monkeypatch, tmp_path):
+def test_mihc_review_passes_on_what_was_typed(monkeypatch, study_folder):
     asked = []
     monkeypatch.setattr("napari_mihc.review_study", lambda folder, **options: asked.append((folder, options)))
-    typed = ["review", str(tmp_path), "--slide", "S01", "--region", "R", "--population", "proliferating B cell"]
+    typed = ["review", str(study_folder), "--slide", "S01", "--region", "R", "--population", "proliferating B cell"]
     assert CliRunner().invoke(app, typed).exit_code == 0
-    assert asked == [(tmp_path, {"slide": "S01", "region": "R", "population": "proliferating B cell"})]
+    assert asked == [(study_folder, {"slide": "S01", "region": "R", "population": "proliferating B cell"})]
