@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mihc.errors import MihcError, PartialFailure, StudyProblems, UsageError
+from mihc.errors import DamagedError, MihcError, PartialFailure, StudyProblems, UsageError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from mihc.pipeline import Results
+    from mihc.store import Store
 
 app = typer.Typer(
     add_completion=False,
@@ -122,6 +124,7 @@ def review(
     population: Annotated[str | None, typer.Option(help="show the positive cells of this population")] = None,
 ) -> None:
     """Open a study's results in napari (needs napari-mihc): channels, outlines, regions, positive cells."""
+    _recovered(study)
     try:
         from napari_mihc import review_study
     except ImportError:
@@ -134,23 +137,27 @@ def review(
 @app.command()
 def verify(
     study: StudyFolder,
-    repair: Annotated[bool, typer.Option(help="forget what is damaged, so that the next run makes it again")] = False,
+    repair: Annotated[bool, typer.Option(help="make what is damaged again")] = False,
 ) -> None:
     """Check every stored byte of the results against its checksum. Writes nothing, unless --repair is given."""
-    from mihc.store import Store
-
-    store = Store.existing(_results(study))
-    damaged = store.verify()
-    for problem in damaged:
-        print(problem)
-    if repair and damaged:
-        store.forget_damaged()
-        _finish(_run(study))
-    elif damaged:
-        print(f"{len(damaged)} problems. To make the damaged parts again, type: mihc verify {study} --repair")
-        raise typer.Exit(7)
-    else:
+    store = _recovered(study)
+    damaged = store.damage()
+    for damage in damaged:
+        print(damage)
+    if not damaged:
         print("Every stored byte is as it was written.")
+    elif not repair:
+        raise DamagedError(
+            "what is stored is not what was written: 1 problem"
+            if len(damaged) == 1
+            else f"what is stored is not what was written: {len(damaged)} problems",
+            place=str(store.folder),
+            fix=f"To make the damaged parts again, type: mihc verify {study} --repair",
+        )
+    else:
+        for stage, slide in dict.fromkeys((damage.stage, damage.slide) for damage in damaged):
+            store.forget(stage, slide)
+        _finish(_run(study))
 
 
 @app.command()
@@ -158,13 +165,18 @@ def digest(study: StudyFolder) -> None:
     """Print one hash of every table, label and number; not of times, versions or pictures."""
     from mihc.store import digest_results
 
-    print(digest_results(_results(study)))
+    print(digest_results(_recovered(study).folder))
 
 
-def _results(study: Path) -> Path:
+def _recovered(study: Path) -> Store:
+    """The study's results, whole: what a killed run left is completed or discarded first."""
+    from mihc.store import Store
+
     if not (study / "results").is_dir():
         raise UsageError("there are no results yet", place=str(study), fix=f"Type: mihc run {study}")
-    return study / "results"
+    store = Store(study / "results")
+    store.recover()
+    return store
 
 
 def _executor(workers: int | None) -> Executor:
@@ -203,13 +215,18 @@ def _finish(results: Results) -> None:
         raise PartialFailure(f"finished, but {len(results.failed)} of {results.slides} slides failed")
 
 
-def _terminated(*_: object) -> None:
-    raise SystemExit(143)
+def _stop(number: int, _: object) -> None:
+    """Stop in good order, what is begun discarded; a second signal ends at once, which the store survives."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda again, _: os._exit(128 + again))
+    os.write(2, b"\nStopping. The same command goes on from here.\n")
+    raise SystemExit(128 + number)
 
 
 def main() -> None:
     """Run the command line; an error of mihc's becomes its message and its exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -219,9 +236,6 @@ def main() -> None:
             raise
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from here.", file=sys.stderr)
-        raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(0) from None

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import platform
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -22,14 +23,14 @@ import pandas as pd
 
 import mihc
 from mihc.errors import InputError, MihcError, OutputConflict, ResourceError, UsageError
-from mihc.stages import NUMERIC_LIBRARIES, Event, Job, MemoryMeter, Step
+from mihc.stages import NUMERIC_LIBRARIES, Event, Job, MemoryMeter, Step, Stopped
 from mihc.steps.call import call, call_table
 from mihc.steps.gather import compare, gather, slide_table
 from mihc.steps.ingest import ingest
 from mihc.steps.outline import outline
 from mihc.steps.segment import segment
 from mihc.steps.tell import tell
-from mihc.store import Record, Store, hash_json, write_json
+from mihc.store import Record, Store, hash_file, hash_json, write_json
 from mihc.study import SlideRow, Study
 
 STAGES = ("slide", "cells", "regions", "positives", "study", "statistics", "report")
@@ -67,7 +68,7 @@ def run(
     workers
         Threads of that pool, and how many slides are under way at once; None: study.toml's. Changes no result.
     slides
-        Ids of the slides to measure; None: all. The study's tables are then not made, unless all slides are measured.
+        Ids of the slides to measure; None: all. With ids the study's tables are not made: a last run without joins them.
     until
         Stop after this stage: "slide", "cells", "regions", "positives", "study" or "statistics".
     progress
@@ -93,12 +94,15 @@ def run(
         executor = executor or stack.enter_context(local_executor(workers))
         meter = stack.enter_context(MemoryMeter())
         job = Job(study, Store(study.results), executor, progress, meter)
-        job.store.recover()
+        if slides is None:  # else each slide's lock recovers that slide: jobs beside this one are at the others
+            job.store.recover()
         measured, failed = _each_slide(job, rows, until, workers)
         report = None
         if slides is None and until not in STAGES[:4]:
             _need_one(measured, failed)
             report = _conclude(job, rows, measured, failed, until)
+        for remark in job.store.remarks:
+            job.say("", "results", message=remark)
         return Results(study.results, report, len(rows), failed, tuple(job.steps), meter.overall.megabytes)
 
 
@@ -171,15 +175,18 @@ def _each_slide(
         try:
             with job.store.lock(row.slide):
                 measured[row.slide] = _measure(job, row, until)
-        except (OutputConflict, ResourceError):
+        except (OutputConflict, ResourceError, Stopped):
             raise
         except MihcError as error:
             failed[row.slide] = " ".join(str(error).split("\n"))
-        except (MemoryError, OSError) as error:
+        except (MemoryError, BrokenExecutor, CancelledError) as error:
             raise ResourceError(f"{type(error).__name__}: {error}", place=row.slide) from error
+        except OSError as error:  # a full disk has become a ResourceError in the store
+            failed[row.slide] = f"{error.strerror or type(error).__name__}"
         except Exception as error:
-            failed[row.slide] = f"a defect of mihc: {type(error).__name__}: {error}"
+            failed[row.slide] = _defect(error)
         if row.slide in failed:
+            job.store.withdraw("positives", row.slide)
             job.say(row.slide, "", 0, 0, f"failed: {failed[row.slide]}")
         job.say(row.slide, "done", 1, 1)
 
@@ -189,6 +196,7 @@ def _each_slide(
             for future in futures:
                 future.result()
         except BaseException:
+            job.stopping.set()
             for future in futures:
                 future.cancel()
             raise
@@ -197,6 +205,13 @@ def _each_slide(
         {slide: measured[slide] for slide in order if slide in measured},
         {slide: failed[slide] for slide in order if slide in failed},
     )
+
+
+def _defect(error: Exception) -> str:
+    """What a person can report: the error and the line of mihc that it came from."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "mihc" in Path(frame.filename).parts]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"a defect of mihc: {type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def _need_one(measured: Mapping[str, object], failed: Mapping[str, str]) -> None:
@@ -227,9 +242,16 @@ def _summary(job: Job, measured: Mapping[str, dict[str, Record]]) -> dict:
         },
         "settings": asdict(job.study.settings),
         "inputs": {
-            slide: {name: record.key[name] for name in ("input", "annotations", "cells") if name in record.key}
+            slide: {
+                stage: {name: record.key[name] for name in ("input", "annotations", "cells") if name in record.key}
+                for stage, record in done.items()
+            }
             for slide, done in measured.items()
-            for record in [done.get("slide", done["positives"])]
+        },
+        "files": {
+            path.name: hash_file(path)
+            for path in sorted(job.study.folder.glob("*"))
+            if path.suffix in (".csv", ".toml")
         },
         "settings_hash": hash_json(asdict(job.study.settings)),
     }

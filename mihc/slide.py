@@ -173,7 +173,8 @@ def duplicate_names(channels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _indented(error: SlideError) -> list[str]:
-    return [f"  {line}" for line in f"{error.what}\n{error.fix}".strip().splitlines()]
+    fix = error.fix.partition(", or run: mihc inspect")[0]  # it is running
+    return [f"  {line}" for line in f"{error.what}\n{fix}".strip().splitlines()]
 
 
 def read_contents(path: Path) -> SlideContents:

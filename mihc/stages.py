@@ -7,11 +7,10 @@ decides between "reused" and "recomputed because ..." and keeps time and peak me
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from concurrent.futures import Executor, Future, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,6 +23,11 @@ from mihc.study import Study
 
 NUMERIC_LIBRARIES = ("numpy", "scipy", "numba", "shapely", "zarr", "tifffile", "imagecodecs", "pylibCZIrw", "pandas")
 SAMPLES_PER_SECOND = 10
+PACKAGE = Path(__file__).parent
+
+
+class Stopped(Exception):
+    """The run is being stopped: no further stage or window is begun."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Job:
     tell: Callable[[Event], None]
     meter: MemoryMeter
     steps: list[Step] = field(default_factory=list)
+    stopping: threading.Event = field(default_factory=threading.Event)  # set when the run was interrupted
     _telling: threading.Lock = field(default_factory=threading.Lock)
 
     def say(self, slide: str, stage: str, done: int = 0, total: int = 0, message: str = "") -> None:
@@ -65,8 +70,14 @@ class Job:
         with self._telling:
             self.tell(Event(slide, stage, done, total, message))
 
+    def go_on(self) -> None:
+        """Raise Stopped once the run was interrupted; what was begun is then discarded, what was committed stays."""
+        if self.stopping.is_set():
+            raise Stopped
+
     def stage(self, name: str, slide: str, key: dict[str, str], make: Callable[[Transaction], None]) -> Record:
         """Reuse the stage's record when its key is the same, else make it and commit it."""
+        self.go_on()
         reason = self.store.why_recompute(name, key, slide)
         if not reason:
             self._finish(name, slide, "reused", 0.0, None)
@@ -88,16 +99,17 @@ class Job:
         futures = [self.executor.submit(function, *task) for task in tasks]
         try:
             for done, future in enumerate(as_completed(futures), 1):
+                self.go_on()
                 future.result()
                 self.say(slide, stage, done, len(futures))
             return [future.result() for future in futures]
         except BaseException:
-            for future in futures:
-                future.cancel()
+            wait([future for future in futures if not future.cancel()])  # none may write after the stage is discarded
             raise
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Hand one module-level function to the executor."""
+        self.go_on()
         return self.executor.submit(function, *arguments)
 
     def input_hash(self, path: Path) -> str:
@@ -107,16 +119,20 @@ class Job:
 
 @cache
 def code_hash(*modules: str) -> str:
-    """Hash the source of modules (packages whole) and the versions of the libraries that their numbers rest on."""
+    """Hash the source of modules (packages whole, templates too) and the versions of the numeric libraries."""
     digest = hashlib.sha256()
     for module in modules:
-        spec = importlib.util.find_spec(module)
-        origin = Path(spec.origin)
-        for file in sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]:
+        for file in _sources(PACKAGE.joinpath(*module.split(".")[1:])):
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     for library in NUMERIC_LIBRARIES:
         digest.update(f"{library}=={metadata.version(library)}".encode())
     return digest.hexdigest()[:16]
+
+
+def _sources(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path.with_suffix(".py")]
+    return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
 
 
 @dataclass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 
 import mihc
+from mihc.steps.call import call_table
 from mihc.store import read_csv
 
 PANEL = "channel,marker,role,compartment\nDAPI,DAPI,nuclei,nucleus\nCD3,CD3,marker,cell\nCD8,CD8,marker,cell\n"
@@ -149,3 +152,19 @@ def test_a_panel_without_a_marker_runs_to_its_report(tmp_path):
     assert len(read_csv(folder / "results" / "regions.csv")) == 0
     run = json.loads((folder / "results" / "run.json").read_text())
     assert run["failed"] == {}
+
+
+def test_a_defect_is_told_in_one_line_with_where_it_lies(called, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(called, tmp_path / "study"))
+
+    def broken(job, row):
+        if row.slide == "S2":
+            raise ZeroDivisionError("one\nline")
+        return call_table(job, row)
+
+    monkeypatch.setattr("mihc.pipeline.call_table", broken)
+    results = mihc.run(mihc.read_study(folder), until="positives")
+    assert list(results.failed) == ["S2"]
+    assert re.fullmatch(
+        r"a defect of mihc: ZeroDivisionError: one line \(pipeline.py, line \d+\)", results.failed["S2"]
+    )
