@@ -37,7 +37,7 @@ class _Lines:
         self.last: dict[tuple[str, str], float] = {}
 
     def __call__(self, event: Event) -> None:
-        who = f"{event.slide}: {event.stage}" if event.slide else event.stage
+        who = ": ".join(part for part in (event.slide, event.stage) if part)
         now = time.monotonic()
         if event.message:
             print(f"{who}: {event.message}", file=sys.stderr, flush=True)

@@ -68,7 +68,7 @@ def run(
     workers
         Threads of that pool, and how many slides are under way at once; None: study.toml's. Changes no result.
     slides
-        Ids of the slides to measure; None: all. With ids the study's tables are not made: a last run without joins them.
+        Ids of the slides to measure; None: all. With ids no tables of the study are made: a last run without joins.
     until
         Stop after this stage: "slide", "cells", "regions", "positives", "study" or "statistics".
     progress
@@ -178,7 +178,7 @@ def _each_slide(
         except (OutputConflict, ResourceError, Stopped):
             raise
         except MihcError as error:
-            failed[row.slide] = " ".join(str(error).split("\n"))
+            failed[row.slide] = _one_line(error)
         except (MemoryError, BrokenExecutor, CancelledError) as error:
             raise ResourceError(f"{type(error).__name__}: {error}", place=row.slide) from error
         except OSError as error:  # a full disk has become a ResourceError in the store
@@ -205,6 +205,12 @@ def _each_slide(
         {slide: measured[slide] for slide in order if slide in measured},
         {slide: failed[slide] for slide in order if slide in failed},
     )
+
+
+def _one_line(error: MihcError) -> str:
+    """The message's lines as sentences one after the other."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(line if line[-1] in ".:,;" or line is lines[-1] else f"{line}." for line in lines)
 
 
 def _defect(error: Exception) -> str:

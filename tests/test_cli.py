@@ -167,6 +167,7 @@ def test_a_failed_slide_is_named_and_the_run_exits_4(study):
     slide.write_bytes(slide.read_bytes()[:5000])
     done = mihc("run", study)
     assert done.returncode == 4
+    assert f"{slide.name.partition('.')[0]}: failed: {slide.name}: truncated" in done.stderr
     assert f"FAILED {slide.name.partition('.')[0]}" in done.stdout
     assert "1 of" in done.stderr and "slides failed" in done.stderr
     assert (study / "results" / "report.html").is_file()
