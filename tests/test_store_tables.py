@@ -178,3 +178,11 @@ def test_the_digest_sees_every_kind_of_change_in_the_cells(tmp_path):
 def test_a_table_without_columns_comes_back_as_one(tmp_path):
     write_csv(tmp_path / "t.csv", pd.DataFrame())
     assert read_csv(tmp_path / "t.csv").shape == (0, 0)
+
+
+def test_only_the_named_columns_are_text_when_the_table_has_columns_of_its_own(tmp_path):
+    (tmp_path / "t.csv").write_text("patient,status,unit\n007,1,a\n008,,b\n")
+    got = read_csv(tmp_path / "t.csv", text=["patient"], only=True)
+    assert got["patient"].tolist() == ["007", "008"]
+    assert got["status"][0] == 1.0 and math.isnan(got["status"][1])
+    assert got["unit"].tolist() == ["a", "b"]

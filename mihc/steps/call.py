@@ -105,7 +105,6 @@ def _write(
 def _counts(cells: pd.DataFrame, names: dict[str, str], areas: dict, row: SlideRow) -> pd.DataFrame:
     counts = count_populations(cells, populations=names, area_mm2=areas)
     counts.insert(0, "slide", row.slide)
-    counts.insert(1, "patient", row.patient)
     return counts
 
 

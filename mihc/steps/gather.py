@@ -11,7 +11,7 @@ from mihc.associate import associate
 from mihc.stages import Job, code_hash
 from mihc.steps import call, outline
 from mihc.store import Record, Transaction, hash_json
-from mihc.study import SlideRow, study_notes, study_table
+from mihc.study import SlideRow, Study, study_notes, study_table
 
 TABLE_MODULES = ("mihc.studies", "mihc.study", "mihc.steps.gather")
 TEST_MODULES = ("mihc.associate", "mihc.associations", "mihc.statistics", "mihc.estimates", "mihc.steps.gather")
@@ -40,7 +40,7 @@ def _gather(
 ) -> None:
     imaged = [row.slide for row in job.study.slides if row.slide in done and row.file is not None]
     counted = [row.slide for row in job.study.slides if row.slide in done and row.counts]
-    regions = _joined(job, [call.part("regions", slide) for slide in counted])
+    regions = _with_patients(job.study, _joined(job, [call.part("regions", slide) for slide in counted]))
     pdl1 = _joined(job, [call.part("pdl1", slide) for slide in counted]) if job.study.settings.pdl1 else None
     arguments = {
         "unclear": job.study.settings.thresholds.unclear,
@@ -57,6 +57,15 @@ def _gather(
     for name, table in tables.items():
         store.write_csv(transaction.path(f"{name}.csv"), table)
     store.write_csv(transaction.path(".stages/study/notes.csv"), study_notes(regions, slides, **arguments))
+    transaction.notes["slides"] = sorted(done)
+
+
+def _with_patients(study: Study, counts: pd.DataFrame) -> pd.DataFrame:
+    """Insert the patient of every slide as slides.csv has it now; a slide's own part knows no patient."""
+    patients = {row.slide: row.patient for row in study.slides}
+    if "slide" in counts:
+        counts.insert(1, "patient", counts["slide"].map(patients))
+    return counts
 
 
 def _joined(job: Job, parts: Sequence[str]) -> pd.DataFrame:
@@ -79,13 +88,12 @@ def compare(job: Job, table: Record) -> Record:
 
 
 def patients_table(job: Job) -> pd.DataFrame:
-    """Read patients.csv as the tests need it: ids, responses and groups as text."""
-    settings = job.study.settings
-    text = {"patient", *settings.groups, *(response.column for response in settings.responses.values())}
+    """Read patients.csv as the tests need it: ids and the clinical columns that hold text as text, all else numbers."""
+    text = {"patient"}
     clinical = job.study.clinical_columns()
     if clinical is not None:
         text |= {name for name in clinical if not pd.api.types.is_numeric_dtype(clinical[name])}
-    return store.read_csv(job.store.path("patients.csv"), text=sorted(text))
+    return store.read_csv(job.store.path("patients.csv"), text=sorted(text), only=True)
 
 
 def slide_table(

@@ -117,7 +117,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
 
 
-def read_csv(path: str | Path, text: Iterable[str] = ()) -> pd.DataFrame:
+def read_csv(path: str | Path, text: Iterable[str] = (), *, only: bool = False) -> pd.DataFrame:
     """Read a CSV that `write_csv` wrote.
 
     Parameters
@@ -126,12 +126,14 @@ def read_csv(path: str | Path, text: Iterable[str] = ()) -> pd.DataFrame:
         columns to keep as text, beside those that the contract knows as text (ids, names, classes, notes); an empty
         cell is an empty text there. Every other column becomes integers, floats (empty = NaN) or nullable booleans
         when all its cells are such, and stays text otherwise.
+    only
+        no column is text but those of `text`: for patients.csv, whose clinical columns have names of their own.
     """
     if Path(path).stat().st_size <= 1:  # no columns: an empty line
         return pd.DataFrame()
     raw = pd.read_csv(path, dtype=str, na_filter=False, encoding="utf-8", lineterminator="\n", skip_blank_lines=False)
     raw.columns = [_bare(name) for name in raw.columns]
-    as_text = TEXT_COLUMNS | set(text)
+    as_text = set(text) if only else TEXT_COLUMNS | set(text)
     data = {name: _text(raw[name]) if name in as_text else _values(raw[name]) for name in raw.columns}
     return pd.DataFrame(data, index=raw.index)
 
