@@ -82,6 +82,14 @@ def test_p_is_adjusted_within_each_family_and_a_family_is_one_analysis_with_one_
     assert len(markers) == 4 and set(markers["endpoint"]) == {"PFS", "OS"} and markers["population"].nunique() == 2
 
 
+def test_a_column_called_response_is_a_family_apart_from_the_responses():
+    patients = cohort().assign(response=["a", "b"] * 30)
+    settings = study(groups=("response",))
+    families = pick(associate(patients, settings), "rank_sum").groupby("split")["family"].unique()
+    assert families["response"].tolist() == ["Markers by response: rank-sum"]
+    assert families["group:response"].tolist() == ["Markers by column response: rank-sum"]
+
+
 def test_every_missing_estimate_has_its_reason():
     patients = cohort()
     patients["empty|tumour|density_per_mm2"], patients["zero|tumour|density_per_mm2"] = np.nan, 0.0

@@ -45,7 +45,7 @@ def _compared(values: FloatArray, marker: Marker, grouping: Grouping) -> Row:
 def _split_words(split: str) -> str:
     if split.startswith("outcome:landmark:"):
         return f"Markers by landmark {split.removeprefix('outcome:landmark:')}"
-    return SPLIT_WORDS.get(split, f"Markers by {split.removeprefix('group:')}")
+    return SPLIT_WORDS.get(split, f"Markers by column {split.removeprefix('group:')}")
 
 
 def marker_survival(cohort: Cohort, endpoint: Endpoint, marker: Marker) -> list[Row]:
