@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     help="Multiplex immunofluorescence whole slides to numbers an oncology team can publish. Start with: mihc demo",
 )
 
+MOST_SECONDS_TO_STOP = 8.0  # for windows under way, after Ctrl-C or a termination
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="the study folder, with study.toml in it")]
 Workers = Annotated[int, typer.Option(min=1, help="how many windows are computed at once; changes no result")]
 
@@ -216,7 +218,10 @@ def _finish(results: Results) -> None:
 
 
 def _stop(number: int, _: object) -> None:
-    """Stop in good order, what is begun discarded; a second signal ends at once, which the store survives."""
+    """Stop in good order, what is begun discarded; a second signal, or time, ends at once, which the store survives."""
+    last_word = threading.Timer(MOST_SECONDS_TO_STOP, os._exit, [128 + number])
+    last_word.daemon = True
+    last_word.start()
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda again, _: os._exit(128 + again))
     os.write(2, b"\nStopping. The same command goes on from here.\n")

@@ -246,6 +246,26 @@ def test_an_interrupted_run_stops_soon_and_goes_on_to_the_same_result(drawn, fin
     assert mihc("digest", folder).stdout == mihc("digest", finished).stdout
 
 
+STUCK = """
+import sys, time
+import mihc.cli, mihc.pipeline
+mihc.cli.MOST_SECONDS_TO_STOP = 0.5
+mihc.pipeline._measure = lambda job, row, until: (print("stuck", flush=True), time.sleep(60))
+sys.argv = ["mihc", "run", sys.argv[1]]
+mihc.cli.main()
+"""
+
+
+def test_an_interrupted_run_that_hangs_is_ended(drawn, tmp_path):
+    folder = shutil.copytree(drawn, tmp_path / "study")
+    run = subprocess.Popen([sys.executable, "-c", STUCK, folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    run.stdout.readline()
+    run.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    run.communicate(timeout=50)
+    assert (run.returncode, time.monotonic() - sent < 10) == (130, True)
+
+
 def test_CL11_a_closed_pipe_makes_no_traceback(study):
     shown = subprocess.run(
         ["bash", "-c", f"'{sys.executable}' -m mihc --help | head -n 1"], capture_output=True, text=True, check=False
