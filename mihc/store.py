@@ -249,6 +249,14 @@ class Store:
         with contextlib.nullcontext() if self.holds(slide) else self.lock(slide):
             records.forget_record(self.folder, stage, slide)
 
+    def withdraw(self, stage: str, slide: str = "") -> None:
+        """Take back what a stage made visible: its files, then its record."""
+        with contextlib.nullcontext() if self.holds(slide) else self.lock(slide):
+            record = self.record(stage, slide)
+            for root in record.roots if record else ():
+                transactions.files.remove(self.folder / record.where(root))
+            records.forget_record(self.folder, stage, slide)
+
     def hash_input(self, path: str | Path) -> str:
         """sha256 of a slide's content; read again only when size, times or inode have changed since."""
         self._mark()

@@ -189,3 +189,37 @@ def test_kills_at_random_moments_are_resumed_to_the_same_result(drawn, finished,
     assert done.returncode == 0, done.stderr
     assert Store(folder / "results").verify() == []
     assert digest_results(folder / "results") == digest_results(finished / "results")
+
+
+def test_another_pixel_size_in_the_same_process_is_used(study):
+    before = recomputed(study)
+    slides = pd.read_csv(study / "slides.csv", dtype=str, keep_default_na=False)
+    first = read_study(study).slides[0]
+    cells = study / "results" / "cells" / f"{first.slide}.parquet"
+    area = pd.read_parquet(cells)["cell_area_um2"].sum()
+    slides["pixel_size_um"] = ["0.504" if slide == first.slide else "" for slide in slides["slide"]]
+    slides.to_csv(study / "slides.csv", index=False)
+    assert before == set()
+    assert ("slide", first.slide) in recomputed(study)
+    assert pd.read_parquet(cells)["cell_area_um2"].sum() == pytest.approx(area)  # within 1 % the file's own is kept
+
+
+def test_a_slide_that_was_replaced_is_read_anew_in_the_same_process(study):
+    first, second = read_study(study).slides[:2]
+    before = pd.read_parquet(study / "results" / "cells" / f"{first.slide}.parquet")
+    shutil.copy(second.file, first.file)
+    done = recomputed(study, slides=[first.slide])
+    assert ("slide", first.slide) in done
+    after = pd.read_parquet(study / "results" / "cells" / f"{first.slide}.parquet")
+    other = pd.read_parquet(study / "results" / "cells" / f"{second.slide}.parquet")
+    assert len(after) != len(before)
+    pd.testing.assert_series_equal(after["x_um"], other["x_um"])
+
+
+def test_a_slide_that_leaves_the_study_leaves_its_digest(drawn, study, tmp_path):
+    slides = pd.read_csv(study / "slides.csv", dtype=str, keep_default_na=False)
+    fresh = Path(shutil.copytree(drawn, tmp_path / "fresh"))
+    for folder in (study, fresh):
+        slides.iloc[1:].to_csv(folder / "slides.csv", index=False)
+        run(read_study(folder))
+    assert digest_results(study / "results") == digest_results(fresh / "results")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +18,8 @@ from mihc.stages import Job, code_hash
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow
 
-MODULES = ("mihc.slide", "mihc.slides", "mihc.store", "mihc.steps.ingest")
-OPEN_SLIDES = 4  # kept open in each process, so that a window does not open its slide anew
+MODULES = ("mihc.panel", "mihc.slide", "mihc.slides", "mihc.store", "mihc.stores", "mihc.steps.ingest")
+OPEN_SLIDES = 4  # idle ones kept open in each process, so that a window does not open its slide anew
 STORED = {"uint8": "uint8", "uint16": "uint16", "float32": "float32", "bool": "uint8", "int8": "uint8",
           "int16": "uint16", "float64": "float32", "float16": "float32"}  # fmt: skip
 
@@ -29,16 +32,53 @@ class Source:
     scene: str | None
     z: str | None
     pixel_size_um: float | None
+    content: str  # hash of the file, so that one that was replaced is opened anew
 
     @classmethod
-    def of(cls, row: SlideRow) -> Source:
+    def of(cls, row: SlideRow, content: str) -> Source:
         """Take it from a line of slides.csv."""
-        return cls(str(row.file), row.scene or None, row.z or None, row.pixel_size_um)
+        return cls(str(row.file), row.scene or None, row.z or None, row.pixel_size_um, content)
+
+    def open(self) -> Slide:
+        """Open the slide."""
+        return open_slide(self.path, scene=self.scene, z=self.z, pixel_size_um=self.pixel_size_um)
 
 
-@lru_cache(maxsize=OPEN_SLIDES)
-def _opened(source: Source) -> Slide:
-    return open_slide(source.path, scene=source.scene, z=source.z, pixel_size_um=source.pixel_size_um)
+class _OpenSlides:
+    """Slides that tasks of this process read from; the oldest that nobody uses is closed when there are too many."""
+
+    def __init__(self) -> None:
+        self._slides: dict[Source, Slide] = {}
+        self._users: Counter[Source] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def borrow(self, source: Source) -> Iterator[Slide]:
+        with self._lock:
+            if source not in self._slides:
+                self._slides[source] = source.open()
+            self._users[source] += 1
+            slide = self._slides[source]
+        try:
+            yield slide
+        finally:
+            with self._lock:
+                self._users[source] -= 1
+                self._close_oldest(len(self._slides) - OPEN_SLIDES)
+
+    def close(self, source: Source) -> None:
+        """Close a slide that no task will ask for again."""
+        with self._lock:
+            if source in self._slides and not self._users[source]:
+                self._slides.pop(source).close()
+
+    def _close_oldest(self, too_many: int) -> None:
+        idle = [source for source in self._slides if not self._users[source]]
+        for source in idle[: max(too_many, 0)]:
+            self._slides.pop(source).close()
+
+
+_open_slides = _OpenSlides()
 
 
 def ingest(job: Job, row: SlideRow) -> Record:
@@ -50,16 +90,16 @@ def ingest(job: Job, row: SlideRow) -> Record:
         "panel": hash_json([(line.channel, line.marker, line.role, line.colour) for line in panel.measured]),
         "code": code_hash(*MODULES),
     }
-    return job.stage("slide", row.slide, key, lambda transaction: _store(job, row, transaction))
+    source = Source.of(row, key["input"])
+    return job.stage("slide", row.slide, key, lambda transaction: _store(job, row, source, transaction))
 
 
-def _store(job: Job, row: SlideRow, transaction: Transaction) -> None:
-    source = Source.of(row)
-    slide = open_slide(source.path, scene=source.scene, z=source.z, pixel_size_um=source.pixel_size_um)
-    with slide:
+def _store(job: Job, row: SlideRow, source: Source, transaction: Transaction) -> None:
+    with source.open() as slide:
         panel = job.study.panel_of(row)
         index = panel.match(slide.channels)
         dtype = _stored_dtype(slide)
+        job.store.require_space(int(np.prod(slide.image.shape)) * np.dtype(dtype).itemsize)
         path = transaction.path(f"slides/{row.slide}.ome.zarr")
         shape = (len(panel.measured), *slide.image.shape[1:])
         markers = [line.marker for line in panel.measured]
@@ -79,7 +119,10 @@ def _store(job: Job, row: SlideRow, transaction: Transaction) -> None:
             for box in boxes
             for plane, marker in enumerate(markers)
         ]
-        extremes = job.map(row.slide, "slide", store_block, tasks)
+        try:
+            extremes = job.map(row.slide, "slide", store_block, tasks)
+        finally:
+            _open_slides.close(source)
         store.build_pyramid(path, job.submit)
         transaction.notes |= _notes(slide, markers, dtype) | _channel_facts(markers, tasks, extremes, slide)
     _show_contrast(path)
@@ -111,10 +154,22 @@ def store_block(
 ) -> tuple[float, float, int]:
     """Read one block of one channel, write it; return (smallest, largest, pixels at the camera's ceiling)."""
     y0, y1, x0, x1 = box
-    slide = _opened(source)
-    block = np.asarray(slide.image[channel, y0:y1, x0:x1]).astype(dtype, copy=False)
+    with _open_slides.borrow(source) as slide:
+        block = _lossless(np.asarray(slide.image[channel, y0:y1, x0:x1]), dtype, Path(source.path).name)
+        ceiling = _ceiling(slide, dtype)
     store.write_image_window(Path(path), 0, plane, y0, x0, block)
-    return float(block.min()), float(block.max()), int(np.count_nonzero(block >= _ceiling(slide, dtype)))
+    return float(block.min()), float(block.max()), int(np.count_nonzero(block >= ceiling))
+
+
+def _lossless(block: np.ndarray, dtype: str, place: str) -> np.ndarray:
+    stored = block.astype(dtype, copy=False)
+    if block.dtype == np.float64 and not np.array_equal(stored, block):
+        raise SlideError(
+            "pixels of 64-bit floating point that 32 bits cannot hold",
+            place=place,
+            fix="Export the slide with 32 bits.",
+        )
+    return stored
 
 
 def _ceiling(slide: Slide, dtype: str) -> float:

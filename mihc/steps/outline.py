@@ -36,7 +36,15 @@ from mihc.steps.segment import measured_table
 from mihc.store import Record, StoredImage, Transaction, hash_json
 from mihc.study import SlideRow
 
-MODULES = ("mihc.regions", "mihc.areas", "mihc.annotations", "mihc.qc", "mihc.steps.outline")
+MODULES = (
+    "mihc.regions",
+    "mihc.areas",
+    "mihc.annotations",
+    "mihc.qc",
+    "mihc.results",
+    "mihc.stores",
+    "mihc.steps.outline",
+)
 TISSUE_PIXEL_UM = 2.0  # tissue, tumour and folds are looked for at about this size,
 MOST_TISSUE_PIXELS = 6_000_000  # and coarser on a slide that would have more of them
 

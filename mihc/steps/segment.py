@@ -25,6 +25,8 @@ MODULES = (
     "mihc.nuclei_tree",
     "mihc.cells",
     "mihc.cells_kernels",
+    "mihc.store",
+    "mihc.stores",
     "mihc.steps.segment",
 )
 LABELS = ("nuclei", "cells")
@@ -63,7 +65,7 @@ def _segment(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
         store.create_labels(folder, shape=shape, pixel_size_um=stored.pixel_size_um, name=name)
     halo = halo_px(stored.pixel_size_um, settings.nucleus_diameter_um, settings.cell_expansion_um)
     tasks = [
-        (str(path), tuple(str(folder) for folder in labels.values()), window, settings, reference)
+        (str(path), image.digest, tuple(str(folder) for folder in labels.values()), window, settings, reference)
         for window in windows(shape, _side(job), halo)
     ]
     tables = job.map(row.slide, "cells", segment_window, tasks)
@@ -111,15 +113,21 @@ def _side(job: Job) -> int:
 
 
 @lru_cache(maxsize=OPEN_IMAGES)
-def _image(path: str) -> StoredImage:
+def _image(path: str, digest: str) -> StoredImage:
+    """An image by its digest too: the same path may hold another generation later in the same process."""
     return store.open_image(path)
 
 
 def segment_window(
-    image: str, labels: tuple[str, str], window: Window, settings: CellSettings, reference: NucleusReference
+    image: str,
+    digest: str,
+    labels: tuple[str, str],
+    window: Window,
+    settings: CellSettings,
+    reference: NucleusReference,
 ) -> pd.DataFrame:
     """Read one window, all channels, once; write its core of both labels; return the rows of the cells it owns."""
-    stored = _image(image)
+    stored = _image(image, digest)
     level = stored.levels[0]
     block = level[:, window.py0 : window.py1, window.px0 : window.px1]
     found = cells_in_window(

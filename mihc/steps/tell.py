@@ -15,8 +15,19 @@ from mihc.steps.gather import patients_table
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow
 
-MODULES = ("mihc.figures", "mihc.plots", "mihc.report", "mihc.reports", "mihc.steps.tell")
+MODULES = (
+    "mihc.figures",
+    "mihc.plots",
+    "mihc.report",
+    "mihc.reports",
+    "mihc.templates",
+    "mihc.associate",
+    "mihc.associations",
+    "mihc.estimates",
+    "mihc.steps.tell",
+)
 THUMBNAIL_SIDE = 900  # pixels at most
+MOST_POINTS = 5000  # of a population on a picture, evenly taken
 STATISTICS_TEXT = ("family", "analysis", "endpoint", "population", "tissue_class", "measure", "split", "term")
 STATISTICS_TEXT += ("estimate_kind", "adjust_method", "method", "note")
 TEXT = ("slide", "patient", "region", "tissue_class", "population", "marker", "check", "verdict", "category")
@@ -85,7 +96,11 @@ def _positives(job: Job, row: SlideRow, cells: pd.DataFrame) -> dict[str, np.nda
     analysed = cells["tissue_class"].isin(("tumour", "stroma", "other")).to_numpy()
     position = cells[["x_um", "y_um"]].to_numpy()
     return {
-        name: position[analysed & cells[column].fillna(False).to_numpy(dtype=bool)]
+        name: _thinned(position[analysed & cells[column].fillna(False).to_numpy(dtype=bool)])
         for name, column in columns.items()
         if column in cells
     }
+
+
+def _thinned(points: np.ndarray) -> np.ndarray:
+    return points[:: -(-len(points) // MOST_POINTS) or 1].copy()

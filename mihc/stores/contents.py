@@ -10,6 +10,7 @@ import pandas as pd
 
 from mihc.stores.arrays import StoredArray, boxes
 from mihc.stores.labels import label_names, open_labels
+from mihc.stores.records import read_record, record_path
 from mihc.stores.tables import read_cells
 
 _TILE = 1024  # pixels: the order in which labels are hashed; not the order in which they are stored
@@ -18,6 +19,7 @@ _TILE = 1024  # pixels: the order in which labels are hashed; not the order in w
 def digest_results(folder: str | Path) -> str:
     """sha256 over every label image, cells table and CSV under `folder` (results/), as hex.
 
+    Once the study's tables are made, only the slides in them count: what is left of others is not of the study.
     Not in it: times, versions and pictures (run.json, report.html, figures, the image pyramids), chunk sizes, and
     anything that depends on windows or workers.
 
@@ -27,10 +29,16 @@ def digest_results(folder: str | Path) -> str:
         something stored does not match its checksum
     """
     folder, total = Path(folder), hashlib.sha256()
+    study = read_record(record_path(folder, "study", ""))
+    listed = study.notes.get("slides") if study else None
     for path in sorted((folder / "slides").glob("*.ome.zarr")):
+        if listed is not None and path.name.removesuffix(".ome.zarr") not in listed:
+            continue
         for name in label_names(path):
             _add(total, f"{path.name}/{name}", _labels(open_labels(path, name)[0]))
     for path in sorted((folder / "cells").glob("*.parquet")):
+        if listed is not None and path.stem not in listed:
+            continue
         _add(total, path.name, _table(read_cells(path)))
     for path in sorted(folder.glob("*.csv")):
         _add(total, path.name, hashlib.sha256(path.read_bytes()).hexdigest())
