@@ -16,13 +16,15 @@ from mihc.errors import Problem, StudyProblems
 from mihc.studies.cell_tables import read_cell_table
 from mihc.studies.check import slide_problems
 from mihc.studies.folder import Study, gather
+from mihc.studies.given_cells import given_cells
 from mihc.studies.patients import study_notes, study_table
-from mihc.studies.pdl1 import Pdl1Scores, pdl1_expressions, pdl1_scores
+from mihc.studies.pdl1 import EVALUABLE_TUMOUR_CELLS, Pdl1Scores, pdl1_expressions, pdl1_scores
 from mihc.studies.settings import Outcome, Pdl1, Response, Settings
 from mihc.studies.slide_list import SlideRow
 from mihc.studies.start import InitReport, init_study
 
 __all__ = [
+    "EVALUABLE_TUMOUR_CELLS",
     "InitReport",
     "Outcome",
     "Pdl1",
@@ -32,6 +34,7 @@ __all__ = [
     "SlideRow",
     "Study",
     "check_study",
+    "given_cells",
     "init_study",
     "pdl1_expressions",
     "pdl1_scores",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 
-VERDICTS = ("separable", "negative slide", "cannot tell", "manual")
+VERDICTS = ("separable", "negative slide", "cannot tell", "manual", "given")
 METHODS = ("auto", "manual")
 FEWEST_CELLS = 50  # fewer say nothing about the shape of a distribution
 FEWEST_POSITIVES = 5
@@ -40,8 +40,8 @@ class Threshold:
     value: float  # counts; NaN when the verdict is "cannot tell"; above every cell when it is "negative slide"
     low: float  # counts: 95 % bootstrap interval, NaN where there is none
     high: float
-    method: str  # "manual" | "mixture"
-    verdict: str  # "separable" | "negative slide" | "cannot tell" | "manual"
+    method: str  # "manual" | "mixture" | "given"
+    verdict: str  # "separable" | "negative slide" | "cannot tell" | "manual" | "given": calls made elsewhere
     reason: str  # one sentence for the report
 
 

@@ -111,9 +111,15 @@ def test_the_cells_are_kept_with_their_classes_and_calls(called):
 
 def test_thresholds_say_that_the_calls_were_given(called):
     thresholds = read_csv(called / "results" / "thresholds.csv")
-    assert set(thresholds["method"]) == {"given"}
+    assert set(thresholds["method"]) == set(thresholds["verdict"]) == {"given"}
+    assert set(thresholds["who"]) == {"the table"}
     assert thresholds["value"].isna().all()
-    assert thresholds.set_index(["slide", "marker"])["positive_cells"]["S1", "CD3"] == 4
+
+
+def test_thresholds_count_the_analysed_cells_only(called):
+    thresholds = read_csv(called / "results" / "thresholds.csv").set_index(["slide", "marker"])
+    assert thresholds.loc[("S1", "CD3"), ["cells", "positive_cells"]].tolist() == [4, 3]  # not the one outside
+    assert thresholds.loc[("S3", "CD8"), ["cells", "positive_cells"]].tolist() == [2, 1]  # nor the excluded one
 
 
 def test_a_second_run_reuses_everything(called):

@@ -283,6 +283,31 @@ def test_pdl1_and_cut_offs_are_checked_against_the_panel(tmp_path):
     assert "'CD20|tumor|density_per_mm2' is no column of patients.csv" in whats
 
 
+TWO_PANELS = (
+    "panel,channel,marker,role\nA,DAPI,DAPI,nuclei\nA,PD-L1,PD-L1,marker\nA,PanCK,PanCK,tumour\n"
+    "B,DAPI,DAPI,nuclei\nB,CD3,CD3,marker\nB,PD-L1,PD-L1,marker\n"
+)
+PDL1 = '[study]\nname = "x"\n[pdl1]\nmarker = "PD-L1"\ntumour = "PanCK+"\nimmune = "CD3+"\n'
+
+
+def test_pdl1_needs_one_panel_with_all_its_markers_and_says_what_each_lacks(tmp_path):
+    slides = "slide,file,patient,panel\nS1,a.tif,P1,A\nS2,b.tif,P2,B\n"
+    folder = write_study(tmp_path / "study", settings=PDL1, panel=TWO_PANELS, slides=slides, clinical=None)
+    assert the_error(folder).what == (
+        "no single panel has all of CD3, PD-L1, PanCK: panel 'A' lacks CD3; panel 'B' lacks PanCK"
+    )
+    (folder / "panel.csv").write_text(TWO_PANELS + "B,PanCK,PanCK,tumour\n")
+    assert errors_of(folder) == []
+    assert read_study(folder).pdl1_panels() == {"B"}
+
+
+def test_pdl1_immune_cells_that_no_cell_can_be_are_an_error(tmp_path):
+    panel = "channel,marker,role\nDAPI,DAPI,nuclei\nPD-L1,PD-L1,marker\nPanCK,PanCK,tumour\n"
+    settings = PDL1.replace("CD3+", "PanCK+")
+    folder = write_study(tmp_path / "study", settings=settings, panel=panel, clinical=None)
+    assert "contradicts itself" in the_error(folder).what
+
+
 # --- OT: outcomes and their join ---
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from mihc.reports.claims import TEST_NAMES, split_words
 from mihc.reports.numbers import Numbers, counted, sentence, text
-from mihc.study import Study
+from mihc.study import EVALUABLE_TUMOUR_CELLS, Study
 
 _RULES = {
     "cox": "Cox proportional hazards regression with Efron's handling of ties, Wald 95 % intervals and listwise "
@@ -75,7 +75,29 @@ def _definitions(study: Study) -> list[Markup]:
     ]
     for name, expression in study.settings.phenotypes.items():
         said.append(sentence("{name}: {expression}.", {"name": name, "expression": expression}))
-    return said
+    return said + _pdl1_scores(study)
+
+
+def _pdl1_scores(study: Study) -> list[Markup]:
+    pdl1 = study.settings.pdl1
+    if pdl1 is None:
+        return []
+    named = {"marker": pdl1.marker, "tumour": pdl1.tumour, "immune": pdl1.immune, "fewest": EVALUABLE_TUMOUR_CELLS}
+    return [
+        sentence("TPS (%) = {marker} positive tumour cells / tumour cells × 100.", named),
+        sentence(
+            "CPS = ({marker} positive tumour cells + {marker} positive immune cells) / tumour cells × 100, "
+            "at most 100.",
+            named,
+        ),
+        sentence(
+            "Tumour cells ({tumour}) are those of tumour regions; immune cells ({immune}, and not tumour cells) are "
+            "those of tumour regions and of all analysed stroma, so that stroma far from the tumour raises CPS. Counts "
+            "are summed over a patient's slides; with fewer than {fewest} tumour cells neither score is evaluable.",
+            named,
+        ),
+        Markup("TPS and CPS are for research use only: no pathologist's reading and no basis for treatment."),
+    ]
 
 
 def _regions(study: Study) -> list[Markup]:

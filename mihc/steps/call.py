@@ -15,7 +15,7 @@ from mihc.stages import Job, code_hash
 from mihc.steps.outline import regions_table
 from mihc.steps.segment import measured_table
 from mihc.store import Record, Transaction, hash_json
-from mihc.study import SlideRow, pdl1_expressions, read_cell_table
+from mihc.study import SlideRow, given_cells, pdl1_expressions
 
 MODULES = (
     "mihc.positives",
@@ -24,9 +24,11 @@ MODULES = (
     "mihc.regions",
     "mihc.areas",
     "mihc.studies.cell_tables",
+    "mihc.studies.given_cells",
     "mihc.studies.pdl1",
     "mihc.steps.call",
 )
+WHO = {"manual": "a person", "given": "the table"}  # by verdict; every other verdict is mihc's
 POSITIVITY_AND_AREA = ["region", "tissue_class", "distance_to_margin_um"]
 
 
@@ -70,8 +72,7 @@ def _call_measured(job: Job, row: SlideRow, regions: Record, transaction: Transa
 
 
 def _call_given(job: Job, row: SlideRow, transaction: Transaction) -> None:
-    panel = job.study.panel_of(row)
-    cells = read_cell_table(row.cells, panel, slide=row.slide, phenotypes=job.study.settings.phenotypes)
+    cells = given_cells(job.study, row)
     present = cells.loc[cells["tissue_class"].isin(ANALYSED), ["region", "tissue_class"]].drop_duplicates()
     areas = {(region, tissue_class): math.nan for region, tissue_class in present.itertuples(index=False)}
     _write(job, row, cells, areas, transaction)
@@ -86,17 +87,17 @@ def _write(
     names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
     table = cells.drop(columns=[name for name in called if name in cells]).join(called)
     counts = _counts(table, names, areas, row)
-    scores = pdl1_expressions(job.study.settings.pdl1) if job.study.settings.pdl1 else {}
-    scored = {name: f"phenotype_{name}" for name in scores if f"phenotype_{name}" in called}
+    scored = {name: f"phenotype_{name}" for name in _scores(job, panel)}
     pdl1 = _counts(table, scored, areas, row)
+    analysed = called[table["tissue_class"].isin(ANALYSED)]
     only_for_scores = [name for name in called if name not in set(names.values())]
     store.write_cells(transaction.path(f"cells/{row.slide}.parquet"), table.drop(columns=only_for_scores))
     store.write_csv(transaction.path(part("regions", row.slide)), counts)
     store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)
-    store.write_csv(transaction.path(part("thresholds", row.slide)), _threshold_rows(row, thresholds, called))
+    store.write_csv(transaction.path(part("thresholds", row.slide)), _threshold_rows(row, thresholds, analysed))
     transaction.notes |= {
         "cells": len(cells),
-        "analysed_cells": int(cells["tissue_class"].isin(ANALYSED).sum()),
+        "analysed_cells": len(analysed),
         "outside_cells": int((cells["tissue_class"] == OUTSIDE).sum()),
         "unclear": [marker for marker, chosen in thresholds.items() if chosen.verdict == "cannot tell"],
     }
@@ -110,11 +111,13 @@ def _counts(cells: pd.DataFrame, names: dict[str, str], areas: dict, row: SlideR
 
 def _expressions(job: Job, panel: Panel) -> dict[str, str]:
     """Phenotypes that the panel can show, and the populations that TPS and CPS need."""
-    settings = job.study.settings
-    shown = {name: settings.phenotypes[name] for name in _shown_phenotypes(job, panel)}
-    if settings.pdl1 and settings.pdl1.marker in {line.marker for line in panel.markers}:
-        shown |= pdl1_expressions(settings.pdl1)
-    return shown
+    phenotypes = job.study.settings.phenotypes
+    return {name: phenotypes[name] for name in _shown_phenotypes(job, panel)} | _scores(job, panel)
+
+
+def _scores(job: Job, panel: Panel) -> dict[str, str]:
+    """What TPS and CPS count on slides of a panel that has all markers of [pdl1]."""
+    return pdl1_expressions(job.study.settings.pdl1) if panel.name in job.study.pdl1_panels() else {}
 
 
 def _shown_phenotypes(job: Job, panel: Panel) -> list[str]:
@@ -133,20 +136,31 @@ def _typed(job: Job, row: SlideRow) -> dict[str, float]:
 
 
 def _thresholds(job: Job, row: SlideRow, cells: pd.DataFrame) -> dict[str, Threshold]:
-    """Take each marker's threshold: thresholds.csv, then panel.csv, then the automatic one."""
+    """Take each marker's threshold."""
     typed = _typed(job, row)
-    chosen = {}
-    for line in job.study.panel_of(row).markers:
-        given = f"{line.marker}_positive" in cells
-        if line.marker in typed:
-            chosen[line.marker] = manual_threshold(typed[line.marker], reason="from thresholds.csv")
-        elif given:
-            chosen[line.marker] = Threshold(math.nan, math.nan, math.nan, "given", "manual", "calls given in the table")
-        elif line.threshold is not None:
-            chosen[line.marker] = manual_threshold(line.threshold, reason="from panel.csv")
-        else:
-            chosen[line.marker] = _automatic(job, cells, line)
-    return chosen
+    return {line.marker: _threshold(job, cells, line, typed) for line in job.study.panel_of(row).markers}
+
+
+def _threshold(job: Job, cells: pd.DataFrame, line: PanelRow, typed: dict[str, float]) -> Threshold:
+    """Take one marker's: thresholds.csv, then calls given in a table of cells, then panel.csv, then the automatic."""
+    given = f"{line.marker}_positive" in cells
+    measured = f"{line.marker}_{line.compartment}_mean" in cells
+    if line.marker in typed and measured:
+        return manual_threshold(typed[line.marker], reason="from thresholds.csv")
+    if given:
+        unused = f"; thresholds.csv is not used, the table has no {line.marker}_{line.compartment}_mean"
+        return _not_taken("given", "calls given in the table" + (unused if line.marker in typed else ""))
+    if line.threshold is not None:
+        return manual_threshold(line.threshold, reason="from panel.csv")
+    if job.study.settings.thresholds.method == "manual":
+        return _not_taken("manual", "no threshold was typed")
+    return _automatic(job, cells, line)
+
+
+def _not_taken(method: str, reason: str) -> Threshold:
+    """No number: the calls came with the table ("given"), or a person has still to type one ("manual")."""
+    verdict = "given" if method == "given" else "cannot tell"
+    return Threshold(math.nan, math.nan, math.nan, method, verdict, reason)
 
 
 def _automatic(job: Job, cells: pd.DataFrame, line: PanelRow) -> Threshold:
@@ -170,7 +184,8 @@ def _calls(job: Job, panel: Panel, cells: pd.DataFrame, thresholds: dict[str, Th
     return called.assign(**{name: cells[name] for name in brought})
 
 
-def _threshold_rows(row: SlideRow, thresholds: dict[str, Threshold], called: pd.DataFrame) -> pd.DataFrame:
+def _threshold_rows(row: SlideRow, thresholds: dict[str, Threshold], analysed: pd.DataFrame) -> pd.DataFrame:
+    """Rows of thresholds.csv; `analysed` are the calls of the cells in tumour, stroma and other."""
     return pd.DataFrame(
         [
             {
@@ -181,10 +196,10 @@ def _threshold_rows(row: SlideRow, thresholds: dict[str, Threshold], called: pd.
                 "high": chosen.high,
                 "method": chosen.method,
                 "verdict": chosen.verdict,
-                "who": "a person" if chosen.verdict == "manual" else "mihc",
+                "who": WHO.get(chosen.verdict, "mihc"),
                 "reason": chosen.reason,
-                "cells": len(called),
-                "positive_cells": _positive(called[f"{marker}_positive"]),
+                "cells": len(analysed),
+                "positive_cells": _positive(analysed[f"{marker}_positive"]),
             }
             for marker, chosen in thresholds.items()
         ]

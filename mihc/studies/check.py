@@ -6,14 +6,14 @@ A slide's description is read and none of its pixels.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mihc.errors import InputError, Problem, StudyProblems
-from mihc.studies.cell_tables import read_cell_table
 from mihc.studies.folder import Study
+from mihc.studies.given_cells import given_cells, markers_without_threshold
 from mihc.studies.given_thresholds import EVERY_SLIDE
 from mihc.studies.given_thresholds import FILE as THRESHOLDS
 from mihc.studies.slide_list import ANNOTATION_SUFFIXES, SlideRow
@@ -24,15 +24,42 @@ UNMEASURED_PIXEL_UM = 1.0  # stands in when only the form of an annotation file 
 
 def slide_problems(study: Study, *, open_slides: bool) -> list[Problem]:
     """List the problems of every slide, its annotations, and of slides with the same content."""
-    problems = []
+    problems, called = [], {}
     for row in study.slides:
         if row.cells is not None:
-            problems += _cells_problems(study, row) if open_slides and row.cells.is_file() else []
+            if open_slides and row.cells.is_file() and row.panel in study.panels:
+                problems_of_cells, called[row.slide] = _cells_problems(study, row)
+                problems += problems_of_cells
         elif row.file is not None and row.file.exists() and open_slides:
             problems += _opened(study, row)
         else:
             problems += _annotations(study, row, row.pixel_size_um or UNMEASURED_PIXEL_UM, None)
-    return problems + _same_content(study.slides) + _stray_annotations(study)
+    return problems + _untyped_thresholds(study, called) + _same_content(study.slides) + _stray_annotations(study)
+
+
+def _untyped_thresholds(study: Study, called: Mapping[str, Collection[str]]) -> list[Problem]:
+    """Markers that stay uncalled under method = "manual"; `called` are those whose calls a slide's table brings."""
+    if study.settings.thresholds.method != "manual":
+        return []
+    slides_of: dict[str, list[str]] = defaultdict(list)
+    for row in study.slides:
+        if row.panel in study.panels:
+            for marker in markers_without_threshold(study, row):
+                if marker not in called.get(row.slide, ()):
+                    slides_of[marker].append(row.slide)
+    return [
+        Problem(
+            'study.toml, [thresholds] method = "manual"',
+            f"no threshold of {marker} is typed for {len(slides)} slides: {_some(slides)}; it stays unknown there",
+            f"Type it in panel.csv or {THRESHOLDS}, or write method = " + '"auto".',
+            "warning",
+        )
+        for marker, slides in slides_of.items()
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _stray_annotations(study: Study) -> list[Problem]:
@@ -59,14 +86,14 @@ def _as_problems(error: InputError, row: SlideRow) -> list[Problem]:
     return [Problem(place, error.what, error.fix)]
 
 
-def _cells_problems(study: Study, row: SlideRow) -> list[Problem]:
-    if row.panel not in study.panels:
-        return []
+def _cells_problems(study: Study, row: SlideRow) -> tuple[list[Problem], list[str]]:
+    """The problems of a table of cells, and the markers that it brings calls of."""
+    markers = [line.marker for line in study.panel_of(row).markers]
     try:
-        read_cell_table(row.cells, study.panel_of(row), slide=row.slide, phenotypes=study.settings.phenotypes)
+        cells = given_cells(study, row)
     except InputError as error:
-        return _as_problems(error, row)
-    return []
+        return _as_problems(error, row), markers
+    return [], [marker for marker in markers if f"{marker}_positive" in cells]
 
 
 def _opened(study: Study, row: SlideRow) -> list[Problem]:

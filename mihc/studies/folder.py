@@ -13,7 +13,8 @@ from mihc.panel import Panel, check_panels
 from mihc.studies.clinical import read_clinical, typed_clinical
 from mihc.studies.given_thresholds import read_thresholds
 from mihc.studies.joining import check_join, near_pairs
-from mihc.studies.settings import Settings
+from mihc.studies.pdl1 import pdl1_expressions
+from mihc.studies.settings import Pdl1, Settings
 from mihc.studies.slide_list import SlideRow, read_slides
 from mihc.studies.toml import read_settings
 
@@ -49,6 +50,10 @@ class Study:
             shown[name] = _panels_that_show(expression, self.panels)
         return shown
 
+    def pdl1_panels(self) -> frozenset[str]:
+        """Names of the panels that have every marker of [pdl1], so that their slides can be scored."""
+        return frozenset() if self.settings.pdl1 is None else _panels_that_score(self.settings.pdl1, self.panels)
+
     def clinical_columns(self) -> pd.DataFrame | None:
         """Type the clinical columns: times float, events 0/1, responses and groups text; None without clinical.csv."""
         return None if self.clinical is None else typed_clinical(self.clinical, self.settings)
@@ -63,10 +68,19 @@ def _all_markers(panels: dict[str, Panel]) -> list[str]:
 
 
 def _panels_that_show(expression: str, panels: dict[str, Panel]) -> frozenset[str]:
+    used = _used(expression, panels)
+    return frozenset(name for name, panel in panels.items() if used <= set(_markers(panel)))
+
+
+def _panels_that_score(pdl1: Pdl1, panels: dict[str, Panel]) -> frozenset[str]:
+    shown = [_panels_that_show(expression, panels) for expression in pdl1_expressions(pdl1).values()]
+    return frozenset.intersection(*shown)
+
+
+def _used(expression: str, panels: dict[str, Panel]) -> set[str]:
     from mihc.positives import parse_expression
 
-    used = set(parse_expression(expression, _all_markers(panels)).markers)
-    return frozenset(name for name, panel in panels.items() if used <= set(_markers(panel)))
+    return set(parse_expression(expression, _all_markers(panels)).markers)
 
 
 def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
@@ -130,11 +144,7 @@ def _population_problems(settings: Settings, panels: dict[str, Panel]) -> list[P
             problems.append(Problem(place, f"{name!r} is already the name of a marker", "Choose another name."))
         problems += _expression_problems(text, place, panels)
     if settings.pdl1 is not None:
-        if settings.pdl1.marker not in markers:
-            what = f"marker {settings.pdl1.marker!r} is not in panel.csv; it has {', '.join(markers)}"
-            problems.append(Problem("study.toml, [pdl1] marker", what, "Write one of these names."))
-        for key in ("tumour", "immune"):
-            problems += _expression_problems(getattr(settings.pdl1, key), f"study.toml, [pdl1] {key}", panels)
+        problems += _pdl1_problems(settings.pdl1, panels)
     return problems + _cut_problems(settings, [*markers, *settings.phenotypes])
 
 
@@ -146,6 +156,31 @@ def _expression_problems(text: str, place: str, panels: dict[str, Panel]) -> lis
     if shown:
         return []
     return [Problem(place, f"no single panel has all markers of {text!r}", "Cells are never joined between slides.")]
+
+
+def _pdl1_problems(pdl1: Pdl1, panels: dict[str, Panel]) -> list[Problem]:
+    markers, problems = _all_markers(panels), []
+    if pdl1.marker not in markers:
+        what = f"marker {pdl1.marker!r} is not in panel.csv; it has {', '.join(markers)}"
+        problems.append(Problem("study.toml, [pdl1] marker", what, "Write one of these names."))
+    for key in ("tumour", "immune"):
+        problems += _expression_problems(getattr(pdl1, key), f"study.toml, [pdl1] {key}", panels)
+    return problems or _score_problems(pdl1, panels)
+
+
+def _score_problems(pdl1: Pdl1, panels: dict[str, Panel]) -> list[Problem]:
+    """The marker, the tumour cells and the immune cells of [pdl1] must be seen on one slide."""
+    try:
+        if _panels_that_score(pdl1, panels):
+            return []
+        needed = set.union(*(_used(text, panels) for text in pdl1_expressions(pdl1).values()))
+    except PanelError as error:  # each alone can be read, but not all together: "CD3+" as tumour and as immune
+        return [Problem("study.toml, [pdl1]", error.what, error.fix)]
+    lacking = "; ".join(
+        f"panel {name!r} lacks {', '.join(sorted(needed - set(_markers(panel))))}" for name, panel in panels.items()
+    )
+    what = f"no single panel has all of {', '.join(sorted(needed))}: {lacking}"
+    return [Problem("study.toml, [pdl1]", what, "Cells are never joined between slides.")]
 
 
 def _cut_problems(settings: Settings, populations: list[str]) -> list[Problem]:

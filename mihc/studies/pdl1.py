@@ -1,10 +1,12 @@
-"""PD-L1 scores of a patient: TPS and CPS from counts.
+"""PD-L1 scores of a patient: TPS and CPS from counts. Research use only.
 
 TPS (%) = PD-L1 positive tumour cells / tumour cells x 100.
 CPS     = (PD-L1 positive tumour cells + PD-L1 positive immune cells) / tumour cells x 100, at most 100.
 
-Both are counted in tumour regions, and not evaluable with fewer than 100 tumour cells (as the 22C3 pharmDx
-interpretation manual asks for viable tumour cells).
+Tumour cells, positive or not, are those of tumour regions. Immune cells are those of tumour and of all stroma: the
+whole stroma that is analysed, however far from the tumour, so that a large distant stroma raises CPS (a pathologist
+counts those next to the tumour only). Neither score is evaluable with fewer than 100 tumour cells (as the 22C3
+pharmDx interpretation manual asks for viable tumour cells).
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ import numpy as np
 from mihc.studies.settings import Pdl1
 
 EVALUABLE_TUMOUR_CELLS = 100
-TUMOUR_CELLS = "tumour cells"
-POSITIVE_TUMOUR_CELLS = "PD-L1 positive tumour cells"
-POSITIVE_IMMUNE_CELLS = "PD-L1 positive immune cells"
+# Populations of their own: a name with "|" is refused for a marker or a phenotype, so none can be meant by both.
+TUMOUR_CELLS = "PD-L1 scores|tumour cells"
+POSITIVE_TUMOUR_CELLS = "PD-L1 scores|positive tumour cells"
+POSITIVE_IMMUNE_CELLS = "PD-L1 scores|positive immune cells"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def pdl1_expressions(pdl1: Pdl1) -> dict[str, str]:
 
 
 def pdl1_scores(*, tumour_cells: float, positive_tumour_cells: float, positive_immune_cells: float) -> Pdl1Scores:
-    """Score a patient from counts in tumour regions.
+    """Score a patient from counts: tumour cells of tumour regions, immune cells of tumour and stroma.
 
     Parameters
     ----------
