@@ -9,7 +9,8 @@ The steps, each with a bounded reach (their sum is the halo):
    the edge;
 4. the pieces of all its thresholds; those most like one ellipse are nuclei (`nuclei_tree`);
 5. rejection of pieces that are faint, or haze without a summit of a nucleus' size;
-6. each nucleus ends near its own half maximum: its piece is trimmed to that, and grows to it by a bounded distance.
+6. each nucleus ends near its own half maximum: its piece is trimmed to that, and grows to it by a bounded distance;
+7. a nucleus with a neck, better described by two ellipses, is cut there (`nuclei_cuts`).
 
 The id of a nucleus is 1 + the index of the 2 x 2 block of pixels that holds its seed (the highest point of its piece).
 Two pieces never touch, not even at a corner, so such a block holds one seed at most, and every window gives a nucleus
@@ -65,7 +66,7 @@ class Recipe:
     wide: float = 0.5  # standard deviation of the smoothing that spans a nucleus
     half: float = 1.0  # contrasts above the background that are compressed to one half
     around: float = 1.5  # reach of the local threshold
-    cut: float = 0.4  # the threshold's way from the darker to the brighter local mean
+    cut: float = 0.45  # the threshold's way from the darker to the brighter local mean
     floor: float = 0.12  # the lowest threshold, in contrasts above the background
     noise: float = 6.0  # the threshold's least height above the darker mean, in standard deviations of smoothed noise
     hole: float = 0.1  # area of the largest hole that is filled
@@ -86,6 +87,8 @@ class Recipe:
     beside: float = 0.57  # and in spans between the local means
     edge: float = 0.48  # a nucleus ends at this share of its own mean brightness
     growth: float = 0.5  # how far a piece grows
+    gain: float = 0.03  # by which the quality must rise where a grown nucleus is cut in two
+    neck: float = 0.75  # widest cut, in widths of the narrower part
     uphill: int = 2  # cost of growing one level up in the splitting picture, where one pixel costs 5
 
 
@@ -101,8 +104,9 @@ def halo_px(
     expansion = math.ceil(cell_expansion_um / math.sqrt(math.prod(pixel_size_pair(pixel_size_um))))
     # From a seed in the core to the end of its cell, and to the nuclei that compete for that end.
     cell = piece + growth + 2 * expansion
-    # From a nucleus' pixel to the piece that it grew from, to the end of that piece, to the pixels that made it.
-    return cell + growth + piece + _reach_of_views(diameter) + 2
+    # From a nucleus' pixel to the piece that it grew from, over it to the end of the nucleus,
+    # to the pieces that compete there, to the ends of those, to the pixels that made them.
+    return cell + 3 * growth + 2 * piece + _reach_of_views(diameter) + 2
 
 
 def _reach_of_views(diameter: float) -> int:
@@ -168,13 +172,16 @@ def find_nuclei(
     diameter = diameter_px(pixel_size_um, nucleus_diameter_um)
     if image.size == 0 or reference.contrast <= reference.noise:
         return np.zeros(image.shape, np.uint32), np.zeros((0, 2), np.int64)
+    from mihc.nuclei_cuts import cut_necks
     from mihc.nuclei_kernels import despeckle
 
     views = _views(despeckle(integers(image, reference.fixed_point_bits)), reference, diameter)
     levels = _splitting_picture(views, diameter)
     labels, seeds = _convincing(*_pieces(levels, diameter), views)
-    _end_at_half_maximum(labels, len(seeds), views, levels, reference, diameter)
-    return labels, seeds
+    cores = _end_at_half_maximum(labels, len(seeds), views, levels, reference, diameter)
+    limits = np.array([1.0, RECIPE.smallest, RECIPE.small_from]) * [_usual_px(diameter), _usual_px(diameter), 1.0]
+    costs = np.array([RECIPE.small_cost, 0.0])
+    return cut_necks(labels, cores, levels, len(seeds), limits, costs, RECIPE.gain, RECIPE.neck)
 
 
 def nucleus_ids(seeds: np.ndarray, shape_yx: tuple[int, int], *, origin_yx: tuple[int, int] = (0, 0)) -> np.ndarray:
@@ -258,7 +265,8 @@ def _pieces(levels: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray
     costs = np.array([RECIPE.small_cost, RECIPE.large_cost])
     quality = qualities(box, sums, _px(RECIPE.longest, diameter), usual, areas, costs)
     chosen = choose(parent, level, sums, quality, round(RECIPE.margin * ONE), round(RECIPE.dip * ONE))
-    return paint(nodes, parent, chosen, levels)
+    labels, seeds = paint(nodes, parent, chosen, levels)
+    return labels, seeds
 
 
 def _convincing(labels: np.ndarray, seeds: np.ndarray, views: _Views) -> tuple[np.ndarray, np.ndarray]:
@@ -281,14 +289,19 @@ def _end_at_half_maximum(
     levels: np.ndarray,
     reference: NucleusReference,
     diameter: float,
-) -> None:
-    """Trim each piece to the pixels near its own brightness, and grow it over such pixels around, in place."""
+) -> np.ndarray:
+    """Trim each piece, in place, to the pixels near its own brightness, and grow it over such pixels around.
+
+    Returns the pieces before they grew.
+    """
     from mihc.nuclei_kernels import NEAR, excess, grow, piece_means, trim
 
     above = excess(views.smoothed, views.low, reference.background, RECIPE.half * reference.contrast)
     bounds = np.floor(RECIPE.edge * piece_means(labels, above, count)).astype(np.int32)
     trim(labels, above, bounds)
+    cores = labels.copy()
     grow(labels, views.foreground, levels, RECIPE.uphill, above, bounds, NEAR * _px(RECIPE.growth, diameter))
+    return cores
 
 
 def _checked(image: np.ndarray, method: str) -> np.ndarray:

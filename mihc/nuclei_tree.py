@@ -137,6 +137,19 @@ def level_set_tree(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 @compiled
+def ellipse_quality(sums: np.ndarray, usual: float, areas: np.ndarray, costs: np.ndarray) -> float:
+    """How much a piece of these `sums` looks like one nucleus, 1 at best: see `qualities`."""
+    area, y, x = sums[0], sums[1], sums[2]
+    n = np.float64(area)
+    yy = (area * sums[3] - y * y) / (n * n) + 1 / 12
+    xx = (area * sums[5] - x * x) / (n * n) + 1 / 12
+    yx = (area * sums[4] - y * x) / (n * n)
+    ellipse = n / (4 * np.pi * np.sqrt(yy * xx - yx * yx))
+    size = area / usual
+    return ellipse - costs[0] * max(areas[1] - size, 0.0) - costs[1] * max(size - areas[2], 0.0)
+
+
+@compiled
 def qualities(
     box: np.ndarray, sums: np.ndarray, longest: int, usual: float, areas: np.ndarray, costs: np.ndarray
 ) -> np.ndarray:
@@ -154,13 +167,7 @@ def qualities(
         size = area / usual
         if tall > longest or wide > longest or size < areas[0] or size > areas[3]:
             continue
-        y, x = sums[node, 1], sums[node, 2]
-        n = np.float64(area)
-        yy = (area * sums[node, 3] - y * y) / (n * n) + 1 / 12
-        xx = (area * sums[node, 5] - x * x) / (n * n) + 1 / 12
-        yx = (area * sums[node, 4] - y * x) / (n * n)
-        ellipse = n / (4 * np.pi * np.sqrt(yy * xx - yx * yx))
-        quality = ellipse - costs[0] * max(areas[1] - size, 0.0) - costs[1] * max(size - areas[2], 0.0)
+        quality = ellipse_quality(sums[node], usual, areas, costs)
         out[node] = np.int64(max(quality, 0.01) * ONE)
     return out
 
@@ -233,23 +240,33 @@ def paint(
             count += 1
         elif above != node:
             owner[node] = owner[above]
-    top = np.zeros(count, np.int64)
-    seeds = np.zeros((count, 2), np.int64)
-    flat = levels.ravel()
-    for at in range(len(flat)):
-        if nodes[at] >= 0 and owner[nodes[at]] >= 0:
-            piece = owner[nodes[at]]
-            if flat[at] > top[piece]:
-                top[piece] = flat[at]
-                seeds[piece, 0] = at // width
-                seeds[piece, 1] = at % width
-    place = np.argsort(seeds[:, 0] * width + seeds[:, 1])
-    name = np.empty(count, np.uint32)
-    for k in range(count):
-        name[place[k]] = k + 1
     labels = np.zeros((height, width), np.uint32)
     out = labels.ravel()
-    for at in range(len(flat)):
+    for at in range(len(out)):
         if nodes[at] >= 0 and owner[nodes[at]] >= 0:
-            out[at] = name[owner[nodes[at]]]
-    return labels, seeds[place]
+            out[at] = owner[nodes[at]] + 1
+    return labels, name_by_seed(labels, labels.copy(), levels, count)
+
+
+@compiled
+def name_by_seed(labels: np.ndarray, cores: np.ndarray, levels: np.ndarray, count: int) -> np.ndarray:
+    """Rename labels 1 to `count`, in place, in row order of their seeds in `cores` -> the seeds (n, 2)."""
+    width = labels.shape[1]
+    top = np.zeros(count, np.int64)
+    seeds = np.zeros((count, 2), np.int64)
+    out = labels.ravel()
+    flat = levels.ravel()
+    core = cores.ravel()
+    for at in range(len(core)):
+        piece = np.int64(core[at]) - 1
+        if piece >= 0 and flat[at] > top[piece]:
+            top[piece] = flat[at]
+            seeds[piece, 0] = at // width
+            seeds[piece, 1] = at % width
+    place = np.argsort(seeds[:, 0] * width + seeds[:, 1])
+    name = np.zeros(count + 1, np.uint32)
+    for k in range(count):
+        name[place[k] + 1] = k + 1
+    for at in range(len(out)):
+        out[at] = name[out[at]]
+    return seeds[place]

@@ -54,6 +54,21 @@ def test_touching_nuclei_are_split_and_a_single_one_is_left_whole():
     assert (labels[disc(shape, 30, 80, 7)] == labels[30, 80]).all()
 
 
+@pytest.mark.parametrize(("apart", "nuclei"), [(0, 1), (3, 1), (11, 2)])
+def test_a_nucleus_is_cut_at_a_neck_and_nowhere_else(apart, nuclei):
+    from mihc.nuclei_cuts import cut_necks
+
+    shape = (40, 50)
+    labels = (disc(shape, 20, 18, 6) | disc(shape, 20 + apart // 3, 18 + apart, 6)).astype(np.uint32)
+    cores, levels = labels.copy(), np.full(shape, 9, np.uint8)
+    whole = labels > 0
+    limits, costs = np.array([200.0, 44.0, 0.5]), np.array([0.2, 0.0])
+    labels, seeds = cut_necks(labels, cores, levels, 1, limits, costs, 0.03, 0.75)
+    assert len(seeds) == nuclei == labels.max()
+    assert ((labels > 0) == whole).all()
+    assert labels[seeds[:, 0], seeds[:, 1]].tolist() == list(range(1, nuclei + 1))
+
+
 def test_a_dim_nucleus_beside_a_bright_one_is_found():
     shape = (60, 80)
     stain = np.full(shape, 100, np.uint16)
