@@ -13,8 +13,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mihc.errors import Problem, StudyProblems
-from mihc.studies.cell_tables import read_cell_table
+from mihc.studies.cell_tables import is_of_one_slide, read_cell_table
 from mihc.studies.check import slide_problems
+from mihc.studies.copies import duplicate, same_scene
 from mihc.studies.folder import Study, gather
 from mihc.studies.given_cells import given_cells
 from mihc.studies.patients import study_notes, study_table
@@ -34,12 +35,15 @@ __all__ = [
     "SlideRow",
     "Study",
     "check_study",
+    "duplicate",
     "given_cells",
     "init_study",
+    "is_of_one_slide",
     "pdl1_expressions",
     "pdl1_scores",
     "read_cell_table",
     "read_study",
+    "same_scene",
     "study_notes",
     "study_table",
 ]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from study_folders import errors_of, warnings_of, write_study
 
 import mihc
+from mihc.errors import InputError
+from mihc.steps.gather import refuse_copies
 from mihc.store import read_csv
+from mihc.study import SlideRow
 
 NAMED = '[study]\nname = "x"\n'
 PANEL = "channel,marker,role,compartment\nDAPI,DAPI,nuclei,nucleus\nCD3,CD3,marker,cell\n"
@@ -60,7 +64,7 @@ def test_a_corrected_patient_id_reaches_every_table(tmp_path):
 
 @pytest.mark.parametrize("column", ["status", "unit", "reason"])
 def test_an_event_column_may_have_the_name_of_a_column_of_words(tmp_path, column):
-    tables = {f"S{n}": calls(*[("tumour", int(n < k)) for k in range(6)]) for n in range(1, 7)}
+    tables = {f"S{n}": calls(*[("tumour", int(n < k)) for k in range(6)], start=n) for n in range(1, 7)}
     clinical = f"patient,os,{column}\n" + "".join(f"P{n},{n},{n % 2}\n" for n in range(1, 6)) + "P6,,\n"
     outcome = f'[outcomes.OS]\ntime = "os"\nevent = "{column}"\n'
     folder = write_tables(tmp_path, tables, settings=NAMED + outcome, clinical=clinical)
@@ -159,3 +163,53 @@ def test_manual_thresholds_are_typed_ones_and_nothing_else(tmp_path):
     assert rows.loc[("S2", "CD8"), "verdict"] == "given"
     patients = read_csv(folder / "results" / "patients.csv").set_index("patient")
     assert patients["CD8|other|positivity_percent"].isna().tolist() == [True, False]
+
+
+# --- the same cells twice ---
+
+
+def test_SL44_copies_of_a_table_are_refused_by_the_run_before_any_patient_has_them_twice(tmp_path):
+    tables = {"S1": calls(("tumour", 1)), "S2": calls(("tumour", 0)), "S3": calls(("tumour", 1))}
+    folder = write_tables(tmp_path, tables)
+    assert [problem.what for problem in errors_of(folder)] == [
+        "duplicate content S1=S3: S1.csv and S3.csv are the same"
+    ]
+    with pytest.raises(InputError, match="duplicate content S1=S3"):
+        run(folder)
+    assert not (folder / "results" / "patients.csv").exists()
+    (folder / "slides.csv").write_text(
+        "slide,patient,cells,control\nS1,P1,S1.csv,\nS2,P2,S2.csv,\nS3,,S3.csv,negative\n"
+    )
+    assert run(folder).failed == {}  # a control counts for nobody
+
+
+def test_copies_of_a_table_of_several_slides_are_no_copies_of_a_slide(tmp_path):
+    text = "slide,x_um,y_um,CD3_positive\nS1,1,1,1\nS2,2,2,0\n"
+    folder = write_tables(tmp_path, {"S1": text, "S2": text})
+    assert errors_of(folder, open_slides=True) == []
+    assert run(folder).failed == {}
+    assert read_csv(folder / "results" / "regions.csv")["positive_cells"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("scenes", "refused"),
+    [
+        ((("0", "A"), ("A", "A")), True),
+        ((("0", "A"), ("1", "B")), False),
+        ((("0", "A"), ("1", "A")), False),  # two scenes of one name
+        (((None, ""), ("0", ""), ), True),
+        ((("all", ""), ("1", "B")), True),
+    ],
+)  # fmt: skip
+def test_SL44_copies_of_a_picture_are_refused_by_the_run_when_the_scene_is_the_same(scenes, refused):
+    rows = [SlideRow(f"S{n}", Path(f"{n}.tif"), "P", scene=word) for n, (word, _) in enumerate(scenes)]
+    stored = {f"S{n}": SimpleNamespace(key={"input": "x"}, notes={"scene": name}) for n, (_, name) in enumerate(scenes)}
+    job = SimpleNamespace(
+        study=SimpleNamespace(slides=rows), store=SimpleNamespace(record=lambda stage, slide: stored[slide])
+    )
+    records = {row.slide: SimpleNamespace(key={"cells": row.slide}, notes={"cells": 5}) for row in rows}
+    if refused:
+        with pytest.raises(InputError, match=r"duplicate content S0=S1: 0\.tif and 1\.tif are the same"):
+            refuse_copies(job, records)
+    else:
+        refuse_copies(job, records)

@@ -150,7 +150,7 @@ def test_intensities_get_thresholds_of_their_own(tmp_path):
 
 
 def test_a_panel_without_a_marker_runs_to_its_report(tmp_path):
-    tables = dict.fromkeys(("S1", "S2", "S3"), "x_um,y_um\n1,2\n3,4\n")
+    tables = {f"S{n}": f"x_um,y_um\n{n},2\n3,4\n" for n in (1, 2, 3)}
     panel, settings = "channel,marker,role\nDAPI,DAPI,nuclei\n", '[study]\nname = "nuclei only"\n'
     folder = write_tables(tmp_path / "study", tables, settings, panel)
     results = mihc.run(mihc.read_study(folder))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,31 @@ def test_a_study_may_hold_tables_of_cells_instead_of_pictures(tmp_path):
     assert [row.cells for row in read_study(folder).slides] == [folder / "cells.csv"] * 2
     written(folder, CELLS.replace("S2,", "S3,"))
     assert "0 of 3 cells are of slide 'S2'" in check_study(folder)[0].what
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_one_table_of_cells_for_two_slides_needs_a_column_that_divides_it(tmp_path, suffix):
+    slides = f"slide,cells,patient\nS1,cells.{suffix},P1\nS2,cells.{suffix},P1\n"
+    folder = write_study(tmp_path / "study", slides=slides, settings='[study]\nname = "x"\n', clinical=None)
+    table = pd.DataFrame({"x_um": [1.0], "y_um": [1.0], "CD20_positive": [1], "Ki67_positive": [0]})
+    table.to_csv(folder / "cells.csv", index=False)
+    table.to_parquet(folder / "cells.parquet")
+    with pytest.raises(StudyProblems, match=r"is the table of slide S1 too, and has no column slide"):
+        read_study(folder)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_table_with_zero_bytes_is_refused_since_regions_would_merge(tmp_path, packed):
+    text = b"x_um,y_um,region,CD20_positive,Ki67_positive\n1,1,a\0b,1,1\n2,2,a\0c,1,1\n"
+    path = tmp_path / ("cells.csv.gz" if packed else "cells.csv")
+    path.write_bytes(gzip.compress(text) if packed else text)
+    with pytest.raises(StudyProblems, match="it holds zero bytes"):
+        read_cell_table(path, PANEL, slide="S1")
+
+
+@pytest.mark.parametrize("character", ["\0", "\x1b"])
+def test_a_region_with_a_control_character_in_its_name_is_refused(tmp_path, character):
+    table = pd.DataFrame({"x_um": [1.0], "y_um": [1.0], "CD20_positive": [1], "Ki67_positive": [0]})
+    table.assign(region=f"a{character}b").to_parquet(tmp_path / "cells.parquet")
+    with pytest.raises(StudyProblems, match="holds a control character"):
+        read_cell_table(tmp_path / "cells.parquet", PANEL, slide="S1")

@@ -547,3 +547,36 @@ def test_no_junk_in_a_file_is_more_than_a_problem(tmp_path, name, at, junk):
     (folder / name).write_bytes(content[:at] + junk + content[at:])
     for problem in check_study(folder, open_slides=False):
         assert problem.place and problem.what
+
+
+# --- control characters ---
+
+
+@pytest.mark.parametrize("character", ["\x01", "\x1b", "\x7f"])
+@pytest.mark.parametrize(
+    ("file", "before"), [("slides.csv", "P1"), ("panel.csv", "CD20"), ("clinical.csv", "yes"), ("clinical.csv", "age")]
+)
+def test_T7_control_characters_in_a_table_are_refused(tmp_path, file, before, character):
+    folder = write_study(tmp_path / "study")
+    text = (folder / file).read_text()
+    (folder / file).write_text(text.replace(before, before[0] + character + before[1:], 1))
+    assert any("holds a control character" in problem.what for problem in errors_of(folder))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"proliferating B cell"', '"B\\u0000cell"'),
+        ('"proliferating B cell"', '"B\\ncell"'),
+        ("[outcomes.OS]", '[outcomes."O\\u0001S"]'),
+        ('"signature"', '"signa\\u0000ture"'),
+    ],
+)
+def test_T7_control_characters_in_study_toml_are_refused(tmp_path, old, new):
+    folder = write_study(tmp_path / "study", settings=SETTINGS.replace(old, new))
+    assert "holds a control character" in the_error(folder).what
+
+
+def test_lines_and_tabs_within_a_quoted_cell_are_no_control_characters(tmp_path):
+    clinical = CLINICAL.replace("Ann", '"Ann\n\tsays"')
+    assert errors_of(write_study(tmp_path / "study", clinical=clinical)) == []

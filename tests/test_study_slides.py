@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from slide_fixtures import Tile, czi_xml, write_czi
 from study_folders import (
     PANEL,
@@ -99,6 +100,31 @@ def test_PC5_a_channel_that_the_panel_lacks_is_warned_of(folder):
 def test_SL44_the_same_bytes_under_two_names_are_refused(folder):
     shutil.copy(folder / "a.tif", folder / "c.tif")
     assert "duplicate content S1=S3" in the_error(folder).what
+
+
+def test_one_scene_by_its_name_and_by_its_index_is_the_same_scene(folder):
+    write_scenes(folder / "two.ome.tif", ["A", "B"])
+    (folder / "slides.csv").write_text("slide,file,patient,scene\nS1,two.ome.tif,P1,0\nS2,two.ome.tif,P2,A\n")
+    problem = the_error(folder, open_slides=True)
+    assert problem.place == "slides.csv, slide S2, column scene"
+    assert problem.what == "scene 'A' of two.ome.tif is the scene '0' of slide S1"
+    (folder / "slides.csv").write_text("slide,file,patient,scene\nS1,two.ome.tif,P1,0\nS2,two.ome.tif,P2,B\n")
+    assert errors_of(folder, open_slides=True) == []
+
+
+def test_two_scenes_of_one_name_are_told_apart_by_their_index(folder):
+    write_scenes(folder / "two.ome.tif", ["A", "A"])
+    (folder / "slides.csv").write_text("slide,file,patient,scene\nS1,two.ome.tif,P1,0\nS2,two.ome.tif,P2,1\n")
+    assert errors_of(folder, open_slides=True) == []
+
+
+def write_scenes(path: Path, names: list[str]) -> None:
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "CD20", "Ki67"]}}
+    metadata |= {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for value, name in enumerate(names):
+            image = np.full((3, 64, 48), value, dtype=np.uint16)
+            writer.write(image, photometric="minisblack", metadata=metadata | {"Name": name})
 
 
 def test_slides_of_one_size_that_differ_in_one_byte_are_no_copies(folder):

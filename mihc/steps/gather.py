@@ -8,10 +8,11 @@ import pandas as pd
 
 from mihc import store
 from mihc.associate import associate
+from mihc.errors import InputError
 from mihc.stages import Job, code_hash
 from mihc.steps import call, outline
 from mihc.store import Record, Transaction, hash_json
-from mihc.study import SlideRow, Study, study_notes, study_table
+from mihc.study import SlideRow, Study, duplicate, is_of_one_slide, same_scene, study_notes, study_table
 
 TABLE_MODULES = ("mihc.studies", "mihc.study", "mihc.steps.gather")
 TEST_MODULES = ("mihc.associate", "mihc.associations", "mihc.statistics", "mihc.estimates", "mihc.steps.gather")
@@ -22,8 +23,15 @@ SLIDE_COLUMNS = (
 
 
 def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record]) -> Record:
-    """Write the study's tables: regions, thresholds, area ledger, QC, patients, and the notes to them."""
+    """Write the study's tables: regions, thresholds, area ledger, QC, patients, and the notes to them.
+
+    Raises
+    ------
+    InputError
+        When two slides that count for a patient have the same content.
+    """
     study = job.study
+    refuse_copies(job, records)
     clinical = study.clinical_columns()
     key = {
         "slides": hash_json({slide: record.digest for slide, record in sorted(records.items())}),
@@ -33,6 +41,40 @@ def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record]) -> Rec
         "code": code_hash(*TABLE_MODULES),
     }
     return job.stage("study", "", key, lambda transaction: _gather(job, slides, clinical, list(records), transaction))
+
+
+def refuse_copies(job: Job, records: Mapping[str, Record]) -> None:
+    """Raise InputError when the same scene, or the same table of cells, would count twice.
+
+    Parameters
+    ----------
+    job
+        The run; what it has stored of the slides' pictures is looked up.
+    records
+        What was stored of each slide's positives.
+    """
+    seen: dict[str, list[SlideRow]] = {}
+    for row in job.study.slides:
+        if not row.counts or row.slide not in records or not records[row.slide].notes["cells"]:
+            continue  # a slide without a cell counts no cell twice
+        alike = seen.setdefault(_content(job, row, records[row.slide]), [])
+        twin = next((other for other in alike if _same_part(job, row, other)), None)
+        if twin is not None:
+            fix = "Remove one of the two lines and type the same command again."
+            raise InputError(duplicate(twin, row), place="slides.csv", fix=fix)
+        alike.append(row)
+
+
+def _content(job: Job, row: SlideRow, positives: Record) -> str:
+    return positives.key["cells"] if row.cells is not None else job.store.record("slide", row.slide).key["input"]
+
+
+def _same_part(job: Job, one: SlideRow, other: SlideRow) -> bool:
+    """Whether two slides of one content are the same cells of it."""
+    if one.cells is not None or other.cells is not None:
+        return is_of_one_slide(one.cells or other.cells)
+    first, second = ((row.scene, job.store.record("slide", row.slide).notes["scene"]) for row in (one, other))
+    return same_scene(first, second)
 
 
 def _gather(

@@ -5,6 +5,7 @@ The columns are those of results/cells/<slide>.parquet; calls that it has (`<mar
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,10 +15,12 @@ import pandas as pd
 
 from mihc.errors import Problem, StudyProblems
 from mihc.panel import Panel
+from mihc.studies.tables import CONTROL
 
 COMPARTMENTS = ("nucleus", "cytoplasm", "cell")
 CLASSES = ("tumour", "stroma", "other", "excluded", "outside")
 LENGTHS_AND_AREAS = ("nucleus_area_um2", "cell_area_um2", "distance_to_margin_um")
+BLOCK_BYTES = 1 << 22
 CALLS = {
     "1": True,
     "true": True,
@@ -74,17 +77,42 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         if path.name.lower().endswith(".parquet"):
             return pd.read_parquet(path)
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression="gzip" if packed else None
-        )
+        packing = _packing(path)
+        _refuse_zero_bytes(path, packing)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression=packing)
     except (OSError, ValueError, pd.errors.ParserError, EOFError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StudyProblems([Problem(path.name, f"cannot be read as a table of cells: {first}")]) from error
     if list(table.columns) and len(table.columns) == 1 and ";" in table.columns[0]:
         raise StudyProblems([Problem(path.name, "found ';' between the columns", "Save it with commas.")])
     return table
+
+
+def _refuse_zero_bytes(path: Path, packing: str | None) -> None:
+    """A zero byte ends a text for pandas, which would make two regions one."""
+    with gzip.open(path) if packing else path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            if b"\0" in block:
+                raise ValueError("it holds zero bytes, so it is no text")
+
+
+def is_of_one_slide(path: Path) -> bool:
+    """Whether a table has cells and no column `slide`, so that it is one slide's whole; False if it cannot be read."""
+    try:
+        if path.name.lower().endswith(".parquet"):
+            from pyarrow import parquet
+
+            found = parquet.read_metadata(path)
+            return found.num_rows > 0 and "slide" not in found.schema.names
+        head = pd.read_csv(path, dtype=str, nrows=1, encoding="utf-8-sig", compression=_packing(path))
+    except (OSError, ValueError, pd.errors.ParserError, EOFError):
+        return False
+    return len(head) > 0 and "slide" not in head
+
+
+def _packing(path: Path) -> str | None:
+    with path.open("rb") as file:
+        return "gzip" if file.read(2) == b"\x1f\x8b" else None
 
 
 def _of_slide(table: pd.DataFrame, slide: str, name: str) -> pd.DataFrame:
@@ -112,7 +140,7 @@ class _CellReader:
         """The columns that every table of cells has."""
         size = len(self.table)
         tissue_class = self._classes(size)
-        region = self._words("region") if "region" in self.table else tissue_class.copy()
+        region = self._regions() if "region" in self.table else tissue_class.copy()
         taken: dict[str, object] = {
             "slide": np.full(size, slide, dtype=object),
             "cell": self._ids(size),
@@ -170,10 +198,16 @@ class _CellReader:
             self.problem("tissue_class", what, f"Write one of {', '.join(CLASSES)}.")
         return classes
 
+    def _regions(self) -> np.ndarray:
+        names = self._words("region")
+        wrong = sorted(name for name in set(names) if CONTROL.search(name))
+        if wrong:
+            self.problem("region", f"{wrong[0]!r} holds a control character", "Write names that can be read.")
+        return names
+
     def _words(self, column: str) -> np.ndarray:
-        return (
-            self.table[column].astype(object).where(self.table[column].notna(), "").astype(str).to_numpy(dtype=object)
-        )
+        found = self.table[column].astype(object).where(self.table[column].notna(), "").astype(str)
+        return found.to_numpy(dtype=object)
 
     def _numbers(self, column: str, *, needed: bool = False) -> np.ndarray:
         """A column as float64; an empty cell is NaN, or a problem where a number is needed."""

@@ -6,35 +6,35 @@ A slide's description is read and none of its pixels.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from mihc.errors import InputError, Problem, StudyProblems
+from mihc.studies.copies import repeated_scenes, same_content
 from mihc.studies.folder import Study
 from mihc.studies.given_cells import given_cells, markers_without_threshold
 from mihc.studies.given_thresholds import EVERY_SLIDE
 from mihc.studies.given_thresholds import FILE as THRESHOLDS
 from mihc.studies.slide_list import ANNOTATION_SUFFIXES, SlideRow
 
-SAMPLE_BYTES = 1 << 20
 UNMEASURED_PIXEL_UM = 1.0  # stands in when only the form of an annotation file is looked at
 
 
 def slide_problems(study: Study, *, open_slides: bool) -> list[Problem]:
     """List the problems of every slide, its annotations, and of slides with the same content."""
-    problems, called = [], {}
+    problems, called, scenes = [], {}, {}
     for row in study.slides:
         if row.cells is not None:
             if open_slides and row.cells.is_file() and row.panel in study.panels:
                 problems_of_cells, called[row.slide] = _cells_problems(study, row)
                 problems += problems_of_cells
         elif row.file is not None and row.file.exists() and open_slides:
-            problems += _opened(study, row)
+            problems += _opened(study, row, scenes)
         else:
             problems += _annotations(study, row, row.pixel_size_um or UNMEASURED_PIXEL_UM, None)
-    return problems + _untyped_thresholds(study, called) + _same_content(study.slides) + _stray_annotations(study)
+    problems += _untyped_thresholds(study, called) + repeated_scenes(study.slides, scenes)
+    return problems + same_content(study.slides) + _stray_annotations(study)
 
 
 def _untyped_thresholds(study: Study, called: Mapping[str, Collection[str]]) -> list[Problem]:
@@ -96,7 +96,8 @@ def _cells_problems(study: Study, row: SlideRow) -> tuple[list[Problem], list[st
     return [], [marker for marker in markers if f"{marker}_positive" in cells]
 
 
-def _opened(study: Study, row: SlideRow) -> list[Problem]:
+def _opened(study: Study, row: SlideRow, scenes: dict[str, str]) -> list[Problem]:
+    """Compare a slide with the study; its scene's name is put among `scenes`."""
     from mihc.slide import open_slide
 
     try:
@@ -104,6 +105,7 @@ def _opened(study: Study, row: SlideRow) -> list[Problem]:
     except InputError as error:
         return _as_problems(error, row) + _annotations(study, row, UNMEASURED_PIXEL_UM, None)
     with slide:
+        scenes[row.slide] = slide.scene
         problems = [Problem(f"slide {row.slide}, {row.file.name}", text, "", "warning") for text in slide.warnings]
         problems += _channels(study, row, slide.channels)
         problems += _thresholds(study, row, slide.image.dtype)
@@ -170,46 +172,3 @@ def _annotations(
     except InputError as error:
         return _as_problems(error, row)
     return [Problem(f"slide {row.slide}, {row.annotations.name}", note, "", "warning") for note in notes]
-
-
-def _same_content(rows: Sequence[SlideRow]) -> list[Problem]:
-    """Different files with the same bytes: one slide would count twice."""
-    by_size: dict[tuple[int, ...], list[SlideRow]] = defaultdict(list)
-    for path, row in {row.file.resolve(): row for row in rows if row.file is not None and row.file.exists()}.items():
-        sizes = tuple(part.stat().st_size for part in _parts(path))
-        if sum(sizes):  # empty files are refused for being empty
-            by_size[sizes].append(row)
-    problems = []
-    for group in by_size.values():
-        for position, row in enumerate(group):
-            twin = next((other for other in group[:position] if _same_bytes(other.file, row.file)), None)
-            if twin is not None:
-                what = f"duplicate content {twin.slide}={row.slide}: {twin.file.name} and {row.file.name} are the same"
-                problems.append(Problem("slides.csv, column file", what, "Remove one of the two lines."))
-    return problems
-
-
-def _parts(path: Path) -> list[Path]:
-    """The files of a slide, in order: itself, or everything in an OME-Zarr folder."""
-    return sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
-
-
-def _same_bytes(one: Path, other: Path) -> bool:
-    """Compare from both ends first, so that slides of one size that differ are told apart at once."""
-    pairs = list(zip(_parts(one), _parts(other)))
-    return all(_ends(a) == _ends(b) for a, b in pairs) and all(
-        x == y for a, b in pairs for x, y in zip(_blocks(a), _blocks(b))
-    )
-
-
-def _ends(path: Path) -> tuple[bytes, bytes]:
-    with path.open("rb") as file:
-        start = file.read(4096)
-        file.seek(max(0, path.stat().st_size - 4096))
-        return start, file.read(4096)
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(SAMPLE_BYTES):
-            yield block

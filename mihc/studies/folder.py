@@ -11,11 +11,13 @@ import pandas as pd
 from mihc.errors import PanelError, Problem
 from mihc.panel import Panel, check_panels
 from mihc.studies.clinical import read_clinical, typed_clinical
+from mihc.studies.copies import repeated_tables
 from mihc.studies.given_thresholds import read_thresholds
 from mihc.studies.joining import check_join, near_pairs
 from mihc.studies.pdl1 import pdl1_expressions
 from mihc.studies.settings import Pdl1, Settings
 from mihc.studies.slide_list import SlideRow, read_slides
+from mihc.studies.tables import CONTROL
 from mihc.studies.toml import read_settings
 
 
@@ -93,8 +95,9 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
         return None, [Problem(str(folder), "there is no such folder", "Name the folder that holds study.toml.")]
     settings, problems = read_settings(folder / "study.toml")
     panels, panel_problems = check_panels(folder / "panel.csv")
+    panel_problems += _unreadable_names(panels)
     slides, slide_problems = read_slides(folder, tuple(panels))
-    problems += panel_problems + slide_problems
+    problems += panel_problems + slide_problems + repeated_tables(slides)
     if settings is None:
         return None, problems
     clinical, clinical_problems = read_clinical(folder, settings)
@@ -107,6 +110,15 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
     if not panels or not slides:
         return None, problems
     return Study(folder, settings, panels, slides, clinical, thresholds), problems
+
+
+def _unreadable_names(panels: dict[str, Panel]) -> list[Problem]:
+    texts = [text for name, panel in panels.items() for row in panel.rows for text in (name, row.channel, row.marker)]
+    return [
+        Problem("panel.csv", f"{text!r} holds a control character", "Type the name anew.")
+        for text in dict.fromkeys(texts)
+        if CONTROL.search(text)
+    ]
 
 
 def _patient_problems(slides: Collection[SlideRow], clinical: pd.DataFrame | None, settings: Settings) -> list[Problem]:

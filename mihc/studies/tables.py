@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from pathlib import Path
 from mihc.errors import Problem
 
 SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # not tab and line ends, which a quoted cell may hold
 BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
@@ -108,13 +110,22 @@ def _checked(name: str, rows: list[tuple[int, list[str]]], separator: str) -> tu
         for line, row in body
         if len(row) != len(header)
     ]
-    problems += _header_problems(name, rows[0][0], header, body)
+    problems += _header_problems(name, rows[0][0], header, body) + _unreadable(name, rows)
     if problems:
         return None, problems
     named = [index for index, column in enumerate(header) if column.strip()]
     columns = tuple(header[index].strip() for index in named)
     cells = tuple(tuple(row[index] for index in named) for _, row in body)
     return TextTable(name, columns, cells, tuple(line for line, _ in body)), []
+
+
+def _unreadable(name: str, rows: list[tuple[int, list[str]]]) -> list[Problem]:
+    return [
+        Problem(f"{name}, line {line}", f"{cell[:60]!r} holds a control character", "Type the text anew.")
+        for line, row in rows
+        for cell in row
+        if CONTROL.search(cell)
+    ]
 
 
 def _other_separator(header: Sequence[str], separator: str) -> str:

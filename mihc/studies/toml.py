@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from mihc.studies.settings import (
     StudyInfo,
     ThresholdSettings,
 )
+from mihc.studies.tables import CONTROL
 from mihc.thresholds import METHODS
 
 FILE = "study.toml"
@@ -59,10 +60,28 @@ def parse_settings(text: str) -> tuple[Settings | None, list[Problem]]:
     except tomllib.TOMLDecodeError as error:
         fix = "Text stands in double quotes, numbers have a decimal point, and each key occurs once."
         return None, [Problem(FILE, f"is not valid TOML: {error}", fix)]
+    unreadable = sorted(set(_unreadable(document)))
+    if unreadable:
+        fix = "Names and texts hold letters, digits, signs and spaces."
+        return None, [Problem(FILE, f"{found!r} holds a control character", fix) for found in unreadable]
     root = _Section("", document, text, [])
     parts = {name: read(root) for name, read in SECTIONS.items()}
     root.refuse_unknown()
     return Settings(**parts), root.problems
+
+
+def _unreadable(value: Any) -> Iterator[str]:
+    """Keys and texts with a control character; in keys, which become names of columns, tabs and line ends too."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _unreadable(key)
+            yield from [key] if set(key) & set("\t\r\n") else []
+            yield from _unreadable(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _unreadable(inner)
+    elif isinstance(value, str) and CONTROL.search(value):
+        yield value
 
 
 class _Section:
