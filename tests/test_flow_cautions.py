@@ -155,7 +155,7 @@ def test_manual_thresholds_are_typed_ones_and_nothing_else(tmp_path):
     settings = NAMED + '[thresholds]\nmethod = "manual"\n'
     folder = write_tables(tmp_path, {"S1": table, "S2": called}, settings=settings, panel=panel)
     (warning,) = warnings_of(folder, open_slides=True)
-    assert "no threshold of CD8 is typed for 1 slides: S1" in warning.what
+    assert "no threshold of CD8 is typed for S1: it stays unknown there" in warning.what
     assert run(folder).failed == {}
     rows = table_of(folder)
     assert rows.loc[("S1", "CD3"), ["verdict", "positive_cells"]].tolist() == ["manual", 3]

@@ -50,7 +50,7 @@ def _untyped_thresholds(study: Study, called: Mapping[str, Collection[str]]) -> 
     return [
         Problem(
             'study.toml, [thresholds] method = "manual"',
-            f"no threshold of {marker} is typed for {len(slides)} slides: {_some(slides)}; it stays unknown there",
+            f"no threshold of {marker} is typed for {_some(slides)}: it stays unknown there",
             f"Type it in panel.csv or {THRESHOLDS}, or write method = " + '"auto".',
             "warning",
         )
