@@ -57,7 +57,8 @@ def test_tumour_and_stroma_are_found_as_drawn(seed, nest_um, fraction, least, re
 def test_a_fold_is_excluded_by_its_name():
     drawn = draw_slide(seed=20, layout=Layout(fold=True))
     _, parts, found = found_on(drawn)
-    assert overlap(parts["fold"], planted(drawn, "fold")) > 0.75
+    light = planted(drawn, "fold").buffer(-4)  # as it is drawn: it ends 4 µm inside the planted outline
+    assert overlap(parts["fold"], light) > 0.75
     assert next(region for region in found.regions if region.name == "fold").tissue_class == "excluded"
 
 

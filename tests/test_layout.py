@@ -30,7 +30,7 @@ UNITS = {
     "panel": ["panel"],
     "slide": ["slide", "slides"],
     "store": ["store", "stores"],
-    "nuclei": ["nuclei", "nuclei_reference", "nuclei_tree", "nuclei_kernels", "kernels"],
+    "nuclei": ["nuclei", "nuclei_reference", "nuclei_cuts", "nuclei_tree", "nuclei_kernels", "kernels"],
     "cells": ["cells", "cells_kernels"],
     "qc": ["qc"],
     "positives": ["positives", "thresholds", "phenotypes"],

@@ -223,3 +223,13 @@ def test_a_slide_that_leaves_the_study_leaves_its_digest(drawn, study, tmp_path)
         slides.iloc[1:].to_csv(folder / "slides.csv", index=False)
         run(read_study(folder))
     assert digest_results(study / "results") == digest_results(fresh / "results")
+
+
+def test_every_file_of_the_segmenter_is_part_of_the_cells_stages_key():
+    import mihc
+    from mihc.steps import segment
+
+    files = Path(mihc.__file__).parent.glob("*.py")
+    loops = {f"mihc.{path.stem}" for path in files if path.stem.split("_")[0] in ("nuclei", "cells", "kernels")}
+    assert len(loops) > 5
+    assert loops <= set(segment.MODULES)

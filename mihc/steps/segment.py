@@ -20,6 +20,7 @@ MODULES = (
     "mihc.windows",
     "mihc.kernels",
     "mihc.nuclei",
+    "mihc.nuclei_cuts",
     "mihc.nuclei_reference",
     "mihc.nuclei_kernels",
     "mihc.nuclei_tree",
