@@ -87,8 +87,8 @@ class Recipe:
     beside: float = 0.57  # and in spans between the local means
     edge: float = 0.48  # a nucleus ends at this share of its own mean brightness
     growth: float = 0.5  # how far a piece grows
-    gain: float = 0.03  # by which the quality must rise where a grown nucleus is cut in two
-    neck: float = 0.75  # widest cut, in widths of the narrower part
+    gain: float = 0.045  # by which the quality must rise where a grown nucleus is cut in two
+    neck: float = 0.68  # widest cut, in widths of the narrower part
     uphill: int = 2  # cost of growing one level up in the splitting picture, where one pixel costs 5
 
 

@@ -21,7 +21,8 @@ METHODS = ("auto", "manual")
 FEWEST_CELLS = 50  # fewer say nothing about the shape of a distribution
 FEWEST_POSITIVES = 5
 SMALLEST_SEPARATION = 3.0  # distance of the peaks' means in SDs of the negative cells
-DEEPEST_VALLEY = 0.75  # density in the valley over that of the lower peak; above it the peaks are one
+# Density in the valley over that of the lower peak: above the first the peaks are one; a peak near by needs the second.
+DEEPEST_VALLEY, CLEAR_VALLEY = 0.75, 0.5
 TAIL_SDS, TAIL_SHARE = 6.0, 0.002  # a negative slide has fewer than this share above this many SDs
 STARTS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)  # shares of the cells at which the fits start to split
 SHOULDER_SDS = {0.95: 4.0, 0.99: 4.6}  # how far a peak of negatives alone reaches at most (normal: 1.6 and 2.3)
@@ -190,20 +191,21 @@ def _judge(numbers: np.ndarray, scale: _Scale, histogram: _Histogram, peaks: _Tw
 
 
 def _stands_out(numbers: np.ndarray, histogram: _Histogram, peaks: _TwoPeaks, cut: float, threshold: float) -> bool:
-    """Is the upper peak more than chance?
+    """Is the upper peak more than chance, and more than two shades of negative cells?
 
-    Either it holds more cells than the valley by more than a Poisson count varies, or it is so far out (half of its
-    cells FAR_SDS above the summit of the negatives) that a broad peak of few cells needs no valley to be believed.
+    Either there is a clear valley, and the peak holds more cells than it by more than a Poisson count varies; or the
+    peak is so far out (half of its cells FAR_SDS above the summit of the negatives) that a shallow one will do.
     """
+    upper = numbers[numbers >= threshold]
+    summit, sd = _negative_peak(numbers)
+    if upper.size >= FEWEST_FAR_CELLS and np.median(upper) > summit + FAR_SDS * sd:
+        return True
     reach = min(peaks.sd[1], (peaks.mean[1] - cut) / 2)
     at_peak, in_valley = (
         histogram.counts[np.abs(histogram.centres - centre) <= reach].sum() for centre in (peaks.mean[1], cut)
     )
-    if at_peak - in_valley > CHANCE_SDS * math.sqrt(at_peak + in_valley):
-        return True
-    upper = numbers[numbers >= threshold]
-    summit, sd = _negative_peak(numbers)
-    return bool(upper.size >= FEWEST_FAR_CELLS and np.median(upper) > summit + FAR_SDS * sd)
+    more = at_peak - in_valley > CHANCE_SDS * math.sqrt(at_peak + in_valley)
+    return bool(peaks.valley <= CLEAR_VALLEY and more)
 
 
 def _valley_bottoms(histogram: _Histogram, peaks: _TwoPeaks, counts: np.ndarray) -> np.ndarray:
