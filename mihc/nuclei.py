@@ -85,10 +85,12 @@ class Recipe:
     summit: float = 0.11  # least share of a nucleus' brightness that stands out from the wide smoothing: haze has none
     faint: float = 0.125  # least brightness above the darker local mean, compressed
     beside: float = 0.57  # and in spans between the local means
+    dim: float = 0.19  # a piece of less brightness, compressed, is believed only where
+    beside_dim: float = 0.75  # it stands out by this share of the local span
     edge: float = 0.48  # a nucleus ends at this share of its own mean brightness
     growth: float = 0.5  # how far a piece grows
-    gain: float = 0.045  # by which the quality must rise where a grown nucleus is cut in two
-    neck: float = 0.68  # widest cut, in widths of the narrower part
+    gain: float = 0.03  # by which the quality must rise where a grown nucleus is cut in two
+    neck: float = 0.75  # widest cut, in widths of the narrower part
     uphill: int = 2  # cost of growing one level up in the splitting picture, where one pixel costs 5
 
 
@@ -277,6 +279,7 @@ def _convincing(labels: np.ndarray, seeds: np.ndarray, views: _Views) -> tuple[n
     pixels, summit, bright, span = evidence.T
     keep = (summit >= RECIPE.summit * bright) & (bright >= RECIPE.faint * SCALE * pixels)
     keep &= bright >= RECIPE.beside * span
+    keep &= (bright >= RECIPE.dim * SCALE * pixels) | (bright >= RECIPE.beside_dim * span)
     new = np.zeros(len(seeds) + 1, np.uint32)
     new[1:][keep] = np.arange(1, keep.sum() + 1)
     return new[labels], seeds[keep]
