@@ -85,7 +85,7 @@ class Recipe:
     summit: float = 0.11  # least share of a nucleus' brightness that stands out from the wide smoothing: haze has none
     faint: float = 0.125  # least brightness above the darker local mean, compressed
     beside: float = 0.57  # and in spans between the local means
-    dim: float = 0.19  # a piece of less brightness, compressed, is believed only where
+    dim: float = 0.16  # a piece of less brightness, compressed, is believed only where
     beside_dim: float = 0.75  # it stands out by this share of the local span
     edge: float = 0.48  # a nucleus ends at this share of its own mean brightness
     growth: float = 0.5  # how far a piece grows

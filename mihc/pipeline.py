@@ -23,7 +23,7 @@ import pandas as pd
 
 import mihc
 from mihc.errors import InputError, MihcError, OutputConflict, ResourceError, UsageError
-from mihc.stages import NUMERIC_LIBRARIES, Event, Job, MemoryMeter, Step, Stopped
+from mihc.stages import NUMERIC_LIBRARIES, PACKAGE, Event, Job, MemoryMeter, Step, Stopped
 from mihc.steps.call import call, call_table
 from mihc.steps.gather import compare, gather, slide_table
 from mihc.steps.ingest import ingest
@@ -215,7 +215,9 @@ def _one_line(error: MihcError) -> str:
 
 def _defect(error: Exception) -> str:
     """What a person can report: the error and the line of mihc that it came from."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "mihc" in Path(frame.filename).parts]
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(PACKAGE)
+    ]
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"a defect of mihc: {type(error).__name__}: {' '.join(str(error).split())}{where}"
 

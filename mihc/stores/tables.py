@@ -151,7 +151,7 @@ def _values(cells: pd.Series) -> pd.Series:
     filled = kinds - {""}
     if filled and filled <= {"True", "False"}:
         return cells.map({"True": True, "False": False, "": pd.NA}).astype("boolean")
-    if kinds and all(_INTEGER.fullmatch(cell) and len(cell) < 19 for cell in kinds):
+    if kinds and all(_INTEGER.fullmatch(cell) and len(cell.lstrip("-")) < 19 for cell in kinds):
         return cells.map(int).astype(np.int64)
     if all(_NUMBER.fullmatch(cell) for cell in filled):
         return cells.map(lambda cell: float(cell) if cell else math.nan).astype(np.float64)
