@@ -149,9 +149,10 @@ def _thinned(pixels: np.ndarray) -> np.ndarray:
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson's correlation. Summed by numpy itself: a BLAS product's last digits follow its number of threads."""
     a, b = first - first.mean(), second - second.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / scale) if scale > 0 else 0.0
+    scale = np.sqrt((a * a).sum() * (b * b).sum())
+    return float((a * b).sum() / scale) if scale > 0 else 0.0
 
 
 def _nuclei(cells: pd.DataFrame, ledger: pd.DataFrame) -> Iterator[Row]:

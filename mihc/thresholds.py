@@ -157,13 +157,13 @@ def _two_peaks(histogram: _Histogram, share_below: float) -> _TwoPeaks:
     for _ in range(STEPS):
         mass = share * counts
         total = np.maximum(mass.sum(1), 1e-9)
-        mean = (mass @ z) / total
+        mean = (mass * z).sum(1) / total
         sd = np.sqrt((mass * (z - mean[:, None]) ** 2).sum(1) / total + narrowest**2)
         weight = total / total.sum()
         density = _weighted_densities(z, weight, mean, sd)
         both = density.sum(0) + 1e-300
         share = density / both
-        likelihood = float(counts @ np.log(both))
+        likelihood = float((counts * np.log(both)).sum())
         if likelihood - previous < 1e-8 * abs(likelihood):
             break
         previous = likelihood

@@ -111,6 +111,15 @@ def test_windows_and_workers_change_no_byte_of_the_result(drawn, finished, tmp_p
     assert digest_results(folder / "results") == digest_results(finished / "results")
 
 
+def test_NP1_NP3_threads_of_libraries_hash_seed_locale_and_time_zone_change_no_byte(drawn, finished, tmp_path):
+    folder = Path(shutil.copytree(drawn, tmp_path / "study"))
+    surroundings = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    surroundings |= {"PYTHONHASHSEED": "77", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
+    command = [sys.executable, "-m", "mihc", "run", str(folder)]
+    subprocess.run(command, env=os.environ | surroundings, capture_output=True, check=True)
+    assert digest_results(folder / "results") == digest_results(finished / "results")
+
+
 def test_a_failed_slide_is_named_and_stops_no_other(drawn, finished, tmp_path):
     folder = Path(shutil.copytree(drawn, tmp_path / "study"))
     first = read_study(folder).slides[0]
