@@ -256,7 +256,7 @@ mihc.cli.main()
 """
 
 
-@pytest.mark.slow  # it hung once in three whole runs of the suite: a race that is still to be found
+@pytest.mark.slow  # it hung in one of two whole runs of the suite: a race still to be found
 def test_an_interrupted_run_that_hangs_is_ended(drawn, tmp_path):
     folder = shutil.copytree(drawn, tmp_path / "study")
     run = subprocess.Popen([sys.executable, "-c", STUCK, folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
