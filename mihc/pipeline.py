@@ -13,7 +13,15 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
+from concurrent.futures import (
+    FIRST_EXCEPTION,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -34,6 +42,7 @@ from mihc.store import Record, Store, hash_file, hash_json, write_json
 from mihc.study import SlideRow, Study
 
 STAGES = ("slide", "cells", "regions", "positives", "study", "statistics", "report")
+SECONDS_UNHEARD = 0.5  # at most, between a signal and its being heard
 
 
 @dataclass(frozen=True)
@@ -193,8 +202,7 @@ def _each_slide(
     with ThreadPoolExecutor(workers, thread_name_prefix="mihc-slide") as drivers:
         futures = [drivers.submit(one, row) for row in rows]
         try:
-            for future in futures:
-                future.result()
+            _await(futures)
         except BaseException:
             job.stopping.set()
             for future in futures:
@@ -205,6 +213,18 @@ def _each_slide(
         {slide: measured[slide] for slide in order if slide in measured},
         {slide: failed[slide] for slide in order if slide in failed},
     )
+
+
+def _await(futures: Sequence[Future]) -> None:
+    """Wait for all, or for the first error, looking up now and then.
+
+    A signal that another thread received, or that came just before the wait, wakes no wait without a limit.
+    """
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, timeout=SECONDS_UNHEARD, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
 
 
 def _one_line(error: MihcError) -> str:

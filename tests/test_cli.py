@@ -256,7 +256,6 @@ mihc.cli.main()
 """
 
 
-@pytest.mark.slow  # it hung in one of two whole runs of the suite: a race still to be found
 def test_an_interrupted_run_that_hangs_is_ended(drawn, tmp_path):
     folder = shutil.copytree(drawn, tmp_path / "study")
     run = subprocess.Popen([sys.executable, "-c", STUCK, folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -265,6 +264,18 @@ def test_an_interrupted_run_that_hangs_is_ended(drawn, tmp_path):
     sent = time.monotonic()
     run.communicate(timeout=50)
     assert (run.returncode, time.monotonic() - sent < 10) == (130, True)
+
+
+UNHEARD = STUCK.replace("time.sleep(60)", "signal.pthread_kill(threading.get_ident(), signal.SIGINT), time.sleep(60)")
+
+
+def test_a_signal_that_wakes_another_thread_is_heard(drawn, tmp_path):
+    folder = shutil.copytree(drawn, tmp_path / "study")
+    code = "import signal, threading" + UNHEARD
+    run = subprocess.run(
+        [sys.executable, "-c", code, folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=50
+    )
+    assert run.returncode == 130
 
 
 def test_CL11_a_closed_pipe_makes_no_traceback(study):
