@@ -10,7 +10,9 @@ The steps, each with a bounded reach (their sum is the halo):
 4. the pieces of all its thresholds; those most like one ellipse are nuclei (`nuclei_tree`);
 5. rejection of pieces that are faint, or haze without a summit of a nucleus' size;
 6. each nucleus ends near its own half maximum: its piece is trimmed to that, and grows to it by a bounded distance;
-7. a nucleus with a neck, better described by two ellipses, is cut there (`nuclei_cuts`).
+7. two pieces that one ellipse fits as well, alike in brightness and with no dark line between, are one nucleus
+   (`nuclei_merges`);
+8. a nucleus with a neck, better described by two ellipses, is cut there (`nuclei_cuts`).
 
 The id of a nucleus is 1 + the index of the 2 x 2 block of pixels that holds its seed (the highest point of its piece).
 Two pieces never touch, not even at a corner, so such a block holds one seed at most, and every window gives a nucleus
@@ -74,7 +76,8 @@ class Recipe:
     depth: float = 0.1  # weight of the distance to the edge in the splitting picture
     local: float = 0.8  # weight of local contrast in it; the rest is brightness
     longest: float = 2.0  # side of a piece
-    smallest: float = 0.22  # area of a piece
+    smallest: float = 0.16  # area of a piece
+    smallest_part: float = 0.22  # of a part that is cut off at a neck
     largest: float = 3.0
     large_from: float = 1.3  # area from which a piece loses quality,
     large_cost: float = 0.04  # by this for each area more
@@ -89,6 +92,9 @@ class Recipe:
     beside_dim: float = 0.75  # it stands out by this share of the local span
     edge: float = 0.48  # a nucleus ends at this share of its own mean brightness
     growth: float = 0.5  # how far a piece grows
+    joined: float = -0.03  # by which the quality must rise where two pieces are joined,
+    alike: float = 0.85  # whose brightnesses agree to this share
+    unbroken: float = 0.9  # with a line between that has this share of the darker one's brightness
     gain: float = 0.03  # by which the quality must rise where a grown nucleus is cut in two
     neck: float = 0.75  # widest cut, in widths of the narrower part
     uphill: int = 2  # cost of growing one level up in the splitting picture, where one pixel costs 5
@@ -106,9 +112,11 @@ def halo_px(
     expansion = math.ceil(cell_expansion_um / math.sqrt(math.prod(pixel_size_pair(pixel_size_um))))
     # From a seed in the core to the end of its cell, and to the nuclei that compete for that end.
     cell = piece + growth + 2 * expansion
+    # Over a neighbour that it may be joined with, or that the other part may.
+    neighbour = piece + 2 * growth
     # From a nucleus' pixel to the piece that it grew from, over it to the end of the nucleus,
     # to the pieces that compete there, to the ends of those, to the pixels that made them.
-    return cell + 3 * growth + 2 * piece + _reach_of_views(diameter) + 2
+    return cell + neighbour + 3 * growth + 2 * piece + _reach_of_views(diameter) + 2
 
 
 def _reach_of_views(diameter: float) -> int:
@@ -181,9 +189,10 @@ def find_nuclei(
     levels = _splitting_picture(views, diameter)
     labels, seeds = _convincing(*_pieces(levels, diameter), views)
     cores = _end_at_half_maximum(labels, len(seeds), views, levels, reference, diameter)
-    limits = np.array([1.0, RECIPE.smallest, RECIPE.small_from]) * [_usual_px(diameter), _usual_px(diameter), 1.0]
+    count = _join(labels, cores, len(seeds), views, diameter)
+    limits = np.array([1.0, RECIPE.smallest_part, RECIPE.small_from]) * [_usual_px(diameter), _usual_px(diameter), 1.0]
     costs = np.array([RECIPE.small_cost, 0.0])
-    return cut_necks(labels, cores, levels, len(seeds), limits, costs, RECIPE.gain, RECIPE.neck)
+    return cut_necks(labels, cores, levels, count, limits, costs, RECIPE.gain, RECIPE.neck)
 
 
 def nucleus_ids(seeds: np.ndarray, shape_yx: tuple[int, int], *, origin_yx: tuple[int, int] = (0, 0)) -> np.ndarray:
@@ -305,6 +314,18 @@ def _end_at_half_maximum(
     cores = labels.copy()
     grow(labels, views.foreground, levels, RECIPE.uphill, above, bounds, NEAR * _px(RECIPE.growth, diameter))
     return cores
+
+
+def _join(labels: np.ndarray, cores: np.ndarray, count: int, views: _Views, diameter: float) -> int:
+    """Join, in place, the parts of one nucleus -> how many nuclei there are."""
+    from mihc.nuclei_merges import join_parts
+
+    areas = np.array([0.0, RECIPE.small_from, RECIPE.large_from, RECIPE.largest])
+    costs = np.array([RECIPE.small_cost, RECIPE.large_cost])
+    needs = np.array([RECIPE.joined, RECIPE.alike, RECIPE.unbroken])
+    bright = np.maximum(views.fine - views.low, 0).astype(np.int32)
+    longest = _px(RECIPE.longest, diameter)
+    return join_parts(labels, cores, bright, count, longest, _usual_px(diameter), areas, costs, needs)
 
 
 def _checked(image: np.ndarray, method: str) -> np.ndarray:

@@ -69,6 +69,26 @@ def test_a_nucleus_is_cut_at_a_neck_and_nowhere_else(apart, nuclei):
     assert labels[seeds[:, 0], seeds[:, 1]].tolist() == list(range(1, nuclei + 1))
 
 
+@pytest.mark.parametrize(
+    ("apart", "dark", "share", "nuclei"), [(0, 9, 9, 1), (11, 9, 9, 2), (0, 4, 9, 2), (0, 9, 4, 2)]
+)
+def test_parts_are_joined_where_one_ellipse_fits_and_nothing_tells_them_apart(apart, dark, share, nuclei):
+    from mihc.nuclei_merges import join_parts
+
+    shape = (40, 50)
+    whole = disc(shape, 20, 18, 6) | disc(shape, 20, 18 + apart, 6)
+    right = np.arange(50)[None, :] >= 18 + apart // 2
+    labels = np.where(whole, np.where(right, 2, 1), 0).astype(np.uint32)
+    bright = np.where(whole, np.where(right, 100 * share, 900), 0).astype(np.int32)
+    bright[:, 17 + apart // 2 : 19 + apart // 2] = np.minimum(bright[:, 17 + apart // 2 : 19 + apart // 2], 100 * dark)
+    labels[30, 40], bright[30, 40] = 3, 900  # alone
+    cores, areas, costs = labels.copy(), np.array([0.0, 0.5, 1.3, 3.0]), np.array([0.2, 0.04])
+    count = join_parts(labels, cores, bright, 3, 32, 200.0, areas, costs, np.array([-0.03, 0.85, 0.9]))
+    assert count == nuclei + 1 == labels.max() == labels[30, 40]
+    assert (labels == cores).all()
+    assert ((labels > 0) == whole).sum() == labels.size - 1
+
+
 def test_a_dim_nucleus_beside_a_bright_one_is_found():
     shape = (60, 80)
     stain = np.full(shape, 100, np.uint16)

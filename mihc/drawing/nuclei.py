@@ -9,6 +9,7 @@ import pandas as pd
 
 from mihc.drawing.tissue import Tissue, polygon_mask, smooth_noise
 
+MEMBRANE_UM = 3.5  # a nest holds its cells whole: no centre of a nucleus lies nearer to its outline
 NEST_RIM_UM = 7.0  # tumour cells line the nests; lymphocytes in them lie further in
 TRIES = 60  # candidate places per nucleus
 MARKERS = ("PanCK", "CD3", "CD8", "CD20", "CD21", "Ki67")
@@ -133,8 +134,9 @@ def _pick(among: np.ndarray, number: float, rng: np.random.Generator) -> np.ndar
 def _masks(tissue: Tissue, size_px: tuple, pixel_size_um: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
     names = ("tumour", "stroma", "fold", "necrosis")
     masks = {name: polygon_mask(tissue.polygon(name), size_px, pixel_size_um) for name in names}
-    inner = tissue.polygon("tumour").buffer(-NEST_RIM_UM)
-    masks["nest"] = polygon_mask(inner, size_px, pixel_size_um) if inner.area > 0 else masks["tumour"]
+    for name, rim in (("epithelium", MEMBRANE_UM), ("nest", NEST_RIM_UM)):
+        inner = tissue.polygon("tumour").buffer(-rim)
+        masks[name] = polygon_mask(inner, size_px, pixel_size_um) if inner.area > 0 else masks["tumour"]
     masks["aggregate"], masks["follicle"] = np.zeros(size_px, bool), np.zeros(size_px, bool)
     rows, columns = (np.arange(side, dtype=np.float32) + 0.5 for side in size_px)
     ragged = smooth_noise(size_px, 7 / pixel_size_um, rng)
@@ -167,7 +169,7 @@ def _groups(
         _Group("B", in_aggregate - t_aggregate, masks["aggregate"]),
         _Group("T", t_tumour, masks["nest"] * clumps),
         _Group("B", b_tumour, masks["nest"] * clumps[::-1, ::-1]),
-        _Group("tumour", rest_tumour, masks["tumour"]),
+        _Group("tumour", rest_tumour, masks["epithelium"]),
         _Group("T", t_stroma, free_stroma * clumps),
         _Group("B", b_stroma, free_stroma * clumps[::-1, ::-1]),
         _Group("macrophage", round(0.35 * rest_stroma), free_stroma),

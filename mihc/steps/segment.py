@@ -21,6 +21,7 @@ MODULES = (
     "mihc.kernels",
     "mihc.nuclei",
     "mihc.nuclei_cuts",
+    "mihc.nuclei_merges",
     "mihc.nuclei_reference",
     "mihc.nuclei_kernels",
     "mihc.nuclei_tree",
