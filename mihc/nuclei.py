@@ -8,7 +8,8 @@ The steps, each with a bounded reach (their sum is the halo):
 3. a splitting picture: mostly contrast against the surroundings of a nucleus' size, some brightness, some distance to
    the edge;
 4. the pieces of all its thresholds; those most like one ellipse are nuclei (`nuclei_tree`);
-5. rejection of pieces that are faint, or haze without a summit of a nucleus' size;
+5. rejection of pieces that are faint, in themselves or beside the slide's nuclei, or haze without a summit of a
+   nucleus' size;
 6. each nucleus ends near its own half maximum: its piece is trimmed to that, and grows to it by a bounded distance;
 7. two pieces that one ellipse fits as well, alike in brightness and with no dark line between, are one nucleus
    (`nuclei_merges`);
@@ -22,7 +23,7 @@ the same id.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,10 +34,10 @@ from mihc.nuclei_reference import (
     diameter_px,
     gaussian,
     integers,
+    light_of,
     noise_left,
     pixel_size_pair,
     reference_blocks,
-    slide_reference,
     sum_planes,
 )
 
@@ -56,6 +57,7 @@ __all__ = [
 ]
 
 BLOCK = 2  # side of the blocks that can hold only one seed
+JOININGS = 2  # times that pairs of pieces are joined: a nucleus may come in three parts
 DEEPEST = 0.5  # diameters; the distance to the edge is not followed deeper
 
 
@@ -76,7 +78,7 @@ class Recipe:
     depth: float = 0.1  # weight of the distance to the edge in the splitting picture
     local: float = 0.8  # weight of local contrast in it; the rest is brightness
     longest: float = 2.0  # side of a piece
-    smallest: float = 0.16  # area of a piece
+    smallest: float = 0.13  # area of a piece
     smallest_part: float = 0.22  # of a part that is cut off at a neck
     largest: float = 3.0
     large_from: float = 1.3  # area from which a piece loses quality,
@@ -86,15 +88,14 @@ class Recipe:
     margin: float = 0.02  # by which the pieces within must look better than the whole
     dip: float = 0.2  # what the deepest dip between them adds to their quality
     summit: float = 0.11  # least share of a nucleus' brightness that stands out from the wide smoothing: haze has none
-    faint: float = 0.125  # least brightness above the darker local mean, compressed
+    faint: float = 0.1  # least brightness above the darker local mean, compressed
+    share: float = 0.48  # and in that of the slide's foreground: out of focus, nuclei are haze
     beside: float = 0.57  # and in spans between the local means
-    dim: float = 0.16  # a piece of less brightness, compressed, is believed only where
-    beside_dim: float = 0.75  # it stands out by this share of the local span
     edge: float = 0.48  # a nucleus ends at this share of its own mean brightness
     growth: float = 0.5  # how far a piece grows
-    joined: float = -0.03  # by which the quality must rise where two pieces are joined,
-    alike: float = 0.85  # whose brightnesses agree to this share
-    unbroken: float = 0.9  # with a line between that has this share of the darker one's brightness
+    joined: float = -0.04  # by which the quality must rise where two pieces are joined,
+    alike: float = 0.8  # whose brightnesses agree to this share
+    unbroken: float = 0.84  # with a line between that has this share of the darker one's brightness
     gain: float = 0.03  # by which the quality must rise where a grown nucleus is cut in two
     neck: float = 0.75  # widest cut, in widths of the narrower part
     uphill: int = 2  # cost of growing one level up in the splitting picture, where one pixel costs 5
@@ -112,11 +113,11 @@ def halo_px(
     expansion = math.ceil(cell_expansion_um / math.sqrt(math.prod(pixel_size_pair(pixel_size_um))))
     # From a seed in the core to the end of its cell, and to the nuclei that compete for that end.
     cell = piece + growth + 2 * expansion
-    # Over a neighbour that it may be joined with, or that the other part may.
-    neighbour = piece + 2 * growth
+    # Over the neighbours that it, or what it is joined with, might have been joined with instead.
+    neighbours = JOININGS * (piece + 2 * growth)
     # From a nucleus' pixel to the piece that it grew from, over it to the end of the nucleus,
     # to the pieces that compete there, to the ends of those, to the pixels that made them.
-    return cell + neighbour + 3 * growth + 2 * piece + _reach_of_views(diameter) + 2
+    return cell + neighbours + 3 * growth + 2 * piece + _reach_of_views(diameter) + 2
 
 
 def _reach_of_views(diameter: float) -> int:
@@ -171,6 +172,39 @@ def segment_nuclei(
     return named(labels, nucleus_ids(seeds, image.shape))
 
 
+def slide_reference(
+    image: object, *, pixel_size_um: float | tuple[float, float], nucleus_diameter_um: float = 8.0
+) -> NucleusReference:
+    """Measure a nuclear stain slide-wide: background, contrast, noise, and how far nuclei stand out.
+
+    Parameters
+    ----------
+    image : (y, x) array or anything with `.shape` and `image[y0:y1, x0:x1]`, of any real dtype, counts. It is read in
+        the boxes of `reference_blocks`, so windows and workers have no influence. Several stains: `NucleiPlane`.
+    pixel_size_um : µm, a number or a (y, x) pair.
+    nucleus_diameter_um : µm, the usual nucleus.
+
+    Returns
+    -------
+    NucleusReference
+        An image without pixels, or of one value, has contrast 0 and no nuclei.
+    """
+    diameter = diameter_px(pixel_size_um, nucleus_diameter_um)
+    blocks = [np.asarray(image[y0:y1, x0:x1]) for y0, y1, x0, x1 in reference_blocks(image.shape)]
+    blocks = [block for block in blocks if block.size]
+    reference = light_of(blocks, diameter)
+    if reference.contrast <= reference.noise:
+        return reference
+    from mihc.nuclei_kernels import SCALE, despeckle
+
+    above = []
+    for block in blocks:
+        views = _views(despeckle(integers(block, reference.fixed_point_bits)), reference, diameter)
+        above.append((views.fine - views.low)[views.foreground])
+    every = np.concatenate(above)
+    return replace(reference, typical=float(np.median(every)) / SCALE if every.size else 0.0)
+
+
 def find_nuclei(
     image: np.ndarray,
     *,
@@ -187,7 +221,7 @@ def find_nuclei(
 
     views = _views(despeckle(integers(image, reference.fixed_point_bits)), reference, diameter)
     levels = _splitting_picture(views, diameter)
-    labels, seeds = _convincing(*_pieces(levels, diameter), views)
+    labels, seeds = _convincing(*_pieces(levels, diameter), views, reference)
     cores = _end_at_half_maximum(labels, len(seeds), views, levels, reference, diameter)
     count = _join(labels, cores, len(seeds), views, diameter)
     limits = np.array([1.0, RECIPE.smallest_part, RECIPE.small_from]) * [_usual_px(diameter), _usual_px(diameter), 1.0]
@@ -280,15 +314,17 @@ def _pieces(levels: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray
     return labels, seeds
 
 
-def _convincing(labels: np.ndarray, seeds: np.ndarray, views: _Views) -> tuple[np.ndarray, np.ndarray]:
+def _convincing(
+    labels: np.ndarray, seeds: np.ndarray, views: _Views, reference: NucleusReference
+) -> tuple[np.ndarray, np.ndarray]:
     """The pieces, and their seeds, that are neither haze (no summit of a nucleus' size) nor faint."""
     from mihc.nuclei_kernels import SCALE, piece_evidence
 
     evidence = piece_evidence(labels, views.fine, views.wide, views.low, views.high, len(seeds))
     pixels, summit, bright, span = evidence.T
     keep = (summit >= RECIPE.summit * bright) & (bright >= RECIPE.faint * SCALE * pixels)
+    keep &= bright >= RECIPE.share * reference.typical * SCALE * pixels
     keep &= bright >= RECIPE.beside * span
-    keep &= (bright >= RECIPE.dim * SCALE * pixels) | (bright >= RECIPE.beside_dim * span)
     new = np.zeros(len(seeds) + 1, np.uint32)
     new[1:][keep] = np.arange(1, keep.sum() + 1)
     return new[labels], seeds[keep]
@@ -325,7 +361,9 @@ def _join(labels: np.ndarray, cores: np.ndarray, count: int, views: _Views, diam
     needs = np.array([RECIPE.joined, RECIPE.alike, RECIPE.unbroken])
     bright = np.maximum(views.fine - views.low, 0).astype(np.int32)
     longest = _px(RECIPE.longest, diameter)
-    return join_parts(labels, cores, bright, count, longest, _usual_px(diameter), areas, costs, needs)
+    for _ in range(JOININGS):
+        count = join_parts(labels, cores, bright, count, longest, _usual_px(diameter), areas, costs, needs)
+    return count
 
 
 def _checked(image: np.ndarray, method: str) -> np.ndarray:

@@ -25,6 +25,7 @@ class NucleusReference:
     contrast: float  # counts by which a typical nucleus exceeds the background
     noise: float  # standard deviation of one background pixel, counts
     fixed_point_bits: int = 0  # an image value v is used as round(v * 2^bits); the fields above are in that scale
+    typical: float = 0.0  # how far the middle foreground pixel stands out from its surroundings, compressed to 0 .. 1
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers, as run.json keeps them."""
@@ -38,30 +39,13 @@ class NucleusReference:
             float(numbers["contrast"]),
             float(numbers["noise"]),
             int(numbers["fixed_point_bits"]),
+            float(numbers["typical"]),
         )
 
 
-def slide_reference(
-    image: object, *, pixel_size_um: float | tuple[float, float], nucleus_diameter_um: float = 8.0
-) -> NucleusReference:
-    """Measure background, contrast and noise of a nuclear stain, slide-wide.
-
-    Parameters
-    ----------
-    image : (y, x) array or anything with `.shape` and `image[y0:y1, x0:x1]`, of any real dtype, counts. It is read in
-        the boxes of `reference_blocks`, so windows and workers have no influence. Several stains: `NucleiPlane`.
-    pixel_size_um : µm, a number or a (y, x) pair.
-    nucleus_diameter_um : µm, the usual nucleus.
-
-    Returns
-    -------
-    NucleusReference
-        An image without pixels, or of one value, has contrast 0 and no nuclei.
-    """
-    blocks = [np.asarray(image[y0:y1, x0:x1]) for y0, y1, x0, x1 in reference_blocks(image.shape)]
-    blocks = [block for block in blocks if block.size]
+def light_of(blocks: Sequence[np.ndarray], diameter: float) -> NucleusReference:
+    """Background, contrast and noise of (y, x) blocks of a nuclear stain; `diameter` in pixels."""
     bits = _fixed_point_bits(blocks)
-    diameter = diameter_px(pixel_size_um, nucleus_diameter_um)
     planes = [integers(block, bits) for block in blocks]
     if not planes:
         return NucleusReference(0.0, 0.0, 0.0, bits)
