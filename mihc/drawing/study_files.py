@@ -22,7 +22,7 @@ name = "Synthetic study with known truth"
 
 [segmentation]
 nucleus_diameter_um = 8.0
-cell_expansion_um = 4.0
+cell_expansion_um = 2.5
 
 [thresholds]
 method = "auto"
