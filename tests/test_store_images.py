@@ -169,6 +169,18 @@ def test_S10_every_level_on_disk_holds_ids_of_level_0_only(tmp_path):
     assert np.array_equal(levels[2][...], ids[::4, ::4])
 
 
+def test_a_sampled_level_lies_where_the_pixels_that_it_took_lie(tmp_path):
+    places = np.broadcast_to(np.arange(1, 2101, dtype=np.uint32), (2100, 2100))  # each id is its column
+    write_labels(tmp_path / "a.ome.zarr/labels/cells", places)
+    ome = json.loads((tmp_path / "a.ome.zarr/labels/cells/zarr.json").read_text())["attributes"]["ome"]
+    sizes = [dataset["coordinateTransformations"] for dataset in ome["multiscales"][0]["datasets"]]
+    side = sizes[0][0]["scale"][1]
+    for level, (scale, move) in zip(open_labels(tmp_path / "a.ome.zarr", "cells"), sizes):
+        told = scale["scale"][1] * np.arange(level.shape[1]) + move["translation"][1]
+        assert (level[0:1, :][0] - 1).tolist() == (told / side).tolist()
+    assert len(sizes) == 3
+
+
 def test_the_places_of_all_levels_agree_in_ngff_coordinates(tmp_path):
     write_image(tmp_path / "a", noise((1, 4096, 1024), "uint8"), pixel_size_um=(0.5, 0.25))
     ome = json.loads((tmp_path / "a/zarr.json").read_text())["attributes"]["ome"]

@@ -31,7 +31,11 @@ def pair(pixel_size_um: float | Sequence[float]) -> tuple[float, float]:
 
 
 def multiscales(levels: int, pixel_size_um: tuple[float, float], *, name: str, kind: str, channels: bool) -> list[dict]:
-    """The `multiscales` entry of an image (c, y, x) or of labels (y, x)."""
+    """The `multiscales` entry of an image (c, y, x) or of labels (y, x).
+
+    A pixel of `kind` "mean of 2x2" lies between the four that it is made of, one of "nearest" on the first of them.
+    """
+    shift = 0.0 if kind == "nearest" else 0.5
     axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
     lead: list[float] = []
     if channels:
@@ -43,7 +47,7 @@ def multiscales(levels: int, pixel_size_um: tuple[float, float], *, name: str, k
                 {"type": "scale", "scale": [*lead, *(side * 2**level for side in pixel_size_um)]},
                 {
                     "type": "translation",
-                    "translation": [*(0.0 for _ in lead), *(side * (2**level - 1) / 2 for side in pixel_size_um)],
+                    "translation": [*(0.0 for _ in lead), *(side * (2**level - 1) * shift for side in pixel_size_um)],
                 },
             ],
         }
