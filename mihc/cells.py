@@ -21,11 +21,10 @@ from mihc.nuclei import (
     halo_px,
     named,
     nucleus_ids,
-    pixel_size_pair,
     reference_blocks,
     sum_planes,
 )
-from mihc.windows import Window
+from mihc.windows import Window, pixel_size_pair
 
 FLAGS = {
     "touches_edge": 1,  # the cell reaches the border of the slide, so part of it may be missing

@@ -92,7 +92,7 @@ def check(study: StudyFolder) -> None:
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
         raise typer.Exit(StudyProblems.exit_code)
-    warnings = f", {len(problems)} warnings" if problems else ""
+    warnings = f", {len(problems)} warning{'s' * (len(problems) > 1)}" if problems else ""
     print(f"No errors{warnings}. Next: mihc run {study}")
 
 

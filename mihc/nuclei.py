@@ -36,10 +36,10 @@ from mihc.nuclei_reference import (
     integers,
     light_of,
     noise_left,
-    pixel_size_pair,
     reference_blocks,
     sum_planes,
 )
+from mihc.windows import pixel_size_pair
 
 __all__ = [
     "NucleiPlane",
@@ -49,7 +49,6 @@ __all__ = [
     "halo_px",
     "named",
     "nucleus_ids",
-    "pixel_size_pair",
     "reference_blocks",
     "segment_nuclei",
     "slide_reference",

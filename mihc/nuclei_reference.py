@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from mihc.errors import InputError
+from mihc.windows import pixel_size_pair
 
 LARGEST_VALUE = 1 << 22  # counts are clipped here; sums over windows then stay exact
 BLUR = 0.06  # standard deviation, in nucleus diameters, of what background and contrast are taken from
@@ -152,12 +153,6 @@ def gaussian(sigma: float) -> np.ndarray:
     at = np.arange(-reach, reach + 1)
     weights = np.exp(-0.5 * (at / max(sigma, 1e-3)) ** 2)
     return np.rint(1024 * weights / weights.sum())
-
-
-def pixel_size_pair(pixel_size_um: float | tuple[float, float]) -> tuple[float, float]:
-    """Pixel size as (y, x) in µm, of a number or of a pair."""
-    y, x = np.broadcast_to(np.asarray(pixel_size_um, np.float64), (2,))
-    return float(y), float(x)
 
 
 def diameter_px(pixel_size_um: float | tuple[float, float], nucleus_diameter_um: float) -> float:

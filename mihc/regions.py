@@ -34,10 +34,10 @@ from mihc.areas.region import (
     TISSUE_CLASSES,
     Region,
     by_precedence,
-    pixel_size_pair,
     united,
 )
 from mihc.errors import AnnotationError
+from mihc.windows import pixel_size_pair
 
 __all__ = [
     "ANALYSED",

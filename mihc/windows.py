@@ -7,6 +7,7 @@ depends on at most `halo` pixels around it gives the same core in any window as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -78,3 +79,12 @@ def _window(y: int, x: int, shape_yx: tuple[int, int], side: int, halo: int) -> 
         for start, size in zip((y, x), shape_yx, strict=True)
     )
     return Window(y0, y1, x0, x1, py0, py1, px0, px1)
+
+
+def pixel_size_pair(pixel_size_um: float | Sequence[float]) -> tuple[float, float]:
+    """Pixel size as (y, x) in µm, of a number or of a pair."""
+    try:
+        y, x = pixel_size_um
+    except TypeError:
+        y = x = pixel_size_um
+    return float(y), float(x)

@@ -7,18 +7,9 @@ An edge is (x0, y0, x1, y1) with y0 < y1: both regions at a shared edge compute 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numba
 import numpy as np
 
-
-def compiled(function: Callable) -> Callable:
-    """Compile with numba, cached on disk where the package or the home folder can be written."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no writable folder for the cache
-        return numba.njit(nogil=True)(function)
+from mihc.kernels import compiled
 
 
 @compiled

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
@@ -31,12 +30,6 @@ class Region:
     def area_mm2(self) -> float:
         """Area in mm², from the geometry."""
         return self.polygon_um.area / 1e6
-
-
-def pixel_size_pair(pixel_size_um: float | tuple[float, float]) -> tuple[float, float]:
-    """Return a pixel size as (y, x) in µm."""
-    size_y, size_x = (float(size) for size in np.broadcast_to(np.asarray(pixel_size_um, dtype=np.float64), 2))
-    return size_y, size_x
 
 
 def united(regions: Sequence[Region]) -> list[Region]:

@@ -37,6 +37,8 @@ from mihc.store import Record, StoredImage, Transaction, hash_json
 from mihc.study import SlideRow
 
 MODULES = (
+    "mihc.windows",
+    "mihc.kernels",
     "mihc.regions",
     "mihc.areas",
     "mihc.annotations",

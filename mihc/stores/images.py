@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mihc.stores import ngff
+from mihc.windows import pixel_size_pair
 
 if TYPE_CHECKING:
     from mihc.stores.arrays import StoredArray
@@ -73,7 +74,7 @@ def create_image(
     if not len(channels) == len(colours) == planes:
         raise ValueError(f"{planes} channels, but {len(channels)} names and {len(colours)} colours")
     shapes = ngff.level_shapes(shape[1:])
-    scales = ngff.multiscales(len(shapes), ngff.pair(pixel_size_um), name=name, kind="mean of 2x2", channels=True)
+    scales = ngff.multiscales(len(shapes), pixel_size_pair(pixel_size_um), name=name, kind="mean of 2x2", channels=True)
     omero = {"channels": _channels(dtype, channels, colours, windows)}
     ngff.write_group(path, {"multiscales": scales, "omero": omero})
     for level, shape_yx in enumerate(shapes):

@@ -14,6 +14,7 @@ import numpy as np
 from mihc.stores import ngff
 from mihc.stores.files import replace_file
 from mihc.stores.images import Submit, run_all
+from mihc.windows import pixel_size_pair
 
 if TYPE_CHECKING:
     from mihc.stores.arrays import StoredArray
@@ -40,7 +41,7 @@ def create_labels(
     path = Path(path)
     shapes = ngff.level_shapes(shape)
     name = name or path.name
-    scales = ngff.multiscales(len(shapes), ngff.pair(pixel_size_um), name=name, kind="nearest", channels=False)
+    scales = ngff.multiscales(len(shapes), pixel_size_pair(pixel_size_um), name=name, kind="nearest", channels=False)
     ngff.write_group(path, {"multiscales": scales, "image-label": {"source": {"image": "../../"}}})
     for level, shape_yx in enumerate(shapes):
         create_array(

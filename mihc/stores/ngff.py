@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from pathlib import Path
 
 SMALLEST = 1024  # the pyramid ends with the first level whose larger side is at most this
@@ -21,13 +20,6 @@ def level_shapes(shape_yx: Sequence[int]) -> list[tuple[int, int]]:
         height, width = shapes[-1]
         shapes.append((-(-height // 2), -(-width // 2)))
     return shapes
-
-
-def pair(pixel_size_um: float | Sequence[float]) -> tuple[float, float]:
-    """(y, x) of a pixel size given as one number or as a pair, in µm."""
-    if isinstance(pixel_size_um, Real):
-        return float(pixel_size_um), float(pixel_size_um)
-    return float(pixel_size_um[0]), float(pixel_size_um[1])
 
 
 def multiscales(levels: int, pixel_size_um: tuple[float, float], *, name: str, kind: str, channels: bool) -> list[dict]:

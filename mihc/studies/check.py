@@ -17,6 +17,7 @@ from mihc.studies.given_cells import given_cells, markers_without_threshold
 from mihc.studies.given_thresholds import EVERY_SLIDE
 from mihc.studies.given_thresholds import FILE as THRESHOLDS
 from mihc.studies.slide_list import ANNOTATION_SUFFIXES, SlideRow
+from mihc.windows import pixel_size_pair
 
 UNMEASURED_PIXEL_UM = 1.0  # stands in when only the form of an annotation file is looked at
 
@@ -166,7 +167,7 @@ def _annotations(
         found, notes = regions.read_annotations(row.annotations, pixel_size_um=pixel_size_um)
         mapped = regions.map_classes(found, settings.classes)
         if shape is not None:
-            size_y, size_x = regions.pixel_size_pair(pixel_size_um)
+            size_y, size_x = pixel_size_pair(pixel_size_um)
             extent = shape[0] * size_y, shape[1] * size_x
             notes += regions.check_regions(mapped, extent_um=extent, place=row.annotations.name)[1]
     except InputError as error:
