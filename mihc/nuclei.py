@@ -77,7 +77,7 @@ class Recipe:
     depth: float = 0.1  # weight of the distance to the edge in the splitting picture
     local: float = 0.8  # weight of local contrast in it; the rest is brightness
     longest: float = 2.0  # side of a piece
-    smallest: float = 0.13  # area of a piece
+    smallest: float = 0.16  # area of a piece
     smallest_part: float = 0.22  # of a part that is cut off at a neck
     largest: float = 3.0
     large_from: float = 1.3  # area from which a piece loses quality,
@@ -92,7 +92,7 @@ class Recipe:
     beside: float = 0.57  # and in spans between the local means
     edge: float = 0.48  # a nucleus ends at this share of its own mean brightness
     growth: float = 0.5  # how far a piece grows
-    joined: float = -0.04  # by which the quality must rise where two pieces are joined,
+    joined: float = 0.0  # by which the quality must rise where two pieces are joined,
     alike: float = 0.8  # whose brightnesses agree to this share
     unbroken: float = 0.84  # with a line between that has this share of the darker one's brightness
     gain: float = 0.03  # by which the quality must rise where a grown nucleus is cut in two

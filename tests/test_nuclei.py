@@ -83,7 +83,7 @@ def test_parts_are_joined_where_one_ellipse_fits_and_nothing_tells_them_apart(ap
     bright[:, 17 + apart // 2 : 19 + apart // 2] = np.minimum(bright[:, 17 + apart // 2 : 19 + apart // 2], 100 * dark)
     labels[30, 40], bright[30, 40] = 3, 900  # alone
     cores, areas, costs = labels.copy(), np.array([0.0, 0.5, 1.3, 3.0]), np.array([0.2, 0.04])
-    count = join_parts(labels, cores, bright, 3, 32, 200.0, areas, costs, np.array([-0.03, 0.85, 0.9]))
+    count = join_parts(labels, cores, bright, 3, 32, 200.0, areas, costs, np.array([0.0, 0.8, 0.84]))
     assert count == nuclei + 1 == labels.max() == labels[30, 40]
     assert (labels == cores).all()
     assert ((labels > 0) == whole).sum() == labels.size - 1
