@@ -28,7 +28,7 @@ class Optics:
     read_noise: float = 9.0
     offset: float = 110.0
     dapi_counts: float = 2600.0  # of a nucleus of brightness 1
-    dapi_spread: float = 0.32  # of the log of a nucleus' brightness
+    dapi_spread: float = 0.38  # of the log of a nucleus' brightness
 
 
 @dataclass(frozen=True)
