@@ -26,6 +26,7 @@ from mihc.figures import (
 )
 from mihc.plots.style import REGION_COLOURS
 from mihc.reports.associations import families, forests, leading
+from mihc.reports.cell_flow import cell_flows, counted_flows, pooled
 from mihc.reports.claims import (
     KINDS,
     MEASURES,
@@ -39,12 +40,14 @@ from mihc.reports.claims import (
     split_words,
     tests,
 )
-from mihc.reports.doubts import doubts, failed, suspects
+from mihc.reports.commands import failed
+from mihc.reports.doubts import doubts, suspects
 from mihc.reports.groups import PatientGroups
 from mihc.reports.methods import flattened, methods
-from mihc.reports.numbers import Numbers, as_float, counted, text
+from mihc.reports.numbers import Numbers, as_float, counted, rounded, text
 from mihc.reports.outcomes import endpoints, responses
 from mihc.reports.slide_pages import point_colours, points_note, slide_pages
+from mihc.reports.withheld import missing_values, withheld
 from mihc.study import Study
 
 if TYPE_CHECKING:
@@ -65,7 +68,9 @@ def write_report(
     tables : dict of DataFrame
         "regions", "patients", "statistics", "thresholds", "area_ledger", "qc" with the columns of the files of those
         names, and "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um,
-        pixel_size_source. A missing or empty table leaves its chapter empty.
+        pixel_size_source; "notes": why patients' values are missing, as `study_notes` has them; "given_cells": slide,
+        tissue_class, region, cells of the slides that came as tables of cells. A missing or empty table leaves its
+        chapter empty.
     run : dict
         What run.json holds: versions, settings, inputs, stages; shown as it is.
     pictures : sequence of SlidePicture
@@ -94,6 +99,7 @@ def _page(
     spoken = tuple(dict.fromkeys(finding.question[1] for finding in found))
     if len(numbers["area_ledger"]):
         drawn["area_ledger"] = ledger_plot(numbers["area_ledger"], title="Area ledger")
+    flows, missing = cell_flows(numbers), missing_values(numbers, study)
     groups = PatientGroups(numbers["patients"], study.settings)
     pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers))
     return {
@@ -104,7 +110,11 @@ def _page(
         "nothing": nothing_found(numbers) if not found else "",
         "silent": silent_endpoints(numbers, found),
         "doubts": doubts(numbers),
+        "withheld": withheld(missing),
+        "missing": missing,
         "suspects": suspects(numbers),
+        "flows": flows,
+        "whole_flow": pooled(counted_flows(numbers, flows)),
         "responses": responses(numbers, study),
         "endpoints": endpoints(numbers, study, drawn),
         "leading": leading(numbers, study, groups, drawn),
@@ -113,7 +123,6 @@ def _page(
         "slides": pages,
         "ledgers": bool(drawn.get("area_ledger")),
         "anchors": {page.slide: page.anchor for page in pages},
-        "commands": {page.slide: page.command for page in pages},
         "layer_count": max((len(page.layers) for page in pages), default=0),
         "region_colours": REGION_COLOURS,
         "region_columns": list(numbers["regions"].columns),
@@ -195,6 +204,7 @@ def _templates() -> Environment:
         ),
     )
     environment.globals.update(text=text, as_float=as_float, tests=TEST_NAMES, measures=MEASURES)
+    environment.globals.update(counts=lambda n: rounded(float(n), "count"))
     environment.globals.update(
         effect_form=effect_form, counted=counted, kinds=KINDS, is_exploratory=is_exploratory, split_words=split_words
     )

@@ -13,6 +13,7 @@ from mihc.associate import associate
 from mihc.figures import SlidePicture, composite, value_histogram
 from mihc.panel import Panel, PanelRow
 from mihc.studies.folder import Study
+from mihc.studies.patients import study_notes
 from mihc.studies.settings import Outcome, Response, Settings, Splits, StudyInfo
 
 POPULATIONS = ("CD20", "CD3", "PanCK", "B cell")
@@ -97,9 +98,10 @@ def drawn_slide_tables(regions: pd.DataFrame, panel: str = "") -> dict[str, pd.D
             "unannotated": tissue * 0.1,
         }
         ledger += [
-            (slide, "scanned", "", tissue + 1.5, 15500, np.nan),
+            (slide, "scanned", "", tissue + 1.5, 16012, np.nan),
             (slide, "glass", "", 1.5, 12, np.nan),
-            (slide, "tissue", "", tissue, 15488, np.nan),
+            (slide, "tissue", "", tissue, 16000, np.nan),
+            (slide, "analysed", "", tissue * 0.85, 8000, np.nan),
         ]
         ledger += [
             (slide, c, "fold" if c == "excluded" else c, a, 4000, 14.2 if slide == "S09" and c == "stroma" else 0.4)
@@ -124,8 +126,12 @@ def drawn_tables(effect: float = 1.4, seed: int = 4) -> dict[str, pd.DataFrame]:
     patients = drawn_patients(regions, effect, seed)
     return {
         "regions": regions, "patients": patients, "statistics": associate(patients, drawn_settings()),
-        **drawn_slide_tables(regions),
+        **drawn_slide_tables(regions), "notes": drawn_notes(regions),
     }  # fmt: skip
+
+
+def drawn_notes(regions: pd.DataFrame) -> pd.DataFrame:
+    return study_notes(regions, regions[["slide", "patient"]].drop_duplicates())
 
 
 def drawn_study(name: str = "Drawn study") -> Study:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
+from mihc.reports.cell_flow import cell_flows
 from mihc.reports.claims import runaway, subject_of, tests
+from mihc.reports.commands import Target, failed, opened
 from mihc.reports.numbers import Numbers, as_float, counted, sentence, text
 
 FEW_EVENTS = 10  # events per term of a Cox model below which it is called fragile
@@ -25,6 +27,16 @@ class Suspect:
     slide: str
     reasons: tuple[str, ...]
     weight: int
+    commands: tuple[str, ...]  # what to type to see what is in doubt; () where there is nothing to open
+
+
+@dataclass(frozen=True)
+class _Reason:
+    """One reason to look at a slide, and where on it."""
+
+    kind: str  # a key of _WEIGHTS
+    said: str
+    target: Target
 
 
 def doubts(numbers: Numbers) -> list[Markup]:
@@ -34,18 +46,12 @@ def doubts(numbers: Numbers) -> list[Markup]:
         *_unclear_thresholds(numbers),
         *_quality(numbers),
         *_glass(numbers),
+        *_lost_cells(numbers),
         *_unknown_areas(numbers),
         *_withheld_patients(numbers),
         *_few(numbers),
         *_infinite(numbers),
     ]
-
-
-def failed(slides: pd.DataFrame) -> pd.DataFrame:
-    """The slides that have no result."""
-    if slides.empty or "status" not in slides:
-        return slides.iloc[:0]
-    return slides[slides["status"].astype(str).str.lower().str.startswith("fail")]
 
 
 def _failed_slides(numbers: Numbers) -> Iterable[Markup]:
@@ -97,6 +103,13 @@ def glassy(ledger: pd.DataFrame) -> pd.DataFrame:
         return ledger.iloc[:0]
     analysed = ledger["category"].isin(["tumour", "stroma", "other"])
     return ledger[analysed & (pd.to_numeric(ledger["glass_percent"], errors="coerce") > MUCH_GLASS_PERCENT)]
+
+
+def _lost_cells(numbers: Numbers) -> Iterable[Markup]:
+    for flow in cell_flows(numbers).values():
+        if not flow.sums:
+            told = {"slide": flow.slide, "flow": flow.told(numbers)}
+            yield sentence("Slide {slide}: its cells do not sum, so its numbers cannot be trusted: {flow}", told)
 
 
 def _unknown_areas(numbers: Numbers) -> Iterable[Markup]:
@@ -169,25 +182,67 @@ def listed(names: Iterable[object], most: int = 6) -> str:
 
 def suspects(numbers: Numbers) -> list[Suspect]:
     """Slides with a reason to be looked at, the worst first."""
-    reasons: dict[str, list[tuple[str, str]]] = {}
-    for kind, slide, reason in _reasons(numbers):
-        reasons.setdefault(slide, []).append((kind, reason))
+    reasons: dict[str, list[_Reason]] = {}
+    for reason in _reasons(numbers):
+        reasons.setdefault(reason.target.slide, []).append(reason)
+    can_open = opened(numbers)
     found = [
-        Suspect(slide, tuple(reason for _kind, reason in given), sum(_WEIGHTS[kind] for kind, _reason in given))
+        Suspect(
+            slide,
+            tuple(reason.said for reason in given),
+            sum(_WEIGHTS[reason.kind] for reason in given),
+            _commands([reason.target for reason in given]) if slide in can_open else (),
+        )
         for slide, given in reasons.items()
     ]
     return sorted(found, key=lambda suspect: (-suspect.weight, suspect.slide))
 
 
-def _reasons(numbers: Numbers) -> Iterable[tuple[str, str, str]]:
+def _commands(targets: list[Target]) -> tuple[str, ...]:
+    """One command per target; the whole slide alone is not opened where a population shows all of it too."""
+    wholly = any(target.population and not target.region for target in targets)
+    kept = [target for target in targets if target.region or target.population or not wholly]
+    return tuple(dict.fromkeys(target.command for target in kept))
+
+
+def _reasons(numbers: Numbers) -> Iterable[_Reason]:
     for _index, row in failed(numbers["slides"]).iterrows():
-        yield "failed", text(row["slide"]), "failed"
+        yield _Reason("failed", "failed", Target(text(row["slide"])))
     qc, thresholds = numbers["qc"], numbers["thresholds"]
     for _index, row in qc[qc["verdict"].isin(["fail", "warn"])].iterrows() if len(qc) else ():
-        value = as_float(row["value"])
-        measured = "" if math.isnan(value) else f" {value:.3g} {text(row['unit'])}".rstrip()
-        yield str(row["verdict"]), text(row["slide"]), f"{text(row['check'])}{measured} ({row['verdict']})"
+        yield _Reason(str(row["verdict"]), _measured(row), _checked(numbers, row))
     for _index, row in thresholds[thresholds["verdict"] == "cannot tell"].iterrows() if len(thresholds) else ():
-        yield "unclear", text(row["slide"]), f"no threshold for {text(row['marker'])}"
+        marker = text(row["marker"])
+        yield _Reason("unclear", f"no threshold for {marker}", Target(text(row["slide"]), population=marker))
     for _index, row in glassy(numbers["area_ledger"]).iterrows():
-        yield "glass", text(row["slide"]), f"{as_float(row['glass_percent']):.0f} % glass in {text(row['region'])}"
+        said = f"{as_float(row['glass_percent']):.0f} % glass in {text(row['region'])}"
+        yield _Reason("glass", said, Target(text(row["slide"]), region=text(row["region"])))
+
+
+def _measured(row: pd.Series) -> str:
+    """A quality check in a few words; a remark has no value but what it says."""
+    if text(row["check"]) == "remark":
+        return text(row["explanation"]).removeprefix(f"{text(row['slide'])}: ")
+    value = as_float(row["value"])
+    measured = "" if math.isnan(value) else f" {value:.3g} {text(row['unit'])}".rstrip()
+    return f"{text(row['check'])}{measured} ({row['verdict']})"
+
+
+def _checked(numbers: Numbers, row: pd.Series) -> Target:
+    """What a quality check looked at: the marker that it names ("saturation: CD20"), the region, or the whole slide."""
+    slide, check = text(row["slide"]), text(row["check"])
+    _kind, _colon, channel = check.partition(": ")
+    thresholds, ledger = numbers["thresholds"], numbers["area_ledger"]
+    if len(thresholds) and channel in set(thresholds.loc[thresholds["slide"].map(text) == slide, "marker"].map(text)):
+        return Target(slide, population=channel)
+    rows = ledger[ledger["slide"].map(text) == slide] if len(ledger) else ledger
+    return Target(slide, region=_region_in_doubt(check, text(row["explanation"]), rows) if len(rows) else "")
+
+
+def _region_in_doubt(check: str, told: str, ledger: pd.DataFrame) -> str:
+    """The largest excluded region where much is excluded, the region that a remark names; "" else."""
+    if check == "excluded tissue":
+        excluded = ledger[(ledger["category"] == "excluded") & (ledger["area_mm2"] > 0)]
+        return text(excluded.loc[excluded["area_mm2"].idxmax(), "region"]) if len(excluded) else ""
+    named = [text(name) for name in ledger["region"] if text(name)] if check == "remark" else []
+    return next((name for name in named if f'region "{name}"' in told), "")

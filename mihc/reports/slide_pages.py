@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from markupsafe import Markup
@@ -13,6 +13,8 @@ from mihc.figures import SlidePicture, shrunk
 from mihc.panel import Panel
 from mihc.plots.overlays import MOST_POINTS, histogram_svg, ledger_svg, slide_layers
 from mihc.plots.style import POINT_COLOURS
+from mihc.reports.commands import Target, opened
+from mihc.reports.doubts import Suspect, suspects
 from mihc.reports.numbers import Numbers, as_float, text
 
 BUDGET_BYTES = 9_000_000  # of all thumbnails together, as text in the page
@@ -71,7 +73,8 @@ class SlidePage:
     ledger_bar: Markup
     regions: tuple[RegionColumn, ...]
     populations: tuple[str, ...]
-    command: str
+    command: str  # opens it where nothing is in doubt
+    doubt: Suspect | None = None  # why to look at it first, and what to type for that
 
 
 def slide_pages(
@@ -91,9 +94,15 @@ def slide_pages(
     """
     slides = numbers["slides"]
     by_slide = {picture.slide: shrunk(picture, thumbnail_px(len(pictures))) for picture in pictures}
-    return [
+    pages = [
         _page(numbers, index, row, by_slide.get(text(row["slide"])), panels, leading)
         for index, row in slides.iterrows()
+    ]
+    doubtful = {suspect.slide: suspect for suspect in suspects(numbers)}
+    can_open = opened(numbers)
+    return [
+        replace(page, doubt=doubtful.get(page.slide), command=page.command if page.slide in can_open else "")
+        for page in pages
     ]
 
 
@@ -114,6 +123,7 @@ def _page(
     regions = _regions(numbers["regions"], slide)
     populations = tuple(dict.fromkeys(population for region in regions for population in region.rows))
     colours = point_colours(list(picture.positives), panels.get(picture.panel)) if picture else {}
+    known = [name for name in populations if any(_is_told(numbers, region.rows.get(name)) for region in regions)]
     ledger = _rows(numbers["area_ledger"], slide)
     return SlidePage(
         anchor=f"slide-{index + 1}",
@@ -128,8 +138,13 @@ def _page(
         ledger_bar=ledger_svg(pd.DataFrame([row.cells for row in ledger])) if ledger else Markup(""),
         regions=regions,
         populations=populations,
-        command=review_command(slide, regions, populations, leading or _with_dots(picture)) if ledger else "",
+        command=review_command(slide, regions, known, leading or _with_dots(picture)),
     )
+
+
+def _is_told(numbers: Numbers, row: int | None) -> bool:
+    """Whether a row of regions.csv has a count of positive cells."""
+    return row is not None and bool(text(numbers["regions"].at[row, "positive_cells"]))
 
 
 def point_colours(populations: Sequence[str], panel: Panel | None) -> dict[str, str]:
@@ -194,16 +209,14 @@ def _worst(numbers: Numbers, slide: str, status: str) -> str:
 def review_command(
     slide: str, regions: Sequence[RegionColumn], populations: Sequence[str], leading: Sequence[str]
 ) -> str:
-    """What to type to see the slide's first region and the population spoken of; "" without a result."""
+    """What to type to see the slide's first region and the population spoken of; "" without a result.
+
+    `populations` are those that the slide can tell; without one the region is shown alone.
+    """
     if not regions:
         return ""
-    shown = next((name for name in leading if name in populations), populations[0])
-    return f"mihc review STUDY --slide {slide} --region {quoted(regions[0].name)} --population {quoted(shown)}"
-
-
-def quoted(word: str) -> str:
-    """A word as a shell takes it, in double quotes, which Windows knows too."""
-    return '"' + "".join(f"\\{c}" if c in '"\\$`' else c for c in word) + '"'
+    shown = next((name for name in leading if name in populations), next(iter(populations), ""))
+    return Target(slide, regions[0].name, shown).command
 
 
 def points_note() -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -9,7 +12,7 @@ from mihc import store
 from mihc.figures import SlidePicture, composite, value_histogram
 from mihc.positives import marker_values, populations
 from mihc.report import write_report
-from mihc.results import slide_regions
+from mihc.results import cells_file, slide_regions
 from mihc.stages import Job, code_hash
 from mihc.steps.gather import patients_table
 from mihc.store import Record, Transaction, hash_json
@@ -26,6 +29,7 @@ MODULES = (
     "mihc.estimates",
     "mihc.steps.tell",
 )
+NOTES = ".stages/study/notes.csv"  # why patients' values are missing
 THUMBNAIL_SIDE = 900  # pixels at most
 MOST_POINTS = 5000  # of a population on a picture, evenly taken
 STATISTICS_TEXT = ("family", "analysis", "endpoint", "population", "tissue_class", "measure", "split", "term")
@@ -50,9 +54,11 @@ def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -
     tables = {name: store.read_csv(job.store.path(f"{name}.csv"), text=TEXT) for name in names}
     tables["patients"] = patients_table(job)
     tables["statistics"] = store.read_csv(job.store.path("statistics.csv"), text=STATISTICS_TEXT)
+    tables["notes"] = store.read_csv(job.store.path(NOTES))
     tables["slides"] = slides
     measured = {row.slide for row in slides[~slides["failed"]].itertuples()}
     shown = [row for row in job.study.slides if row.slide in measured and row.file is not None]
+    tables["given_cells"] = _given_cells(job, [row for row in job.study.slides if row.slide in measured and row.cells])
     pictures = []
     for done, row in enumerate(shown, 1):
         pictures.append(_picture(job, row))
@@ -60,6 +66,16 @@ def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -
     folder = transaction.path("report.html").parent
     transaction.path("figures").mkdir(exist_ok=True)
     write_report(folder, study=job.study, tables=tables, run=run, pictures=pictures)
+
+
+def _given_cells(job: Job, rows: Sequence[SlideRow]) -> pd.DataFrame:
+    """How many cells lie where on the slides that came as tables of cells, which have no area ledger."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for row in rows:
+        cells = store.read_cells(job.store.path(cells_file(row.slide)), columns=["tissue_class", "region"]).fillna("")
+        counts.update((row.slide, *place) for place in cells.itertuples(index=False, name=None))
+    table = [(*place, count) for place, count in counts.items()]
+    return pd.DataFrame(table, columns=["slide", "tissue_class", "region", "cells"])
 
 
 def _picture(job: Job, row: SlideRow) -> SlidePicture:

@@ -56,19 +56,18 @@ class SlideView:
         row = next(row for row in self.study.slides if row.slide == self.slide)
         return {line.marker: line.role for line in self.study.panel_of(row).rows}
 
-    def positive_cells(self, population: str) -> pd.DataFrame:
-        """Its cells that are positive: cell, x_um, y_um, region. A population that it cannot show is refused."""
+    def positive_cells(self, population: str) -> tuple[pd.DataFrame, bool]:
+        """Its cells that are positive: cell, x_um, y_um, region; and whether it could tell. A strange name is refused.
+
+        Where it cannot tell, none is positive: a person looks at the channel and gives a threshold.
+        """
         mihc.population_markers(self.study, self.slide, population)
         column = mihc.population_columns(self.study, self.slide)[population]
         wanted = ["cell", "x_um", "y_um", "region"]
         cells = mihc.slide_cells(self.study, self.slide, columns=[*wanted, column])
         calls = cells[column]
-        if len(calls) and calls.isna().all():
-            raise mihc.errors.UsageError(
-                f"on slide {self.slide} it cannot be told which cells are {population}",
-                fix="See its thresholds in the report; give one in thresholds.csv and run the study again.",
-            )
-        return cells.loc[calls.fillna(False).to_numpy(dtype=bool), wanted]
+        positive = cells.loc[calls.fillna(False).to_numpy(dtype=bool), wanted]
+        return positive, not (len(calls) and calls.isna().all())
 
     def viewer_yx(self, x_um: np.ndarray, y_um: np.ndarray) -> np.ndarray:
         """(n, 2) positions as napari has them."""
@@ -183,9 +182,10 @@ def _rings(region: mihc.Region) -> list[np.ndarray]:
 
 def positive_layer(view: SlideView, population: str) -> LayerData:
     """The positive cells of a population as points at their nuclei's centroids."""
-    positive = view.positive_cells(population)
+    positive, told = view.positive_cells(population)
+    name = f"{population}+" if population in view.roles else population  # a marker's channel has its name already
     options = {
-        "name": f"{population}+" if population in view.roles else population,  # a marker's channel has its name already
+        "name": name if told else f"{name} (cannot tell)",
         "size": POINT_UM,
         "face_color": POINT_COLOUR,
         "border_color": "black",

@@ -70,7 +70,7 @@ def test_without_a_population_all_channels_are_shown_but_autofluorescence(study)
 )
 def test_a_population_shows_nuclei_tumour_and_its_own_markers(study, monkeypatch, population, channels):
     nobody = pd.DataFrame({"cell": [], "x_um": [], "y_um": [], "region": []})
-    monkeypatch.setattr(SlideView, "positive_cells", lambda self, population: nobody)
+    monkeypatch.setattr(SlideView, "positive_cells", lambda self, population: (nobody, True))
     shown = options_of(slide_layers(slide_view(study, "S01"), population=population))
     assert [name for name in CHANNELS if shown[name]["visible"]] == channels
 
@@ -93,12 +93,13 @@ def test_a_population_nobody_belongs_to_gives_no_points(study, monkeypatch):
     assert position.shape == (0, 2)
 
 
-def test_a_population_that_cannot_be_told_is_refused_in_words(study, monkeypatch):
+def test_a_population_that_cannot_be_told_opens_its_channel_without_points_and_says_so(study, monkeypatch):
     table = pd.DataFrame({"cell": [1], "x_um": [2.0], "y_um": [3.0], "region": ["Tumor"]})
     table["CD3_positive"] = pd.array([None], dtype="boolean")
     monkeypatch.setattr(mihc, "slide_cells", lambda *_, **__: table, raising=False)
-    with pytest.raises(mihc.errors.UsageError, match=r"cannot be told which cells are CD3(.|\n)*thresholds\.csv"):
-        positive_layer(slide_view(study, "S01"), "CD3")
+    position, options, _ = positive_layer(slide_view(study, "S01"), "CD3")
+    assert position.shape == (0, 2)
+    assert options["name"] == "CD3+ (cannot tell)"
 
 
 def test_an_unknown_population_is_refused_with_those_there_are(study):
