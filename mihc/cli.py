@@ -6,8 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -219,27 +217,11 @@ def _finish(results: Results) -> None:
         raise PartialFailure(f"finished, but {len(results.failed)} of {results.slides} slides failed")
 
 
-@cache
-def _watch() -> int:
-    """Start what ends a stop that takes too long, and return where a signal's number is written to arm it.
-
-    The thread exists before any signal: one started in the handler would wait for ever for a lock of `threading` that
-    the interrupted line may hold.
-    """
-    armed, arm = os.pipe()
-
-    def last_word() -> None:
-        number = os.read(armed, 1)[0]
-        time.sleep(MOST_SECONDS_TO_STOP)
-        os._exit(128 + number)
-
-    threading.Thread(target=last_word, name="mihc-last-word", daemon=True).start()
-    return arm
-
-
-def _stop(number: int, arm: int) -> None:
+def _stop(number: int, _: object) -> None:
     """Stop in good order, what is begun discarded; a second signal, or time, ends at once, which the store survives."""
-    os.write(arm, bytes([number]))
+    last_word = threading.Timer(MOST_SECONDS_TO_STOP, os._exit, [128 + number])
+    last_word.daemon = True
+    last_word.start()
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda again, _: os._exit(128 + again))
     os.write(2, b"\nStopping. The same command goes on from here.\n")
@@ -248,9 +230,8 @@ def _stop(number: int, arm: int) -> None:
 
 def main() -> None:
     """Run the command line; an error of mihc's becomes its message and its exit code."""
-    arm = _watch()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda number, _: _stop(number, arm))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:

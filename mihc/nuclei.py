@@ -309,8 +309,7 @@ def _pieces(levels: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray
     costs = np.array([RECIPE.small_cost, RECIPE.large_cost])
     quality = qualities(box, sums, _px(RECIPE.longest, diameter), usual, areas, costs)
     chosen = choose(parent, level, sums, quality, round(RECIPE.margin * ONE), round(RECIPE.dip * ONE))
-    labels, seeds = paint(nodes, parent, chosen, levels)
-    return labels, seeds
+    return paint(nodes, parent, chosen, levels)
 
 
 def _convincing(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from mihc.kernels import compiled
+from mihc.nuclei_kernels import boxes
 from mihc.nuclei_tree import ellipse_quality, name_by_seed
 
 GAP = 0.7072  # half the width, in pixels, of a band whose two sides do not touch, not even at a corner
@@ -37,7 +38,7 @@ def cut_necks(
     Returns (y, x) uint32 labels 1, 2, ... in row order of their seeds, and the seeds (n, 2), as `nuclei_tree.paint`.
     """
     most = count + labels.size // max(1, int(limits[1])) + 1
-    box = _boxes(labels, count, most)
+    box = boxes(labels, count, most)
     name = 1
     while name <= count:
         rows, columns = slice(box[name, 0], box[name, 1] + 1), slice(box[name, 2], box[name, 3] + 1)
@@ -48,23 +49,6 @@ def cut_necks(
         else:
             name += 1
     return labels, name_by_seed(labels, cores, levels, count)
-
-
-@compiled
-def _boxes(labels: np.ndarray, count: int, most: int) -> np.ndarray:
-    """First row, last row, first column, last column of each label, with room for `most`."""
-    box = np.empty((most + 1, 4), np.int64)
-    box[:, 0::2] = 2**31 - 1
-    box[:, 1::2] = -1
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            name = labels[y, x]
-            if name != 0:
-                box[name, 0] = min(box[name, 0], y)
-                box[name, 1] = max(box[name, 1], y)
-                box[name, 2] = min(box[name, 2], x)
-                box[name, 3] = max(box[name, 3], x)
-    return box
 
 
 @compiled

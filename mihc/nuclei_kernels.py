@@ -323,6 +323,23 @@ def piece_evidence(
 
 
 @compiled
+def boxes(labels: np.ndarray, count: int, most: int) -> np.ndarray:
+    """First row, last row, first column, last column of each label, with room for `most`."""
+    box = np.empty((most + 1, 4), np.int64)
+    box[:, 0::2] = 2**31 - 1
+    box[:, 1::2] = -1
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            name = labels[y, x]
+            if name != 0:
+                box[name, 0] = min(box[name, 0], y)
+                box[name, 1] = max(box[name, 1], y)
+                box[name, 2] = min(box[name, 2], x)
+                box[name, 3] = max(box[name, 3], x)
+    return box
+
+
+@compiled
 def trim(labels: np.ndarray, values: np.ndarray, bounds: np.ndarray) -> None:
     """Take from each label, in place, its pixels below its bound (one per label)."""
     for y in range(labels.shape[0]):

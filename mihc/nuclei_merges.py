@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from mihc.kernels import compiled
+from mihc.nuclei_kernels import boxes
 from mihc.nuclei_tree import ONE, ellipse_quality
 
 
@@ -33,7 +34,7 @@ def join_parts(
     the share needs[1] of the other's brightness, the line between has needs[2] of the darker one's, and the whole is
     no longer than `longest` and no larger than areas[3].
     """
-    sums, box = _sums_and_boxes(labels, bright, count)
+    sums, box = _sums(labels, bright, count), boxes(labels, count, count)
     pairs, lines = _contacts(labels, bright, count)
     best = np.zeros(count + 1, np.int64)
     partner = np.zeros(count + 1, np.int64)
@@ -59,18 +60,13 @@ def join_parts(
 
 
 @compiled
-def _sums_and_boxes(labels: np.ndarray, bright: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each label pixels, sums of y, x, yy, yx, xx and brightness (count + 1, 7), and its box (count + 1, 4)."""
+def _sums(labels: np.ndarray, bright: np.ndarray, count: int) -> np.ndarray:
+    """Of each label pixels, sums of y, x, yy, yx, xx and brightness: (count + 1, 7) int64."""
     sums = np.zeros((count + 1, 7), np.int64)
-    box = np.empty((count + 1, 4), np.int64)
-    box[:, 0::2] = 2**31 - 1
-    box[:, 1::2] = -1
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             name = labels[y, x]
             if name != 0:
-                box[name, 0], box[name, 1] = min(box[name, 0], y), max(box[name, 1], y)
-                box[name, 2], box[name, 3] = min(box[name, 2], x), max(box[name, 3], x)
                 sums[name, 0] += 1
                 sums[name, 1] += y
                 sums[name, 2] += x
@@ -78,7 +74,7 @@ def _sums_and_boxes(labels: np.ndarray, bright: np.ndarray, count: int) -> tuple
                 sums[name, 4] += y * x
                 sums[name, 5] += x * x
                 sums[name, 6] += bright[y, x]
-    return sums, box
+    return sums
 
 
 @compiled
