@@ -7,7 +7,8 @@ The steps, each with a bounded reach (their sum is the halo):
    slide-wide reference sets, so that empty glass stays empty;
 3. a splitting picture: mostly contrast against the surroundings of a nucleus' size, some brightness, some distance to
    the edge;
-4. the pieces of all its thresholds; those most like one ellipse are nuclei (`nuclei_tree`);
+4. the pieces of all its thresholds; those most like one ellipse are nuclei (`nuclei_tree`), and so is what they leave
+   of the foreground where it has a nucleus' outline (`nuclei_rest`);
 5. rejection of pieces that are faint, in themselves or beside the slide's nuclei, or haze without a summit of a
    nucleus' size;
 6. each nucleus ends near its own half maximum: its piece is trimmed to that, and grows to it by a bounded distance;
@@ -86,15 +87,19 @@ class Recipe:
     small_cost: float = 0.2
     margin: float = 0.02  # by which the pieces within must look better than the whole
     dip: float = 0.2  # what the deepest dip between them adds to their quality
+    rest: float = 0.85  # least quality of what the pieces leave of the foreground,
+    rest_area: float = 0.3  # its least area,
+    rest_away: float = 0.13  # and how far from them it begins
     summit: float = 0.11  # least share of a nucleus' brightness that stands out from the wide smoothing: haze has none
     faint: float = 0.1  # least brightness above the darker local mean, compressed
     share: float = 0.48  # and in that of the slide's foreground: out of focus, nuclei are haze
     beside: float = 0.57  # and in spans between the local means
     edge: float = 0.48  # a nucleus ends at this share of its own mean brightness
     growth: float = 0.5  # how far a piece grows
-    joined: float = 0.0  # by which the quality must rise where two pieces are joined,
-    alike: float = 0.8  # whose brightnesses agree to this share
-    unbroken: float = 0.84  # with a line between that has this share of the darker one's brightness
+    joined: tuple[float, float] = (-0.04, 0.0)  # by which the quality must rise where two pieces are joined
+    joined_area: tuple[float, float] = (1.3, 1.8)  # to one of these areas: two nuclei are more than parts of one
+    alike: float = 0.8  # share to which the brightnesses of the two agree
+    unbroken: float = 0.84  # share of the darker one's brightness that the line between them has
     gain: float = 0.03  # by which the quality must rise where a grown nucleus is cut in two
     neck: float = 0.75  # widest cut, in widths of the narrower part
     uphill: int = 2  # cost of growing one level up in the splitting picture, where one pixel costs 5
@@ -116,7 +121,10 @@ def halo_px(
     neighbours = JOININGS * (piece + 2 * growth)
     # From a nucleus' pixel to the piece that it grew from, over it to the end of the nucleus,
     # to the pieces that compete there, to the ends of those, to the pixels that made them.
-    return cell + neighbours + 3 * growth + 2 * piece + _reach_of_views(diameter) + 2
+    made = 3 * growth + 2 * piece + _reach_of_views(diameter)
+    # A piece may be what others leave: from it to those, and over them.
+    left = _px(RECIPE.rest_away, diameter) + piece
+    return cell + neighbours + made + left + 2
 
 
 def _reach_of_views(diameter: float) -> int:
@@ -220,7 +228,7 @@ def find_nuclei(
 
     views = _views(despeckle(integers(image, reference.fixed_point_bits)), reference, diameter)
     levels = _splitting_picture(views, diameter)
-    labels, seeds = _convincing(*_pieces(levels, diameter), views, reference)
+    labels, seeds = _convincing(*_pieces(levels, views.foreground, diameter), views, reference)
     cores = _end_at_half_maximum(labels, len(seeds), views, levels, reference, diameter)
     count = _join(labels, cores, len(seeds), views, diameter)
     limits = np.array([1.0, RECIPE.smallest_part, RECIPE.small_from]) * [_usual_px(diameter), _usual_px(diameter), 1.0]
@@ -299,17 +307,25 @@ def _splitting_picture(views: _Views, diameter: float) -> np.ndarray:
     )
 
 
-def _pieces(levels: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray]:
-    """The pieces of the splitting picture's levels that are most like nuclei: labels 1, 2, ... and their seeds."""
+def _pieces(levels: np.ndarray, foreground: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray]:
+    """The pieces of the splitting picture's levels, and of what they leave of the foreground, that are most like nuclei.
+
+    Labels 1, 2, ... and their seeds.
+    """
+    from mihc.nuclei_rest import add_rest
     from mihc.nuclei_tree import ONE, choose, level_set_tree, paint, qualities
 
     nodes, parent, level, box, sums = level_set_tree(levels)
     usual = _usual_px(diameter)
     areas = np.array([RECIPE.smallest, RECIPE.small_from, RECIPE.large_from, RECIPE.largest])
     costs = np.array([RECIPE.small_cost, RECIPE.large_cost])
-    quality = qualities(box, sums, _px(RECIPE.longest, diameter), usual, areas, costs)
+    longest = _px(RECIPE.longest, diameter)
+    quality = qualities(box, sums, longest, usual, areas, costs)
     chosen = choose(parent, level, sums, quality, round(RECIPE.margin * ONE), round(RECIPE.dip * ONE))
-    return paint(nodes, parent, chosen, levels)
+    labels, seeds = paint(nodes, parent, chosen, levels)
+    areas[0], costs[0] = RECIPE.rest_area, 0.0
+    away = _px(RECIPE.rest_away, diameter)
+    return labels, add_rest(labels, foreground, levels, len(seeds), away, longest, usual, areas, costs, RECIPE.rest)
 
 
 def _convincing(
@@ -356,7 +372,7 @@ def _join(labels: np.ndarray, cores: np.ndarray, count: int, views: _Views, diam
 
     areas = np.array([0.0, RECIPE.small_from, RECIPE.large_from, RECIPE.largest])
     costs = np.array([RECIPE.small_cost, RECIPE.large_cost])
-    needs = np.array([RECIPE.joined, RECIPE.alike, RECIPE.unbroken])
+    needs = np.array([*RECIPE.joined, *RECIPE.joined_area, RECIPE.alike, RECIPE.unbroken])
     bright = np.maximum(views.fine - views.low, 0).astype(np.int32)
     longest = _px(RECIPE.longest, diameter)
     for _ in range(JOININGS):

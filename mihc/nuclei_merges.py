@@ -30,9 +30,10 @@ def join_parts(
     """Join pairs of labels 1 to `count` in place, and their `cores`; number them anew, in order -> how many there are.
 
     Qualities are those of `nuclei_tree.ellipse_quality` with `usual`, `areas` and `costs`. `bright` is an int32
-    picture above the background. A pair is joined where the quality rises by needs[0] at least, the darker part has
-    the share needs[1] of the other's brightness, the line between has needs[2] of the darker one's, and the whole is
-    no longer than `longest` and no larger than areas[3].
+    picture above the background. A pair is joined where the quality rises enough, the darker part has the share
+    needs[4] of the other's brightness, the line between has needs[5] of the darker one's, and the whole is no longer
+    than `longest` and no larger than areas[3]. Enough is needs[0] for a whole of at most needs[2] usual areas, needs[1]
+    from needs[3] on, and in proportion between.
     """
     sums, box = _sums(labels, bright, count), boxes(labels, count, count)
     pairs, lines = _contacts(labels, bright, count)
@@ -135,8 +136,10 @@ def _gain(
         return 0
     low = min(first[6] / first[0], second[6] / second[0])
     high = max(first[6] / first[0], second[6] / second[0])
-    if low < needs[1] * high or line[1] / line[0] < needs[2] * low:
+    if low < needs[4] * high or line[1] / line[0] < needs[5] * low:
         return 0
     apart = first[0] * ellipse_quality(first, usual, areas, costs)
     apart = (apart + second[0] * ellipse_quality(second, usual, areas, costs)) / whole[0]
-    return np.int64(np.floor((ellipse_quality(whole, usual, areas, costs) - apart - needs[0]) * ONE))
+    on_the_way = min(max((whole[0] / usual - needs[2]) / (needs[3] - needs[2]), 0.0), 1.0)
+    enough = needs[0] + (needs[1] - needs[0]) * on_the_way
+    return np.int64(np.floor((ellipse_quality(whole, usual, areas, costs) - apart - enough) * ONE))

@@ -35,6 +35,7 @@ UNITS = {
         "nuclei_reference",
         "nuclei_cuts",
         "nuclei_merges",
+        "nuclei_rest",
         "nuclei_tree",
         "nuclei_kernels",
         "kernels",

@@ -83,10 +83,39 @@ def test_parts_are_joined_where_one_ellipse_fits_and_nothing_tells_them_apart(ap
     bright[:, 17 + apart // 2 : 19 + apart // 2] = np.minimum(bright[:, 17 + apart // 2 : 19 + apart // 2], 100 * dark)
     labels[30, 40], bright[30, 40] = 3, 900  # alone
     cores, areas, costs = labels.copy(), np.array([0.0, 0.5, 1.3, 3.0]), np.array([0.2, 0.04])
-    count = join_parts(labels, cores, bright, 3, 32, 200.0, areas, costs, np.array([0.0, 0.8, 0.84]))
+    count = join_parts(labels, cores, bright, 3, 32, 200.0, areas, costs, np.array([-0.04, 0.0, 1.3, 1.8, 0.8, 0.84]))
     assert count == nuclei + 1 == labels.max() == labels[30, 40]
     assert (labels == cores).all()
     assert ((labels > 0) == whole).sum() == labels.size - 1
+
+
+@pytest.mark.parametrize(("usual", "nuclei"), [(300.0, 1), (90.0, 2)])
+def test_a_pair_of_the_area_of_two_nuclei_needs_a_better_fit_than_parts_of_one(usual, nuclei):
+    from mihc.nuclei_merges import join_parts
+
+    shape = (40, 50)
+    labels = np.where(disc(shape, 20, 18, 6), 1, np.where(disc(shape, 20, 25, 6), 2, 0)).astype(np.uint32)
+    bright = np.where(labels > 0, 900, 0).astype(np.int32)
+    areas, costs, needs = np.array([0.0, 0.5, 1.3, 3.0]), np.zeros(2), np.array([-0.1, 0.1, 1.3, 1.8, 0.8, 0.84])
+    assert join_parts(labels, labels.copy(), bright, 2, 32, usual, areas, costs, needs) == nuclei == labels.max()
+
+
+@pytest.mark.parametrize(
+    ("apart", "long", "found"), [(3, 6, True), (0, 2, False), (3, 2, False), (3, 17, False)], ids=str
+)
+def test_what_the_pieces_leave_is_a_nucleus_where_it_looks_like_one(apart, long, found):
+    from mihc.nuclei_rest import add_rest
+
+    shape, start = (40, 60), 16 + apart
+    labels = disc(shape, 20, 10, 5).astype(np.uint32)
+    rest = disc(shape, 20, start + 5, 5) if long == 6 else np.zeros(shape, bool)
+    rest[18:22, start : start + long] = True
+    foreground, levels = (labels > 0) | rest, np.full(shape, 7, np.uint8)
+    areas, costs = np.array([0.3, 0.5, 1.3, 3.0]), np.zeros(2)
+    seeds = add_rest(labels, foreground, levels, 1, 2, 16, 80.0, areas, costs, 0.85)
+    assert len(seeds) == labels.max() == 1 + found
+    assert labels[seeds[:, 0], seeds[:, 1]].tolist() == list(range(1, 2 + found))
+    assert not found or (labels == labels[20, start + 5]).sum() == rest.sum()
 
 
 def test_a_dim_nucleus_beside_a_bright_one_is_found():

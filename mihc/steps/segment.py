@@ -23,6 +23,7 @@ MODULES = (
     "mihc.nuclei_cuts",
     "mihc.nuclei_merges",
     "mihc.nuclei_reference",
+    "mihc.nuclei_rest",
     "mihc.nuclei_kernels",
     "mihc.nuclei_tree",
     "mihc.cells",

@@ -1,0 +1,73 @@
+"""What the pieces leave of the foreground: nuclei whose summit a brighter neighbour's light has drowned.
+
+A dim nucleus that leans on a bright one may have no summit of its own in the splitting picture, and then it is in no
+piece; but what remains of the foreground beyond its neighbour's surroundings has its outline. Such a remainder is a
+piece where it looks like one nucleus.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mihc.kernels import compiled
+from mihc.nuclei_kernels import squared_distance
+from mihc.nuclei_tree import ellipse_quality, name_by_seed
+
+
+@compiled
+def add_rest(
+    labels: np.ndarray,
+    foreground: np.ndarray,
+    levels: np.ndarray,
+    count: int,
+    away: int,
+    longest: int,
+    usual: float,
+    areas: np.ndarray,
+    costs: np.ndarray,
+    least: float,
+) -> np.ndarray:
+    """Add to the labels 1 to `count`, in place, the remainders of the foreground -> the seeds of all (n, 2).
+
+    A remainder is an 8-connected part of the foreground farther than `away` pixels from each piece. It is taken where
+    its `nuclei_tree.ellipse_quality` with `usual`, `areas` and `costs` is `least` or more, its area is between the
+    first and the last of `areas`, and no side is above `longest`.
+    """
+    height, width = labels.shape
+    far = squared_distance(labels == 0, away + 1)
+    limit = max(away * away, 2)  # farther than a corner neighbour
+    free = foreground & (far > limit)
+    queue = np.empty(labels.size, np.int32)
+    sums = np.empty(6, np.int64)
+    for start in range(labels.size):
+        if not free[start // width, start % width]:
+            continue
+        free[start // width, start % width] = False
+        queue[0] = start
+        done, found = 0, 1
+        sums[:] = 0
+        top, bottom, left, right = height, -1, width, -1
+        while done < found:
+            y, x = np.int64(queue[done] // width), np.int64(queue[done] % width)
+            done += 1
+            top, bottom, left, right = min(top, y), max(bottom, y), min(left, x), max(right, x)
+            sums[0] += 1
+            sums[1] += y
+            sums[2] += x
+            sums[3] += y * y
+            sums[4] += y * x
+            sums[5] += x * x
+            for v in range(max(y - 1, 0), min(y + 2, height)):
+                for u in range(max(x - 1, 0), min(x + 2, width)):
+                    if free[v, u]:
+                        free[v, u] = False
+                        queue[found] = v * width + u
+                        found += 1
+        size = sums[0] / usual
+        if max(bottom - top, right - left) >= longest or size < areas[0] or size > areas[3]:
+            continue
+        if ellipse_quality(sums, usual, areas, costs) >= least:
+            count += 1
+            for k in range(found):
+                labels[queue[k] // width, queue[k] % width] = count
+    return name_by_seed(labels, labels.copy(), levels, count)
