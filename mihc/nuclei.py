@@ -90,16 +90,17 @@ class Recipe:
     rest: float = 0.85  # least quality of what the pieces leave of the foreground,
     rest_area: float = 0.3  # its least area,
     rest_away: float = 0.13  # and how far from them it begins
-    summit: float = 0.11  # least share of a nucleus' brightness that stands out from the wide smoothing: haze has none
+    summit: float = 0.11  # least share of a nucleus' brightness that stands out from the wide smoothing: haze has none,
+    strong: float = 0.75  # and is less than this share of the brightness of the slide's foreground
     faint: float = 0.1  # least brightness above the darker local mean, compressed
     share: float = 0.48  # and in that of the slide's foreground: out of focus, nuclei are haze
     beside: float = 0.57  # and in spans between the local means
     edge: float = 0.48  # a nucleus ends at this share of its own mean brightness
     growth: float = 0.5  # how far a piece grows
-    joined: tuple[float, float] = (-0.04, 0.0)  # by which the quality must rise where two pieces are joined
+    joined: tuple[float, float] = (-0.06, 0.0)  # by which the quality must rise where two pieces are joined
     joined_area: tuple[float, float] = (1.3, 1.8)  # to one of these areas: two nuclei are more than parts of one
     alike: float = 0.8  # share to which the brightnesses of the two agree
-    unbroken: float = 0.84  # share of the darker one's brightness that the line between them has
+    unbroken: float = 0.88  # share of the darker one's brightness that the line between them has
     gain: float = 0.03  # by which the quality must rise where a grown nucleus is cut in two
     neck: float = 0.75  # widest cut, in widths of the narrower part
     uphill: int = 2  # cost of growing one level up in the splitting picture, where one pixel costs 5
@@ -308,7 +309,7 @@ def _splitting_picture(views: _Views, diameter: float) -> np.ndarray:
 
 
 def _pieces(levels: np.ndarray, foreground: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray]:
-    """The pieces of the splitting picture's levels, and of what they leave of the foreground, that are most like nuclei.
+    """What looks like a nucleus: pieces of the splitting picture's levels, and of the foreground that they leave.
 
     Labels 1, 2, ... and their seeds.
     """
@@ -336,9 +337,10 @@ def _convincing(
 
     evidence = piece_evidence(labels, views.fine, views.wide, views.low, views.high, len(seeds))
     pixels, summit, bright, span = evidence.T
-    keep = (summit >= RECIPE.summit * bright) & (bright >= RECIPE.faint * SCALE * pixels)
-    keep &= bright >= RECIPE.share * reference.typical * SCALE * pixels
-    keep &= bright >= RECIPE.beside * span
+    typical = reference.typical * SCALE * pixels
+    keep = (summit >= RECIPE.summit * bright) | (bright >= RECIPE.strong * typical)
+    keep &= bright >= RECIPE.faint * SCALE * pixels
+    keep &= (bright >= RECIPE.share * typical) & (bright >= RECIPE.beside * span)
     new = np.zeros(len(seeds) + 1, np.uint32)
     new[1:][keep] = np.arange(1, keep.sum() + 1)
     return new[labels], seeds[keep]

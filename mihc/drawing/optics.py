@@ -202,7 +202,8 @@ def _wide(plane: np.ndarray, sigma: float) -> np.ndarray:
 def _panck(nuclei: Nuclei, calls: pd.DataFrame, bodies: Bodies, scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """Cytokeratin fills the cytoplasm of the tumour cells and is brightest where two of them meet."""
     n = len(nuclei.kinds)
-    nearest, distance = _wavy(bodies.nearest, scene, rng), bodies.distance
+    distance = bodies.distance
+    nearest = np.where(distance > 0, _wavy(bodies.nearest, scene, rng), bodies.nearest)  # no border crosses a nucleus
     amount = np.concatenate([[0.0], np.where(calls["PanCK_positive"], 2100 * rng.lognormal(0, 0.3, n), 0.0)])
     owner = amount.astype(np.float32)[nearest]
     other = (owner == 0) & (distance < 3.4)  # the cells between: lymphocytes keep their own body free
