@@ -90,8 +90,9 @@ class Recipe:
     rest: float = 0.85  # least quality of what the pieces leave of the foreground,
     rest_area: float = 0.3  # its least area,
     rest_away: float = 0.13  # and how far from them it begins
-    summit: float = 0.11  # least share of a nucleus' brightness that stands out from the wide smoothing: haze has none,
-    strong: float = 0.75  # and is less than this share of the brightness of the slide's foreground
+    summit: float = 0.11  # least share of a nucleus' brightness that stands out from the wide smoothing: haze has none;
+    outshone: float = 0.92  # nor has what brighter pixels around outshine to this share,
+    strong: float = 0.75  # kept where it stands out to this share of the slide's foreground
     faint: float = 0.1  # least brightness above the darker local mean, compressed
     share: float = 0.48  # and in that of the slide's foreground: out of focus, nuclei are haze
     beside: float = 0.57  # and in spans between the local means
@@ -338,7 +339,8 @@ def _convincing(
     evidence = piece_evidence(labels, views.fine, views.wide, views.low, views.high, len(seeds))
     pixels, summit, bright, span = evidence.T
     typical = reference.typical * SCALE * pixels
-    keep = (summit >= RECIPE.summit * bright) | (bright >= RECIPE.strong * typical)
+    beside_brighter = (bright >= RECIPE.strong * typical) & (bright <= RECIPE.outshone * span)
+    keep = (summit >= RECIPE.summit * bright) | beside_brighter
     keep &= bright >= RECIPE.faint * SCALE * pixels
     keep &= (bright >= RECIPE.share * typical) & (bright >= RECIPE.beside * span)
     new = np.zeros(len(seeds) + 1, np.uint32)
