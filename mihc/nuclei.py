@@ -91,7 +91,7 @@ class Recipe:
     rest_area: float = 0.3  # its least area,
     rest_away: float = 0.13  # and how far from them it begins
     summit: float = 0.11  # least share of a nucleus' brightness that stands out from the wide smoothing: haze has none;
-    outshone: float = 0.92  # nor has what brighter pixels around outshine to this share,
+    outshone: float = 0.85  # nor has what brighter pixels around outshine to this share,
     strong: float = 0.75  # kept where it stands out to this share of the slide's foreground
     faint: float = 0.1  # least brightness above the darker local mean, compressed
     share: float = 0.48  # and in that of the slide's foreground: out of focus, nuclei are haze
