@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 import shapely
-from scipy import ndimage
 from shapely.geometry import Point
 
 import mihc
+from benchmarks.peers import f1, recipe
 from mihc.regions import Region
 from mihc.synthetic import draw_slide
 
@@ -31,32 +31,6 @@ def cpu_seconds(function: Callable[[], object], repeats: int = 3) -> float:
         function()
         taken.append(time.process_time() - started)
     return min(taken)
-
-
-def recipe(image: np.ndarray, *, local: bool) -> np.ndarray:
-    """The scikit-image recipe: Gaussian, Otsu or local threshold, distance transform, peaks, watershed."""
-    from skimage.feature import peak_local_max
-    from skimage.filters import gaussian, threshold_local, threshold_otsu
-    from skimage.measure import label
-    from skimage.segmentation import watershed
-
-    smooth = gaussian(image, 1, preserve_range=True)
-    mask = ndimage.binary_fill_holes(smooth > (threshold_local(smooth, 101) if local else threshold_otsu(smooth)))
-    distance = ndimage.distance_transform_edt(mask)
-    peaks = peak_local_max(gaussian(distance, 1), min_distance=5, labels=label(mask), exclude_border=False)
-    markers = np.zeros(image.shape, np.int32)
-    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    return watershed(-distance, markers, mask=mask)
-
-
-def f1(found: np.ndarray, truth: np.ndarray) -> float:
-    """F1 at IoU above 0.5; there a match is unique."""
-    both = (found > 0) & (truth > 0)
-    pairs, overlap = np.unique(np.stack([found[both], truth[both]]).astype(np.int64), axis=1, return_counts=True)
-    found_sizes, true_sizes = (dict(zip(*np.unique(x[x > 0], return_counts=True))) for x in (found, truth))
-    unions = [found_sizes[a] + true_sizes[b] - n for (a, b), n in zip(pairs.T, overlap)]
-    matches = int(np.sum(overlap / np.array(unions) > 0.5))
-    return 2 * matches / (len(found_sizes) + len(true_sizes))
 
 
 def nuclei() -> None:
