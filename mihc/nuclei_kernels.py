@@ -17,39 +17,50 @@ NEAR, DIAGONAL = 5, 7  # cost of a step to a side or corner neighbour: 5 is one 
 
 @compiled
 def smooth(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(y, x) int32 convolved with integer `weights` along both axes -> int32 in 1/FRACTION of a count."""
+    """(y, x) int32 convolved with symmetric integer `weights` along both axes -> int32 in 1/FRACTION of a count."""
     height, width = image.shape
     reach = len(weights) // 2
     total = 0.0
     for weight in weights:
         total += weight
     scale = FRACTION / (total * total)
-    across = np.empty((height, width), np.float64)
+    rows = 2 * reach + 1
+    across = np.empty((rows, width), np.float64)  # the rows in reach, smoothed along x; row y lies at y % rows
     padded = np.empty(width + 2 * reach, np.float64)
-    for y in range(height):
-        for x in range(width):
-            padded[x + reach] = image[y, x]
-        for x in range(reach):
-            padded[x] = image[y, 0]
-            padded[width + reach + x] = image[y, width - 1]
-        line = across[y]
-        line[:] = 0.0
-        for k in range(2 * reach + 1):
-            weight = weights[k]
-            for x in range(width):
-                line[x] += weight * padded[x + k]
-    out = np.empty((height, width), np.int32)
     line = np.empty(width, np.float64)
-    for y in range(height):
-        line[:] = 0.0
-        for k in range(2 * reach + 1):
-            row = across[min(max(y + k - reach, 0), height - 1)]
+    out = np.empty((height, width), np.int32)
+    for last in range(height + reach):
+        if last < height:
+            for x in range(width):
+                padded[x + reach] = image[last, x]
+            for x in range(reach):
+                padded[x] = image[last, 0]
+                padded[width + reach + x] = image[last, width - 1]
+            _weigh(padded, weights, across[last % rows])
+        y = last - reach
+        if y < 0:
+            continue
+        line[:] = weights[reach] * across[y % rows]
+        for k in range(reach):
+            above, below = across[max(y + k - reach, 0) % rows], across[min(y + reach - k, height - 1) % rows]
             weight = weights[k]
             for x in range(width):
-                line[x] += weight * row[x]
+                line[x] += weight * (above[x] + below[x])
         for x in range(width):
             out[y, x] = np.int32(np.floor(line[x] * scale + 0.5))
     return out
+
+
+@compiled
+def _weigh(padded: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    """Sum, by symmetric weights, of the values around each one of a line that is padded by their reach."""
+    reach = len(weights) // 2
+    for x in range(len(out)):
+        out[x] = weights[reach] * padded[x + reach]
+    for k in range(reach):
+        weight, left, right = weights[k], padded[k:], padded[2 * reach - k :]
+        for x in range(len(out)):
+            out[x] += weight * (left[x] + right[x])
 
 
 @compiled
@@ -57,17 +68,26 @@ def despeckle(image: np.ndarray) -> np.ndarray:
     """Each pixel cut down to the brightest of its 8 neighbours, which takes single hot pixels away."""
     height, width = image.shape
     out = image.copy()
+    if image.size == 1:
+        return out
+    around = np.empty(width, image.dtype)
+    column = np.empty(width, image.dtype)
     for y in range(height):
+        up, down = (y - 1 if y > 0 else y + 1), (y + 1 if y + 1 < height else y - 1)
+        if height == 1:
+            around[:] = np.int32(-(2**31))
+            column[:] = image[y]
+        else:
+            for x in range(width):
+                around[x] = max(image[up, x], image[down, x])
+            for x in range(width):
+                column[x] = max(around[x], image[y, x])
+        for x in range(1, width):
+            around[x] = max(around[x], column[x - 1])
+        for x in range(width - 1):
+            around[x] = max(around[x], column[x + 1])
         for x in range(width):
-            value = image[y, x]
-            if (x > 0 and value <= image[y, x - 1]) or (x + 1 < width and value <= image[y, x + 1]):
-                continue
-            around = np.int32(-(2**31))
-            for v in range(max(y - 1, 0), min(y + 2, height)):
-                for u in range(max(x - 1, 0), min(x + 2, width)):
-                    if v != y or u != x:
-                        around = max(around, image[v, u])
-            out[y, x] = min(value, around) if image.size > 1 else value
+            out[y, x] = min(image[y, x], around[x])
     return out
 
 
@@ -160,71 +180,115 @@ def class_means(values: np.ndarray, cut: np.ndarray, reach: int) -> tuple[np.nda
     height, width = values.shape
     high = np.empty((height, width), np.float32)
     low = np.empty((height, width), np.float32)
-    high_sum = np.zeros(width, np.int64)
-    high_count = np.zeros(width, np.int64)
-    low_sum = np.zeros(width, np.int64)
-    low_count = np.zeros(width, np.int64)
+    # Of a column's pixels in reach: sums of the brighter and of all, at most SCALE each, and how many are brighter.
+    high_sum, high_count, every_sum = np.zeros(width, np.int32), np.zeros(width, np.int32), np.zeros(width, np.int32)
+    rows = 0
     for step in range(height + reach):
-        for sign in (1, -1):
+        for sign in (np.int32(1), np.int32(-1)):
             source = step if sign == 1 else step - 2 * reach - 1
             if source < 0 or source >= height:
                 continue
+            rows += sign
             for x in range(width):
-                value = values[source, x]
-                above = value > cut[source, x]
-                high_sum[x] += sign * value * above
-                high_count[x] += sign * above
-                low_sum[x] += sign * value * (not above)
-                low_count[x] += sign * (not above)
+                value = sign * values[source, x]
+                above = values[source, x] > cut[source, x]
+                high_sum[x] += value if above else np.int32(0)
+                high_count[x] += sign if above else np.int32(0)
+                every_sum[x] += value
         y = step - reach
         if y < 0:
             continue
-        a, b, c, d = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-        for x in range(width + reach):
-            if x < width:
-                a += high_sum[x]
-                b += high_count[x]
-                c += low_sum[x]
-                d += low_count[x]
-            gone = x - 2 * reach - 1
-            if gone >= 0:
-                a -= high_sum[gone]
-                b -= high_count[gone]
-                c -= low_sum[gone]
-                d -= low_count[gone]
-            at = x - reach
-            if at >= 0:
-                high[y, at] = a / b if b > 0 else cut[y, at]
-                low[y, at] = c / d if d > 0 else cut[y, at]
+        a, b, c = np.int64(0), np.int64(0), np.int64(0)
+        for x in range(min(reach, width)):
+            a, b, c = a + high_sum[x], b + high_count[x], c + every_sum[x]
+        for at in range(width):
+            if at + reach < width:
+                x = at + reach
+                a, b, c = a + high_sum[x], b + high_count[x], c + every_sum[x]
+            if at - reach - 1 >= 0:
+                x = at - reach - 1
+                a, b, c = a - high_sum[x], b - high_count[x], c - every_sum[x]
+            others = rows * (min(at + reach, width - 1) - max(at - reach, 0) + 1) - b
+            high[y, at] = a / b if b > 0 else cut[y, at]
+            low[y, at] = (c - a) / others if others > 0 else cut[y, at]
     return high, low
 
 
 @compiled
 def fill_holes(mask: np.ndarray, largest: int, longest: int) -> None:
-    """Fill (in place) the 4-connected holes of at most `largest` pixels and sides of at most `longest`."""
+    """Fill (in place) the 4-connected holes of at most `largest` pixels and sides of at most `longest`.
+
+    Holes are put together from the runs of unset pixels in each row.
+    """
+    rows, ends, first = _empty_runs(mask)
+    roots = np.arange(len(rows))
+    for y in range(1, mask.shape[0]):
+        above, here = first[y - 1], first[y]
+        while above < first[y] and here < first[y + 1]:
+            if ends[above, 0] < ends[here, 1] and ends[here, 0] < ends[above, 1]:
+                _unite(roots, above, here)
+            if ends[above, 1] < ends[here, 1]:
+                above += 1
+            else:
+                here += 1
+    size = np.zeros(len(rows), np.int64)
+    box = np.empty((len(rows), 4), np.int64)
+    box[:, 0::2] = 2**31 - 1
+    box[:, 1::2] = -1
+    for run in range(len(rows)):
+        top = _root(roots, run)
+        size[top] += ends[run, 1] - ends[run, 0]
+        box[top, 0] = min(box[top, 0], rows[run])
+        box[top, 1] = max(box[top, 1], rows[run])
+        box[top, 2] = min(box[top, 2], ends[run, 0])
+        box[top, 3] = max(box[top, 3], ends[run, 1] - 1)
+    for run in range(len(rows)):
+        top = _root(roots, run)
+        tall, wide = box[top, 1] - box[top, 0], box[top, 3] - box[top, 2]
+        if size[top] <= largest and tall < longest and wide < longest:
+            mask[rows[run], ends[run, 0] : ends[run, 1]] = True
+
+
+@compiled
+def _empty_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row (n,), and first and past-the-last column (n, 2), of each run of unset pixels; the first run of each row."""
     height, width = mask.shape
-    seen = mask.copy()
-    queue = np.empty(mask.size, np.int32)
-    for start in range(mask.size):
-        if seen[start // width, start % width]:
-            continue
-        seen[start // width, start % width] = True
-        queue[0] = start
-        done, count = 0, 1
-        top, bottom, left, right = height, -1, width, -1
-        while done < count:
-            y, x = queue[done] // width, queue[done] % width
-            done += 1
-            top, bottom, left, right = min(top, y), max(bottom, y), min(left, x), max(right, x)
-            for k in range(4):
-                v, u = y + (k == 0) - (k == 1), x + (k == 2) - (k == 3)
-                if 0 <= v < height and 0 <= u < width and not seen[v, u]:
-                    seen[v, u] = True
-                    queue[count] = v * width + u
-                    count += 1
-        if count <= largest and bottom - top < longest and right - left < longest:
-            for k in range(count):
-                mask[queue[k] // width, queue[k] % width] = True
+    count = 0
+    for y in range(height):
+        for x in range(width):
+            count += not mask[y, x] and (x == 0 or mask[y, x - 1])
+    rows = np.empty(count, np.int64)
+    ends = np.empty((count, 2), np.int64)
+    first = np.empty(height + 1, np.int64)
+    run = 0
+    for y in range(height):
+        first[y] = run
+        x = 0
+        while x < width:
+            if mask[y, x]:
+                x += 1
+                continue
+            rows[run], ends[run, 0] = y, x
+            while x < width and not mask[y, x]:
+                x += 1
+            ends[run, 1] = x
+            run += 1
+    first[height] = run
+    return rows, ends, first
+
+
+@compiled
+def _root(roots: np.ndarray, at: int) -> int:
+    while roots[at] != at:
+        roots[at] = roots[roots[at]]
+        at = roots[at]
+    return at
+
+
+@compiled
+def _unite(roots: np.ndarray, one: int, other: int) -> None:
+    a, b = _root(roots, one), _root(roots, other)
+    roots[max(a, b)] = min(a, b)
 
 
 @compiled

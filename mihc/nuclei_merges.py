@@ -79,27 +79,42 @@ def _sums(labels: np.ndarray, bright: np.ndarray, count: int) -> np.ndarray:
 
 
 @compiled
+def _borders(labels: np.ndarray) -> int:
+    """How many pairs of pixels side by side have two labels."""
+    height, width = labels.shape
+    found = 0
+    for y in range(height):
+        for x in range(width - 1):
+            here, there = labels[y, x], labels[y, x + 1]
+            found += (here != there) & (here != 0) & (there != 0)
+        for x in range(width if y + 1 < height else 0):
+            here, there = labels[y, x], labels[y + 1, x]
+            found += (here != there) & (here != 0) & (there != 0)
+    return found
+
+
+@compiled
 def _contacts(labels: np.ndarray, bright: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of labels side by side (n, 2), sorted, and of each: pixels along the line, both sides, and brightness."""
     height, width = labels.shape
-    keys = np.empty(1024, np.int64)
-    light = np.empty(1024, np.int64)
+    most = _borders(labels)
+    keys, light, pixels = np.empty(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.int64)
     found = 0
     for y in range(height):
-        for x in range(width):
-            for k in range(2):
-                v, u = y + (k == 0), x + (k == 1)
-                if v >= height or u >= width:
+        for k in range(2):  # beside, and below
+            last = np.int64(-1)
+            for x in range(width + k - 1 if y + k < height else 0):
+                here, there = labels[y, x], labels[y + k, x + 1 - k]
+                if here == there or here == 0 or there == 0:
+                    last = np.int64(-1)
                     continue
-                here, there = np.int64(labels[y, x]), np.int64(labels[v, u])
-                if here == 0 or there == 0 or here == there:
-                    continue
-                if found == len(keys):
-                    keys = np.concatenate((keys, np.empty(found, np.int64)))
-                    light = np.concatenate((light, np.empty(found, np.int64)))
-                keys[found] = min(here, there) * (count + 1) + max(here, there)
-                light[found] = np.int64(bright[y, x]) + bright[v, u]
-                found += 1
+                key = np.int64(min(here, there)) * (count + 1) + np.int64(max(here, there))
+                if key != last:  # else one more of a line that runs along the row
+                    keys[found] = key
+                    found += 1
+                    last = key
+                light[found - 1] += np.int64(bright[y, x]) + bright[y + k, x + 1 - k]
+                pixels[found - 1] += 2
     order = np.argsort(keys[:found])
     pairs = np.empty((found, 2), np.int64)
     lines = np.zeros((found, 2), np.int64)
@@ -109,7 +124,7 @@ def _contacts(labels: np.ndarray, bright: np.ndarray, count: int) -> tuple[np.nd
         if k == 0 or keys[at] != keys[order[k - 1]]:
             pairs[n, 0], pairs[n, 1] = keys[at] // (count + 1), keys[at] % (count + 1)
             n += 1
-        lines[n - 1, 0] += 2
+        lines[n - 1, 0] += pixels[at]
         lines[n - 1, 1] += light[at]
     return pairs[:n], lines[:n]
 

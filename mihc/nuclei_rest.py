@@ -37,37 +37,38 @@ def add_rest(
     far = squared_distance(labels == 0, away + 1)
     limit = max(away * away, 2)  # farther than a corner neighbour
     free = foreground & (far > limit)
-    queue = np.empty(labels.size, np.int32)
+    queue = np.empty((free.sum(), 2), np.int32)
     sums = np.empty(6, np.int64)
-    for start in range(labels.size):
-        if not free[start // width, start % width]:
-            continue
-        free[start // width, start % width] = False
-        queue[0] = start
-        done, found = 0, 1
-        sums[:] = 0
-        top, bottom, left, right = height, -1, width, -1
-        while done < found:
-            y, x = np.int64(queue[done] // width), np.int64(queue[done] % width)
-            done += 1
-            top, bottom, left, right = min(top, y), max(bottom, y), min(left, x), max(right, x)
-            sums[0] += 1
-            sums[1] += y
-            sums[2] += x
-            sums[3] += y * y
-            sums[4] += y * x
-            sums[5] += x * x
-            for v in range(max(y - 1, 0), min(y + 2, height)):
-                for u in range(max(x - 1, 0), min(x + 2, width)):
-                    if free[v, u]:
-                        free[v, u] = False
-                        queue[found] = v * width + u
-                        found += 1
-        size = sums[0] / usual
-        if max(bottom - top, right - left) >= longest or size < areas[0] or size > areas[3]:
-            continue
-        if ellipse_quality(sums, usual, areas, costs) >= least:
-            count += 1
-            for k in range(found):
-                labels[queue[k] // width, queue[k] % width] = count
+    for row in range(height):
+        for column in range(width):
+            if not free[row, column]:
+                continue
+            free[row, column] = False
+            queue[0, 0], queue[0, 1] = row, column
+            done, found = 0, 1
+            sums[:] = 0
+            top, bottom, left, right = height, -1, width, -1
+            while done < found:
+                y, x = np.int64(queue[done, 0]), np.int64(queue[done, 1])
+                done += 1
+                top, bottom, left, right = min(top, y), max(bottom, y), min(left, x), max(right, x)
+                sums[0] += 1
+                sums[1] += y
+                sums[2] += x
+                sums[3] += y * y
+                sums[4] += y * x
+                sums[5] += x * x
+                for v in range(max(y - 1, 0), min(y + 2, height)):
+                    for u in range(max(x - 1, 0), min(x + 2, width)):
+                        if free[v, u]:
+                            free[v, u] = False
+                            queue[found, 0], queue[found, 1] = v, u
+                            found += 1
+            size = sums[0] / usual
+            if max(bottom - top, right - left) >= longest or size < areas[0] or size > areas[3]:
+                continue
+            if ellipse_quality(sums, usual, areas, costs) >= least:
+                count += 1
+                for k in range(found):
+                    labels[queue[k, 0], queue[k, 1]] = count
     return name_by_seed(labels, labels.copy(), levels, count)

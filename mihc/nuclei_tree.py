@@ -24,12 +24,10 @@ def _find(roots: np.ndarray, at: int) -> int:
 
 @compiled
 def _sorted_pixels(levels: np.ndarray) -> np.ndarray:
-    """Places of the pixels above level 0, highest level first."""
-    height, width = levels.shape
+    """Places of the pixels above level 0 of (n,) levels, highest level first."""
     starts = np.zeros(257, np.int64)
-    for y in range(height):
-        for x in range(width):
-            starts[256 - levels[y, x]] += 1
+    for at in range(len(levels)):
+        starts[256 - levels[at]] += 1
     starts[256] = 0  # level 0 is nothing
     total = np.int64(0)
     for k in range(257):
@@ -37,40 +35,37 @@ def _sorted_pixels(levels: np.ndarray) -> np.ndarray:
         starts[k] = total
         total += here
     order = np.empty(total, np.int32)
-    for y in range(height):
-        for x in range(width):
-            level = levels[y, x]
-            if level > 0:
-                order[starts[256 - level]] = y * width + x
-                starts[256 - level] += 1
+    for at in range(len(levels)):
+        level = levels[at]
+        if level > 0:
+            order[starts[256 - level]] = at
+            starts[256 - level] += 1
     return order
 
 
 @compiled
-def _parents(levels: np.ndarray, order: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Parent of every pixel by rank; the pixels of one piece and level share the one of highest rank as parent."""
-    height, width = levels.shape
-    flat = levels.ravel()
-    n = len(order)
-    parent = np.empty(n, np.int32)
-    roots = np.empty(n, np.int32)
-    for p in range(n):
-        y, x = order[p] // width, order[p] % width
-        parent[p] = p
-        roots[p] = p
-        rank[order[p]] = p
-        for v in range(max(y - 1, 0), min(y + 2, height)):
-            for u in range(max(x - 1, 0), min(x + 2, width)):
-                other = rank[v * width + u]
-                if other >= 0 and other < p:
-                    top = _find(roots, other)
-                    if top != p:
-                        parent[top] = p
-                        roots[top] = p
-    for p in range(n - 1, -1, -1):
-        above = parent[p]
-        if flat[order[parent[above]]] == flat[order[above]]:
-            parent[p] = parent[above]
+def _parents(levels: np.ndarray, order: np.ndarray, roots: np.ndarray, width: int) -> np.ndarray:
+    """Place of a later pixel of the smallest piece around each pixel in `order`; itself for the last one of a piece.
+
+    `levels` and `roots` (-1 everywhere, used up) are pictures of `width` columns, flat, with a rim of level 0, so that
+    each pixel has 8 neighbours.
+    """
+    parent = np.empty(len(levels), np.int32)
+    ring = (-width - 1, -width, -width + 1, 1, width + 1, width, width - 1, -1)
+    for p in range(len(order)):
+        at = order[p]
+        parent[at] = at
+        roots[at] = at
+        before = False
+        for k in range(8):
+            other = at + ring[k]
+            there = roots[other] >= 0
+            if there and not before:  # the next ones in the ring touch this one, so they have its root
+                top = _find(roots, other)
+                if top != at:
+                    parent[top] = at
+                    roots[top] = at
+            before = there
     return parent
 
 
@@ -80,50 +75,43 @@ def level_set_tree(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
     Returns
     -------
-    nodes : (y * x) int32, the node of every pixel, -1 at level 0. Children have smaller numbers than their parent.
+    nodes : (y, x) int32, the node of every pixel, -1 at level 0. Children have smaller numbers than their parent.
     parent : (n,) int32, a root is its own parent.
     level : (n,) uint8.
     box : (n, 4) int32: first row, last row, first column, last column.
     sums : (n, 6) int64: pixels, sum of y, x, yy, yx, xx.
     """
-    width = levels.shape[1]
-    flat = levels.ravel()
-    order = _sorted_pixels(levels)
-    nodes = np.full(levels.size, -1, np.int32)
-    parents = _parents(levels, order, nodes)
-    n = len(order)
-    number = np.full(n, -1, np.int32)
-    count = 0
-    for p in range(n):
-        above = parents[p]
-        if above == p or flat[order[above]] != flat[order[p]]:
-            number[p] = count
-            count += 1
-    parent = np.empty(count, np.int32)
-    level = np.empty(count, np.uint8)
-    box = np.empty((count, 4), np.int32)
-    box[:, 0::2] = 2**31 - 1
-    box[:, 1::2] = -1
-    sums = np.zeros((count, 6), np.int64)
-    for p in range(n):
-        node = number[p]
-        if node >= 0:
-            parent[node] = number[parents[p]]
-            level[node] = flat[order[p]]
+    height, width = levels.shape
+    rimmed = np.zeros((height + 2, width + 2), np.uint8)
+    rimmed[1:-1, 1:-1] = levels
+    flat = rimmed.ravel()
+    order = _sorted_pixels(flat)
+    nodes = np.full((height + 2, width + 2), -1, np.int32)
+    node_at = nodes.ravel()
+    parents = _parents(flat, order, node_at, width + 2)
+    most = len(order)
+    parent, level = np.empty(most, np.int32), np.empty(most, np.uint8)
+    first = most  # nodes get their numbers from the last one down, so that parents come first
+    for p in range(most - 1, -1, -1):
+        at = order[p]
+        above = parents[at]
+        if flat[parents[above]] == flat[above]:  # of one piece and level, the last pixel stands for all
+            above = parents[above]
+            parents[at] = above
+        if above == at or flat[above] != flat[at]:
+            first -= 1
+            parent[first] = first if above == at else node_at[above]
+            level[first] = flat[at]
+            node_at[at] = first
         else:
-            node = number[parents[p]]
-        nodes[order[p]] = node
-        y, x = np.int64(order[p] // width), np.int64(order[p] % width)
-        box[node, 0] = min(box[node, 0], y)
-        box[node, 1] = max(box[node, 1], y)
-        box[node, 2] = min(box[node, 2], x)
-        box[node, 3] = max(box[node, 3], x)
-        sums[node, 0] += 1
-        sums[node, 1] += y
-        sums[node, 2] += x
-        sums[node, 3] += y * y
-        sums[node, 4] += y * x
-        sums[node, 5] += x * x
+            node_at[at] = node_at[above]
+    count = most - first
+    parent, level = parent[first:] - np.int32(first), level[first:].copy()
+    for y in range(1, height + 1):
+        for x in range(1, width + 1):
+            nodes[y, x] = nodes[y, x] - first if rimmed[y, x] > 0 else -1
+    nodes = nodes[1:-1, 1:-1].copy()
+    box, sums = _measured(nodes, count)
     for node in range(count):
         above = parent[node]
         if above != node:
@@ -134,6 +122,30 @@ def level_set_tree(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
             for k in range(6):
                 sums[above, k] += sums[node, k]
     return nodes, parent, level, box, sums
+
+
+@compiled
+def _measured(nodes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Box and sums, as in `level_set_tree`, of each node's own pixels."""
+    box = np.empty((count, 4), np.int32)
+    box[:, 0::2] = 2**31 - 1
+    box[:, 1::2] = -1
+    sums = np.zeros((count, 6), np.int64)
+    for y in range(nodes.shape[0]):
+        for x in range(nodes.shape[1]):
+            node = nodes[y, x]
+            if node >= 0:
+                box[node, 0] = min(box[node, 0], y)
+                box[node, 1] = max(box[node, 1], y)
+                box[node, 2] = min(box[node, 2], x)
+                box[node, 3] = max(box[node, 3], x)
+                sums[node, 0] += 1
+                sums[node, 1] += y
+                sums[node, 2] += x
+                sums[node, 3] += y * y
+                sums[node, 4] += y * x
+                sums[node, 5] += x * x
+    return box, sums
 
 
 @compiled
@@ -241,10 +253,11 @@ def paint(
         elif above != node:
             owner[node] = owner[above]
     labels = np.zeros((height, width), np.uint32)
-    out = labels.ravel()
-    for at in range(len(out)):
-        if nodes[at] >= 0 and owner[nodes[at]] >= 0:
-            out[at] = owner[nodes[at]] + 1
+    for y in range(height):
+        for x in range(width):
+            node = nodes[y, x]
+            if node >= 0 and owner[node] >= 0:
+                labels[y, x] = owner[node] + 1
     return labels, name_by_seed(labels, labels.copy(), levels, count)
 
 
