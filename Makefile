@@ -24,7 +24,8 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 
 bench: $(VENV)/.test         ## speed and accuracy beside peers; see benchmarks/README.md
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
+	@if [ -n "$(DATA)" ]; then $(BIN)/python -m benchmarks.nuclei $(DATA) --overlays worst-nuclei; fi
 
 screen:
 	@sh .ci/virtual-screen

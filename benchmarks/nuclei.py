@@ -4,8 +4,8 @@
 
 DATA holds a folder per set, with pictures <name>_img.png or .tif and their truth <name>_lab.tif (labels), or
 img2d.tif and mask2d.tif. Files without a pixel size get the one that makes their median true nucleus 8 µm across; the
-second figure withholds that: one pixel size for the set, that of its median nucleus. F1 is at IoU above 0.5. The overlays are the
-ten worst pictures: truth cyan, found yellow.
+column "one size" withholds that: one pixel size for the set, that of its median nucleus. F1 is at IoU above 0.5. The
+overlays are the ten worst pictures: truth cyan, found yellow.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--overlays", type=Path)
     chosen = parser.parse_args()
     folders = [chosen.data / name for name in chosen.sets] or sorted(chosen.data.glob("nuclei_*"))
-    print(f"{'set':28s} {'n':>3s}  {'mihc':>6s} {'worst':>6s} {'one size':>8s}  {'recipe':>6s}  times as fast as the recipe")
+    print(f"{'set':28s}   n    mihc  worst one size  recipe  times as fast as the recipe")
     all_scores = []
     for folder in folders:
         found = list(pictures(folder))

@@ -16,10 +16,14 @@ def recipe(image: np.ndarray, *, local: bool, diameter_px: float = 16.0) -> np.n
     from skimage.measure import label
     from skimage.segmentation import watershed
 
-    smooth = gaussian(image, 1, preserve_range=True)
-    mask = ndimage.binary_fill_holes(smooth > (threshold_local(smooth, 2 * round(3 * diameter_px) + 1) if local else threshold_otsu(smooth)))
+    smooth = gaussian(image, max(1.0, diameter_px / 16), preserve_range=True)
+    cut = threshold_otsu(smooth)
+    if local:  # with a floor, or the noise of empty ground passes for nuclei
+        cut = np.maximum(threshold_local(smooth, 2 * round(3 * diameter_px) + 1), 0.5 * cut + 0.5 * np.median(smooth))
+    mask = ndimage.binary_fill_holes(smooth > cut)
     distance = ndimage.distance_transform_edt(mask)
-    peaks = peak_local_max(gaussian(distance, 1), min_distance=max(1, round(diameter_px / 3)), labels=label(mask), exclude_border=False)
+    apart = max(1, round(diameter_px / 3))
+    peaks = peak_local_max(gaussian(distance, 1), min_distance=apart, labels=label(mask), exclude_border=False)
     markers = np.zeros(image.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     return watershed(-distance, markers, mask=mask)
