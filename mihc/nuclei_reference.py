@@ -53,12 +53,12 @@ def light_of(blocks: Sequence[np.ndarray], diameter: float) -> NucleusReference:
     from mihc.nuclei_kernels import FRACTION, smooth
 
     weights = gaussian(BLUR * diameter)
-    values = np.concatenate([(smooth(plane, weights) / FRACTION).ravel() for plane in planes])
+    values = np.sort(np.concatenate([smooth(plane, weights).ravel() for plane in planes]))
     cut = _isodata(values)
-    background = float(np.median(values[values <= cut]))
-    bright = values[values > cut]
-    contrast = float(np.median(bright)) - background if bright.size else 0.0
-    return NucleusReference(background, contrast, _noise(planes, cut), bits)
+    first_bright = _not_above(values, cut)
+    background = _middle(values[:first_bright]) / FRACTION
+    contrast = _middle(values[first_bright:]) / FRACTION - background if first_bright < values.size else 0.0
+    return NucleusReference(background, contrast, _noise(planes, cut / FRACTION), bits)
 
 
 def reference_blocks(shape_yx: tuple[int, int], *, side: int = 256, most: int = 100) -> list[tuple[int, int, int, int]]:
@@ -124,17 +124,29 @@ def _fixed_point_bits(blocks: Sequence[np.ndarray]) -> int:
 
 
 def _isodata(values: np.ndarray) -> float:
-    """The threshold midway between the means of what lies above and below it (Ridler and Calvard 1978)."""
-    cut = float(values.mean())
+    """The threshold of sorted whole `values` midway between the means above and below it (Ridler and Calvard 1978)."""
+    total = np.cumsum(values, dtype=np.int64)
+    cut = float(total[-1] / values.size)
     for _ in range(50):
-        above = values > cut
-        if not above.any() or above.all():
+        below = _not_above(values, cut)
+        if below in (0, values.size):
             break
-        new = 0.5 * (float(values[above].mean()) + float(values[~above].mean()))
+        darker, brighter = total[below - 1] / below, (total[-1] - total[below - 1]) / (values.size - below)
+        new = 0.5 * float(darker + brighter)
         if new == cut:
             break
         cut = new
     return cut
+
+
+def _not_above(values: np.ndarray, cut: float) -> int:
+    """How many of the sorted whole `values` are not above the cut."""
+    return int(np.searchsorted(values, values.dtype.type(math.floor(cut)), side="right"))
+
+
+def _middle(values: np.ndarray) -> float:
+    """Median of sorted values."""
+    return (float(values[(values.size - 1) // 2]) + float(values[values.size // 2])) / 2
 
 
 def _noise(planes: Sequence[np.ndarray], cut: float) -> float:
