@@ -1,4 +1,4 @@
-"""Loops over pixels for `cells`: growth by distance, and sums per cell in one pass over runs of equal labels."""
+"""Loops over pixels for `cells`: growth by distance."""
 
 from __future__ import annotations
 
@@ -47,85 +47,4 @@ def nearest_label(labels: np.ndarray, reach: int, limit: int) -> np.ndarray:
         for x in range(width):
             if best[x] >> 20 <= limit:
                 out[y, x] = labels[y + ((best[x] >> 10) & 1023) - 512, x + (best[x] & 1023) - 512]
-    return out
-
-
-@compiled
-def runs_of_cells(nuclei: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of equal (cell, nucleus) labels along the rows, where there is a cell.
-
-    Returns (n, 3) int32 row, first and one past the last column, and (n, 2) uint32 cell and nucleus labels.
-    """
-    height, width = cells.shape
-    count = 0
-    for y in range(height):
-        for x in range(width):
-            here = cells[y, x]
-            if here != 0 and (x == 0 or cells[y, x - 1] != here or nuclei[y, x - 1] != nuclei[y, x]):
-                count += 1
-    runs = np.empty((count, 3), np.int32)
-    names = np.empty((count, 2), np.uint32)
-    at = 0
-    for y in range(height):
-        x = 0
-        while x < width:
-            cell, nucleus = cells[y, x], nuclei[y, x]
-            start = x
-            x += 1
-            while x < width and cells[y, x] == cell and nuclei[y, x] == nucleus:
-                x += 1
-            if cell != 0:
-                runs[at, 0], runs[at, 1], runs[at, 2] = y, start, x
-                names[at, 0], names[at, 1] = cell, nucleus
-                at += 1
-    return runs, names
-
-
-@compiled
-def shape_sums(
-    runs: np.ndarray, index: np.ndarray, inside: np.ndarray, count: int, y0: int, x0: int, height: int, width: int
-) -> np.ndarray:
-    """Per cell (count, 5) int64: cell pixels, nucleus pixels, sum of the nucleus' y and of its x, touches the edge.
-
-    `index` is the cell of each run, -1 for one that is not wanted; `inside` whether it is nucleus. (y0, x0) is the
-    place of the array on a slide of `height` x `width`; sums of y and x are in pixels of the slide.
-    """
-    out = np.zeros((count, 5), np.int64)
-    for r in range(len(runs)):
-        cell = index[r]
-        if cell < 0:
-            continue
-        y, first, last = runs[r, 0] + y0, runs[r, 1] + x0, runs[r, 2] + x0 - 1
-        length = last - first + 1
-        out[cell, 0] += length
-        if inside[r]:
-            out[cell, 1] += length
-            out[cell, 2] += y * length
-            out[cell, 3] += (first + last) * length // 2
-        if y == 0 or first == 0 or y == height - 1 or last == width - 1:
-            out[cell, 4] = 1
-    return out
-
-
-@compiled
-def plane_sums(
-    plane: np.ndarray, runs: np.ndarray, index: np.ndarray, inside: np.ndarray, count: int, ceiling: int
-) -> np.ndarray:
-    """Per cell (count, 3) int64: sum over the cell, over its nucleus, and pixels at or above `ceiling`."""
-    out = np.zeros((count, 3), np.int64)
-    for r in range(len(runs)):
-        cell = index[r]
-        if cell < 0:
-            continue
-        y = runs[r, 0]
-        total = np.int64(0)
-        saturated = np.int64(0)
-        for x in range(runs[r, 1], runs[r, 2]):
-            value = np.int64(plane[y, x])
-            total += value
-            saturated += value >= ceiling
-        out[cell, 0] += total
-        if inside[r]:
-            out[cell, 1] += total
-        out[cell, 2] += saturated
     return out
