@@ -96,17 +96,21 @@ def measure_cells(
     markers: Sequence[str],
     pixel_size_um: float | tuple[float, float],
     features: Sequence[str] = ("mean",),
+    window: int | None = None,
 ) -> pd.DataFrame:
     """Measure every cell of an image.
 
     Parameters
     ----------
-    image : (c, y, x) of any real dtype, counts. Not modified.
+    image : (c, y, x) array of any real dtype, or anything with `.shape`, `.dtype` and `image[:, y0:y1, x0:x1]`, counts.
+        Not modified.
     nuclei, cells : (y, x) labels of any integer dtype; a nucleus and its cell share the label.
     markers : a name for each plane of the image.
     pixel_size_um : µm, a number or a (y, x) pair.
     features : what is measured beside the means: some of "median", "percentile:90" (any from 0 to 100), "sd",
         "integrated", "shape", "background", "spillover".
+    window : pixels of the side of the windows in which the image is read where means alone are asked for; None reads
+        it whole. Changes no result.
 
     Returns
     -------
@@ -135,16 +139,16 @@ def measure_cells(
         If shapes or names do not fit, a nucleus lies outside its cell, a cell has no nucleus, values are not finite,
         or a feature is unknown.
     """
-    image = np.asarray(image)
+    image = np.asarray(image) if window is None else image
     nuclei, cells = _label_image(nuclei, "nuclei"), _label_image(cells, "cells")
     _check_fit(image, nuclei, cells, markers)
-    bits = tuple(fixed_point_bits(plane) for plane in image)
+    bits = tuple(fixed_point_bits(_Plane(image, k)) for k in range(len(markers)))
     try:
         wanted = known_features(features)
     except ValueError as error:
         raise InputError(f"features needs {error}") from None
     settings = CellSettings(1.0, 0.0, (), tuple(enumerate(markers)), bits, features=wanted)
-    return cell_table(image, label_whole(nuclei, cells), pixel_size_um, settings)
+    return cell_table(image, label_whole(nuclei, cells), pixel_size_um, settings, window)
 
 
 def halo_px(
@@ -222,6 +226,17 @@ def fixed_point_bits(plane: object) -> int:
     return min(max(24 - math.frexp(brightest)[1], 0), 60) if brightest > 0 else 0
 
 
+class _Plane:
+    """One channel of an image as a (y, x) array that is read where it is sliced."""
+
+    def __init__(self, image: object, channel: int) -> None:
+        self.image, self.channel = image, channel
+        self.shape, self.dtype = image.shape[1:], np.dtype(image.dtype)
+
+    def __getitem__(self, box: tuple[slice, slice]) -> np.ndarray:
+        return np.asarray(self.image[self.channel, box[0], box[1]])
+
+
 def _brightest(values: np.ndarray) -> float:
     values = np.abs(np.asarray(values, np.float64))
     return float(values[np.isfinite(values)].max(initial=0.0))
@@ -250,10 +265,10 @@ def _label_image(labels: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(labels, np.uint32)
 
 
-def _check_fit(image: np.ndarray, nuclei: np.ndarray, cells: np.ndarray, markers: Sequence[str]) -> None:
-    if image.ndim != 3 or image.dtype.kind not in "buif":
+def _check_fit(image: object, nuclei: np.ndarray, cells: np.ndarray, markers: Sequence[str]) -> None:
+    if len(image.shape) != 3 or np.dtype(image.dtype).kind not in "buif":
         raise InputError(f"cells are measured in a (c, y, x) image of real numbers, not in {image.shape} {image.dtype}")
-    if not image.shape[1:] == nuclei.shape == cells.shape:
+    if not tuple(image.shape[1:]) == nuclei.shape == cells.shape:
         raise InputError(f"image {image.shape}, nuclei {nuclei.shape} and cells {cells.shape} differ in size")
-    if len(markers) != len(image) or len(set(markers)) != len(markers):
-        raise InputError(f"{len(image)} channels need as many different marker names, not {list(markers)}")
+    if len(markers) != image.shape[0] or len(set(markers)) != len(markers):
+        raise InputError(f"{image.shape[0]} channels need as many different marker names, not {list(markers)}")

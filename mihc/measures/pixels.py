@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mihc.errors import InputError
 from mihc.measures.settings import CellSettings
+from mihc.windows import windows
 
 NO_CEILING = np.iinfo(np.int64).max
 FIXED_POINT_LIMIT = 2.0**42  # sums over a cell then stay below 2^63
@@ -47,6 +48,9 @@ class Sums:
     def light_of(self, channel: int) -> dict[str, np.ndarray]:
         """Sums of a measured channel by compartment."""
         return _by_compartment(self.light[:, :, channel])
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.shapes + other.shapes, self.light + other.light, self.marks | other.marks)
 
     def of_first(self, rows: int) -> Sums:
         """The sums of the first rows alone."""
@@ -99,10 +103,23 @@ def sum_pixels(image: np.ndarray, labelled: Labelled, settings: CellSettings) ->
         )  # fmt: skip
     if not fits:
         raise InputError("a nucleus reaches outside the cell of its label", fix="Grow the cells with grow_cells.")
-    lost = labelled.ids[sums.shapes[:, 1, 0] == 0][:5].tolist()
-    if lost:
-        raise InputError(f"cells without a nucleus: {lost}", fix="Give labels in which each cell has its nucleus.")
     return sums
+
+
+def sum_windows(image: object, labelled: Labelled, settings: CellSettings, side: int) -> Sums:
+    """As `sum_pixels` of an image that is read in windows: whole numbers may be added in any parts."""
+    total: Sums | None = None
+    for window in windows(labelled.cells.shape, side, 0):
+        part = replace(
+            labelled,
+            nuclei=labelled.nuclei[window.core],
+            cells=labelled.cells[window.core],
+            y0=window.y0,
+            x0=window.x0,
+        )
+        found = sum_pixels(np.asarray(image[(slice(None), *window.core)]), part, settings)
+        total = found if total is None else total + found
+    return total or sum_pixels(np.asarray(image), labelled, settings)
 
 
 def _whole_numbers(image: np.ndarray, settings: CellSettings) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:

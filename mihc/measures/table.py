@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from mihc.errors import InputError
 from mihc.measures.extras import Extras
 from mihc.measures.features import Features
-from mihc.measures.pixels import Labelled, Sums, sum_pixels
+from mihc.measures.pixels import Labelled, Sums, sum_pixels, sum_windows
 from mihc.measures.settings import FLAGS, CellSettings
 from mihc.windows import pixel_size_pair
 
@@ -15,20 +16,29 @@ TINY = 5  # cytoplasm below this part of the nucleus' area is tiny
 
 
 def cell_table(
-    image: np.ndarray,
+    image: np.ndarray | object,
     labelled: Labelled,
     pixel_size_um: float | tuple[float, float],
     settings: CellSettings,
+    side: int | None = None,
 ) -> pd.DataFrame:
-    """The rows of the first `labelled.own` cells; the columns are told by `mihc.measure_cells`."""
+    """The rows of the first `labelled.own` cells; the columns are told by `mihc.measure_cells`.
+
+    With a `side` the image is read in windows, as far as sums alone are asked for.
+    """
     size = pixel_size_pair(pixel_size_um)
-    everyone = sum_pixels(image, labelled, settings)
+    features = Features(settings.features)
+    if side is None or features.names != ("mean",):
+        side, image = None, np.asarray(image)
+    everyone = sum_windows(image, labelled, settings, side) if side else sum_pixels(image, labelled, settings)
+    lost = labelled.ids[everyone.pixels["nucleus"] == 0][:5].tolist()
+    if lost:
+        raise InputError(f"cells without a nucleus: {lost}", fix="Give labels in which each cell has its nucleus.")
     sums = everyone.of_first(labelled.own)
     columns = {"cell": labelled.ids[: labelled.own]} | _places(sums, size)
     for k, (_, marker) in enumerate(settings.measured):
         columns |= _means(marker, sums, k, settings.fixed_point_bits[k])
     flags = _flags(sums)
-    features = Features(settings.features)
     if features.names != ("mean",):
         more, more_flags = Extras(image, labelled, sums, everyone, size, settings).columns(features)
         columns, flags = columns | more, flags | more_flags
