@@ -24,7 +24,6 @@ from mihc.nuclei import (
     NucleusReference,
     find_nuclei,
     longest_nucleus_px,
-    named,
     nucleus_ids,
     reference_blocks,
     sum_planes,
@@ -210,7 +209,7 @@ def cells_in_window(
     labelled = Labelled(labels, grown, rows, ids[order], own, window.py0, window.px0, *shape)
     table = cell_table(block, labelled, pixel_size_um, settings)
     core = window.core_in_padded
-    return WindowCells(named(labels[core], ids), named(grown[core], ids), table)
+    return WindowCells(_named(labels[core], ids), _named(grown[core], ids), table)
 
 
 def fixed_point_bits(plane: object) -> int:
@@ -240,6 +239,14 @@ class _Plane:
 def _brightest(values: np.ndarray) -> float:
     values = np.abs(np.asarray(values, np.float64))
     return float(values[np.isfinite(values)].max(initial=0.0))
+
+
+def _named(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    from mihc.cells_kernels import name_labels
+
+    out = np.empty(labels.shape, np.uint32)
+    name_labels(labels, ids, out)
+    return out
 
 
 def _rows(seeds: np.ndarray, ids: np.ndarray, window: Window, *, everyone: bool) -> tuple[int, np.ndarray, np.ndarray]:

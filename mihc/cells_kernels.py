@@ -7,44 +7,83 @@ import numpy as np
 from mihc.kernels import compiled
 
 FARTHEST = 500  # pixels a nucleus can grow: a step in y or x fits in 10 bits
+NEAR = 30  # up to which steps fit in 6 bits, and a distance with its steps in 32
 
 
-@compiled
 def nearest_label(labels: np.ndarray, reach: int, limit: int) -> np.ndarray:
     """Each background pixel gets the label of its nearest labelled pixel, at most the root of `limit` pixels away.
 
     Of labelled pixels equally near, the upper one wins, then the left one: a rule of places, not of label numbers.
     """
+    bits, dtype = (6, np.int32) if reach <= NEAR else (10, np.int64)
+    width = labels.shape[1]
+    out = np.zeros(labels.shape, np.uint32)
+    _spread(labels, _column_steps(labels, reach), np.empty(width + 2 * reach, dtype), np.empty(width, dtype),
+            reach, limit, bits, out)  # fmt: skip
+    return out
+
+
+@compiled
+def _column_steps(labels: np.ndarray, reach: int) -> np.ndarray:
+    """From each pixel to the nearest labelled one of its column, the upper of two; reach + 1 if none is in reach."""
     height, width = labels.shape
-    none = np.int64(FARTHEST + 1)
-    step = np.empty((height, width), np.int16)  # to the nearest labelled pixel of the column
-    away = np.full(width, none, np.int64)
+    none = np.int16(reach + 1)
+    step = np.empty((height, width), np.int16)
+    away = np.full(width, none, np.int16)
     for y in range(height):
         for x in range(width):
-            away[x] = 0 if labels[y, x] != 0 else min(away[x] + 1, none)
+            away[x] = np.int16(0) if labels[y, x] != 0 else min(np.int16(away[x] + 1), none)
             step[y, x] = -away[x]
     away[:] = none
     for y in range(height - 1, -1, -1):
         for x in range(width):
-            away[x] = 0 if labels[y, x] != 0 else min(away[x] + 1, none)
+            away[x] = np.int16(0) if labels[y, x] != 0 else min(np.int16(away[x] + 1), none)
             if away[x] < -step[y, x]:
                 step[y, x] = away[x]
-    out = np.zeros((height, width), np.uint32)
-    far = np.int64(1) << 60
-    key = np.empty(width + 2 * reach, np.int64)
-    best = np.empty(width, np.int64)
+    return step
+
+
+@compiled
+def _spread(
+    labels: np.ndarray,
+    step: np.ndarray,
+    key: np.ndarray,
+    best: np.ndarray,
+    reach: int,
+    limit: int,
+    bits: int,
+    out: np.ndarray,
+) -> None:
+    """Fill `out` row by row; `key` and `best` hold squared distance, step in y and step in x in one number each."""
+    height, width = labels.shape
+    number = key.dtype.type
+    half, ones = 1 << (bits - 1), (1 << bits) - 1
+    far = number(np.int64(1) << (2 * bits + 1 + 2 * (bits - 1)))
     for y in range(height):
         key[:] = far
-        best[:] = far
+        some = False
         for x in range(width):
             dy = np.int64(step[y, x])
             if -reach <= dy <= reach:
-                key[x + reach] = (dy * dy << 20) | (dy + 512) << 10
+                key[x + reach] = number((dy * dy << 2 * bits) | (dy + half) << bits)
+                some = True
+        if not some:
+            continue
+        best[:] = far
         for k in range(-reach, reach + 1):
-            extra = (np.int64(k * k) << 20) + k + 512
+            extra = number((k * k << 2 * bits) + k + half)
+            beside = key[reach + k : reach + k + width]
             for x in range(width):
-                best[x] = min(best[x], key[x + reach + k] + extra)
+                best[x] = min(best[x], number(beside[x] + extra))
         for x in range(width):
-            if best[x] >> 20 <= limit:
-                out[y, x] = labels[y + ((best[x] >> 10) & 1023) - 512, x + (best[x] & 1023) - 512]
-    return out
+            if best[x] >> 2 * bits <= limit:
+                out[y, x] = labels[y + ((best[x] >> bits) & ones) - half, x + (best[x] & ones) - half]
+
+
+@compiled
+def name_labels(labels: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
+    """Labels 1, 2, ... replaced by their ids in `out`; 0 stays 0."""
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            label = labels[y, x]
+            out[y, x] = ids[label - 1] if label != 0 else np.uint32(0)
