@@ -6,6 +6,8 @@ import numpy as np
 
 from mihc.kernels import compiled
 
+BUCKETS = 256
+FULL = 32  # values of a bucket above which sorting them one by one is slow
 HALF = 22  # bits of the lower part of a difference: the squares of both parts then sum without overflow
 
 
@@ -51,11 +53,19 @@ def squares(plane: np.ndarray, runs: np.ndarray, starts: np.ndarray, pivots: np.
     count = len(starts) - 1
     out = np.zeros((count, 2, 3), np.int64)
     low = (np.int64(1) << HALF) - 1
+    narrow = plane.itemsize <= 2  # its differences have no upper part
     for row in range(count):
         for k in range(starts[row], starts[row + 1]):
             part = runs[k, 3]
             pivot = pivots[row, part]
             sums = out[row, part]
+            if narrow:
+                total = np.int64(0)
+                for x in range(runs[k, 1], runs[k, 2]):
+                    away = np.int64(plane[runs[k, 0], x]) - pivot
+                    total += away * away
+                sums[2] += total
+                continue
             for x in range(runs[k, 1], runs[k, 2]):
                 away = abs(np.int64(plane[runs[k, 0], x]) - pivot)
                 upper, lower = away >> HALF, away & low
@@ -76,7 +86,8 @@ def quantiles(plane: np.ndarray, runs: np.ndarray, starts: np.ndarray, percents:
     largest = 0
     for row in range(count):
         largest = max(largest, _pixels(runs, starts[row], starts[row + 1]))
-    nucleus, cytoplasm = np.empty((2, largest), plane.dtype)
+    nucleus, cytoplasm, spare = np.empty((3, largest), plane.dtype)
+    counts = np.empty(BUCKETS + 1, np.int64)
     for row in range(count):
         inside, outside = 0, 0
         for k in range(starts[row], starts[row + 1]):
@@ -87,14 +98,46 @@ def quantiles(plane: np.ndarray, runs: np.ndarray, starts: np.ndarray, percents:
                 else:
                     cytoplasm[outside] = plane[runs[k, 0], x]
                     outside += 1
-        nucleus[:inside].sort()
-        cytoplasm[:outside].sort()
+        _sort(nucleus[:inside], spare, counts)
+        _sort(cytoplasm[:outside], spare, counts)
         for k in range(len(percents)):
             share = percents[k] / 100
             out[row, 0, k] = _quantile(nucleus[:inside], cytoplasm[:0], share)
             out[row, 1, k] = _quantile(cytoplasm[:outside], nucleus[:0], share)
             out[row, 2, k] = _quantile(nucleus[:inside], cytoplasm[:outside], share)
     return out
+
+
+@compiled
+def _sort(values: np.ndarray, spare: np.ndarray, counts: np.ndarray) -> None:
+    """Sort in place: into buckets of equal width, then within them; plainly where one bucket holds too much."""
+    size = len(values)
+    if size < 2:
+        return
+    lowest, highest = values[0], values[0]
+    for k in range(size):
+        lowest, highest = min(lowest, values[k]), max(highest, values[k])
+    shift = 0
+    while (np.int64(highest) - np.int64(lowest)) >> shift >= BUCKETS:
+        shift += 1
+    counts[:] = 0
+    for k in range(size):
+        counts[((np.int64(values[k]) - np.int64(lowest)) >> shift) + 1] += 1
+    if shift > 0 and counts.max() > FULL:
+        values.sort()
+        return
+    for bucket in range(BUCKETS):
+        counts[bucket + 1] += counts[bucket]
+    for k in range(size):
+        bucket = (np.int64(values[k]) - np.int64(lowest)) >> shift
+        spare[counts[bucket]] = values[k]
+        counts[bucket] += 1
+    for k in range(size):
+        value, at = spare[k], k
+        while at > 0 and values[at - 1] > value:
+            values[at] = values[at - 1]
+            at -= 1
+        values[at] = value
 
 
 @compiled
