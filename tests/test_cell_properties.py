@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -229,25 +232,60 @@ def test_NP17_the_order_in_which_channels_are_measured_changes_no_column():
     assert len(here) > 100 and list(there) != list(here)
 
 
-def test_NP17_the_order_of_the_panel_changes_no_number(tmp_path):
+def little_study(folder, rows):
+    """A study of one small slide with every feature, run until the cohort's tables."""
+    folder.mkdir()
+    write_ome_tiff(folder / "a.ome.tiff", draw((200, 220), channels=3, seed=6)[0])
+    (folder / "panel.csv").write_text("\n".join(["channel,marker,role,threshold", *rows, ""]))
+    (folder / "slides.csv").write_text("slide,file,patient\nS1,a.ome.tiff,P1\n")
+    asked_for(folder, EVERY)
+    ran(folder)
+    return folder
+
+
+def asked_for(folder, features):
+    (folder / "study.toml").write_text(f'[study]\nname = "x"\n[measure]\nfeatures = {list(features)}\n')
+
+
+def ran(folder):
+    """Run the study -> whether each of its stages was reused."""
+    results = mihc.run(mihc.read_study(folder), until="study")
+    assert results.failed == {}
+    return {step.stage: step.why == "reused" for step in results.steps}
+
+
+PANEL = ["0,DAPI,nuclei,", "1,CD3,marker,150", "2,CD8,marker,90"]
+
+
+@pytest.fixture(scope="module")
+def little(tmp_path_factory):
+    return little_study(tmp_path_factory.mktemp("little") / "study", PANEL)
+
+
+def test_NP17_the_order_of_the_panel_changes_no_number(little, tmp_path):
     tables = []
-    lines = ["0,DAPI,nuclei,", "1,CD3,marker,150", "2,CD8,marker,90"]
-    image = draw((200, 220), channels=3, seed=6)[0]
-    for name, rows in (("as_it_is", lines), ("reversed", lines[::-1])):
-        folder = tmp_path / name
-        folder.mkdir()
-        write_ome_tiff(folder / "a.ome.tiff", image)
-        (folder / "panel.csv").write_text("\n".join(["channel,marker,role,threshold", *rows, ""]))
-        (folder / "slides.csv").write_text("slide,file,patient\nS1,a.ome.tiff,P1\n")
-        (folder / "study.toml").write_text(f'[study]\nname = "x"\n[measure]\nfeatures = {list(EVERY)}\n')
+    for folder in (little, little_study(tmp_path / "reversed", PANEL[::-1])):
         study = mihc.read_study(folder)
-        assert mihc.run(study, until="study").failed == {}
         counts = pd.read_csv(study.results / "regions.csv").sort_values("population", ignore_index=True)
         tables.append((mihc.slide_cells(study, "S1"), counts))
     (cells, counts), (cells_again, counts_again) = tables
     assert len(cells) > 50 and list(cells) != list(cells_again) and "CD8_spillover" in cells
     pd.testing.assert_frame_equal(cells_again[cells.columns], cells, check_exact=True)
     pd.testing.assert_frame_equal(counts_again, counts, check_exact=True)
+
+
+def test_other_features_measure_the_cells_anew_and_nothing_before_them(little, tmp_path):
+    folder = Path(shutil.copytree(little, tmp_path / "study"))
+    asked_for(folder, [*reversed(EVERY), "mean"])  # the same, in other words
+    assert all(ran(folder).values())
+    before = mihc.slide_cells(mihc.read_study(folder), "S1")
+    asked_for(folder, ["sd"])
+    reused = ran(folder)
+    assert reused["slide"] and not reused["cells"]
+    after = mihc.slide_cells(mihc.read_study(folder), "S1")
+    assert "CD3_cell_sd" in after and "CD3_cell_median" not in after
+    kept = [name for name in after if name != "flags"]  # crowded cells are looked for with spillover only
+    pd.testing.assert_frame_equal(after[kept], before[kept], check_exact=True)
 
 
 NAMES = ["m0", "m1", "m2"]

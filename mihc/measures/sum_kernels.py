@@ -57,8 +57,10 @@ def _runs_of_row(
     The second answer is whether each nucleus lies within the cell of its label.
     """
     width = len(cells)
-    for x in range(1, width):
-        changes[x] = (cells[x] != cells[x - 1]) | (nuclei[x] != nuclei[x - 1])
+    # an index that may be negative, as x - 1 is to the compiler, would keep the loop from being vectorised
+    next_cells, next_nuclei, changed = cells[1:], nuclei[1:], changes[1:]
+    for x in range(width - 1):
+        changed[x] = (next_cells[x] != cells[x]) | (next_nuclei[x] != nuclei[x])
     count, start, fits = 0, 0, True
     for k in range(len(words)):
         if words[k] == 0:
@@ -118,13 +120,21 @@ def _add_light(
 @compiled
 def mark_labels(labels: np.ndarray, present: np.ndarray) -> None:
     """Set present[label] for each label of an image."""
-    for y in range(labels.shape[0]):
-        before = labels[y, 0]
-        present[before] = True
-        for x in range(1, labels.shape[1]):
-            if labels[y, x] != before:
-                before = labels[y, x]
-                present[before] = True
+    height, width = labels.shape
+    changes = np.zeros((width // WORD + 1) * WORD, np.uint8)
+    words = changes.view(np.uint64)
+    for y in range(height):
+        row = labels[y]
+        present[row[0]] = True
+        after, changed = row[1:], changes[1:]
+        for x in range(width - 1):
+            changed[x] = after[x] != row[x]
+        for k in range(len(words)):
+            if words[k] == 0:
+                continue
+            for x in range(WORD * k, WORD * k + WORD):
+                if changes[x]:
+                    present[row[x]] = True
 
 
 @compiled
