@@ -15,24 +15,21 @@ import numpy as np
 import pandas as pd
 
 from mihc.errors import InputError
+from mihc.measures.extras import background_px
+from mihc.measures.features import known_features
+from mihc.measures.pixels import Labelled, label_whole
+from mihc.measures.settings import FLAGS, CellSettings
+from mihc.measures.table import cell_table
 from mihc.nuclei import (
     NucleusReference,
     find_nuclei,
-    halo_px,
-    named,
+    longest_nucleus_px,
     nucleus_ids,
     reference_blocks,
     sum_planes,
 )
+from mihc.nuclei import halo_px as nuclei_halo_px
 from mihc.windows import Window, pixel_size_pair
-
-FLAGS = {
-    "touches_edge": 1,  # the cell reaches the border of the slide, so part of it may be missing
-    "saturated": 2,  # at least one pixel of a measured channel is at its ceiling
-    "out_of_focus": 4,
-    "edited": 8,
-}
-NO_CEILING = np.iinfo(np.int64).max
 
 __all__ = [
     "FLAGS",
@@ -42,20 +39,9 @@ __all__ = [
     "fixed_point_bits",
     "grow_cells",
     "halo_px",
+    "known_features",
     "measure_cells",
 ]
-
-
-@dataclass(frozen=True)
-class CellSettings:
-    """What the window pass does on every window of a slide."""
-
-    nucleus_diameter_um: float
-    cell_expansion_um: float
-    nuclei_channels: tuple[int, ...]  # planes of the block that are summed to the nuclear stain
-    measured: tuple[tuple[int, str], ...]  # (plane of the block, marker), in the order of the table's columns
-    fixed_point_bits: tuple[int, ...]  # one per measured channel, 0 for integers; see `fixed_point_bits`
-    ceilings: tuple[int, ...] = ()  # one per measured channel: the count that is saturation; () = the dtype's largest
 
 
 @dataclass(frozen=True)
@@ -108,15 +94,22 @@ def measure_cells(
     *,
     markers: Sequence[str],
     pixel_size_um: float | tuple[float, float],
+    features: Sequence[str] = ("mean",),
+    window: int | None = None,
 ) -> pd.DataFrame:
     """Measure every cell of an image.
 
     Parameters
     ----------
-    image : (c, y, x) of any real dtype, counts. Not modified.
+    image : (c, y, x) array of any real dtype, or anything with `.shape`, `.dtype` and `image[:, y0:y1, x0:x1]`, counts.
+        Not modified.
     nuclei, cells : (y, x) labels of any integer dtype; a nucleus and its cell share the label.
     markers : a name for each plane of the image.
     pixel_size_um : µm, a number or a (y, x) pair.
+    features : what is measured beside the means: some of "median", "percentile:90" (any from 0 to 100), "sd",
+        "integrated", "shape", "background", "spillover".
+    window : pixels of the side of the windows in which the image is read where means alone are asked for; None reads
+        it whole. Changes no result.
 
     Returns
     -------
@@ -124,24 +117,55 @@ def measure_cells(
         One row per cell by id: `cell` (uint32); `x_um`, `y_um` = (mean index of the nucleus' pixels + 0.5) x pixel
         size; `nucleus_area_um2`, `cell_area_um2` = pixels x pixel area, nucleus included; for each marker
         `<marker>_nucleus_mean`, `<marker>_cytoplasm_mean` (cell minus nucleus, NaN if empty), `<marker>_cell_mean` in
-        counts; `flags` (uint32, bits of FLAGS). No cells give no rows.
+        counts; then what `features` asks for; `flags` (uint32, bits of FLAGS). No cells give no rows.
+
+        - shape: of nucleus and cell `<part>_major_axis_um`, `<part>_minor_axis_um` (full axes of the ellipse with the
+          same second moments, a pixel being a filled square), `<part>_eccentricity` = sqrt(1 - (minor / major)^2),
+          `<part>_solidity` = pixels / pixels whose centres lie in or on the convex hull of the centres
+        - median, percentile:90: `<marker>_<compartment>_median`, `..._p90` in counts, R's type 7; NaN if empty
+        - sd: `<marker>_<compartment>_sd` in counts, of the population (divided by n); NaN if empty
+        - integrated: `<marker>_<compartment>_integrated`, the sum of counts, 0 if empty
+        - background: `<marker>_background` in counts, the mean over the pixels of no cell whose centres are at most
+          15 µm in y and in x from the nucleus' centroid; NaN where there is none
+        - spillover: `<marker>_spillover` in counts per pixel of the cell, to be compared with its mean: the light that
+          a blur of 0.5 µm (standard deviation) carries over the borders with touching cells, 0.5 / sqrt(2 pi) x
+          sum(border in µm x the neighbour's cell mean) / the cell's area; a border is pi / 4 x its pixel edges. It
+          also sets the flag `crowded`
 
     Raises
     ------
     InputError
-        If shapes or names do not fit, a nucleus lies outside its cell, a cell has no nucleus, or values are not finite.
+        If shapes or names do not fit, a nucleus lies outside its cell, a cell has no nucleus, values are not finite,
+        or a feature is unknown.
     """
-    image = np.asarray(image)
+    image = np.asarray(image) if window is None else image
     nuclei, cells = _label_image(nuclei, "nuclei"), _label_image(cells, "cells")
     _check_fit(image, nuclei, cells, markers)
-    bits = tuple(fixed_point_bits(plane) for plane in image)
-    measured = tuple((k, marker) for k, marker in enumerate(markers))
-    settings = CellSettings(1.0, 0.0, (), measured, bits)
-    runs, names = _runs(nuclei, cells)
-    ids = np.unique(names[:, 0])
-    index = np.searchsorted(ids, names[:, 0])
-    window = _Place(0, 0, *cells.shape)
-    return _table(image, ids, runs, index, names[:, 1] != 0, window, pixel_size_um, settings)
+    bits = tuple(fixed_point_bits(_Plane(image, k)) for k in range(len(markers)))
+    try:
+        wanted = known_features(features)
+    except ValueError as error:
+        raise InputError(f"features needs {error}") from None
+    settings = CellSettings(1.0, 0.0, (), tuple(enumerate(markers)), bits, features=wanted)
+    return cell_table(image, label_whole(nuclei, cells), pixel_size_um, settings, window)
+
+
+def halo_px(
+    pixel_size_um: float | tuple[float, float],
+    nucleus_diameter_um: float = 8.0,
+    cell_expansion_um: float = 4.0,
+    features: Sequence[str] = ("mean",),
+) -> int:
+    """Pixels that a window needs around its core, so that its cells, and what is asked of them, are the slide's."""
+    halo = nuclei_halo_px(pixel_size_um, nucleus_diameter_um, cell_expansion_um)
+    size = pixel_size_pair(pixel_size_um)
+    expansion = math.ceil(cell_expansion_um / math.sqrt(math.prod(size)))
+    more = 0
+    if "background" in features:  # from the centroid over the box, to the nuclei that could grow into it
+        more = max(background_px(side) for side in size) + expansion + 1
+    if "spillover" in features:  # over a whole neighbour
+        more = max(more, longest_nucleus_px(pixel_size_um, nucleus_diameter_um) + 2 * expansion + 1)
+    return halo + more
 
 
 def cells_in_window(
@@ -158,7 +182,7 @@ def cells_in_window(
     Parameters
     ----------
     block : (c, y, x) of any real dtype: every plane that `settings` names, over the window's padded box.
-    window : its halo must be at least `halo_px(...)` where the slide does not end.
+    window : its halo must be at least `halo_px(...)` of these settings where the slide does not end.
     shape : (y, x) pixels of the slide.
     pixel_size_um : µm, a number or a (y, x) pair.
     settings : the same for every window.
@@ -181,12 +205,11 @@ def cells_in_window(
     )
     grown = grow_cells(labels, pixel_size_um=pixel_size_um, distance_um=settings.cell_expansion_um)
     ids = nucleus_ids(seeds, shape, origin_yx=(window.py0, window.px0))
-    own, row_of_label = _owned(seeds, ids, window)
-    runs, names = _runs(labels, grown)
-    place = _Place(window.py0, window.px0, *shape)
-    table = _table(block, ids[own], runs, row_of_label[names[:, 0]], names[:, 1] != 0, place, pixel_size_um, settings)
+    own, rows, order = _rows(seeds, ids, window, everyone="spillover" in settings.features)
+    labelled = Labelled(labels, grown, rows, ids[order], own, window.py0, window.px0, *shape)
+    table = cell_table(block, labelled, pixel_size_um, settings)
     core = window.core_in_padded
-    return WindowCells(named(labels[core], ids), named(grown[core], ids), table)
+    return WindowCells(_named(labels[core], ids), _named(grown[core], ids), table)
 
 
 def fixed_point_bits(plane: object) -> int:
@@ -202,14 +225,15 @@ def fixed_point_bits(plane: object) -> int:
     return min(max(24 - math.frexp(brightest)[1], 0), 60) if brightest > 0 else 0
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where an array lies on its slide, and how large the slide is, in pixels."""
+class _Plane:
+    """One channel of an image as a (y, x) array that is read where it is sliced."""
 
-    y0: int
-    x0: int
-    height: int
-    width: int
+    def __init__(self, image: object, channel: int) -> None:
+        self.image, self.channel = image, channel
+        self.shape, self.dtype = image.shape[1:], np.dtype(image.dtype)
+
+    def __getitem__(self, box: tuple[slice, slice]) -> np.ndarray:
+        return np.asarray(self.image[self.channel, box[0], box[1]])
 
 
 def _brightest(values: np.ndarray) -> float:
@@ -217,98 +241,26 @@ def _brightest(values: np.ndarray) -> float:
     return float(values[np.isfinite(values)].max(initial=0.0))
 
 
-def _owned(seeds: np.ndarray, ids: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Which seeds the window owns, by id, and the table row of each label (-1 for a cell of another window)."""
+def _named(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    from mihc.cells_kernels import name_labels
+
+    out = np.empty(labels.shape, np.uint32)
+    name_labels(labels, ids, out)
+    return out
+
+
+def _rows(seeds: np.ndarray, ids: np.ndarray, window: Window, *, everyone: bool) -> tuple[int, np.ndarray, np.ndarray]:
+    """How many seeds the window owns, the row of each label, and the seed of each row: its own by id, then the others.
+
+    Only with `everyone` do the others have rows, else -1.
+    """
     y, x = seeds[:, 0] + window.py0, seeds[:, 1] + window.px0
     inside = (y >= window.y0) & (y < window.y1) & (x >= window.x0) & (x < window.x1)
-    own = np.flatnonzero(inside)
-    own = own[np.argsort(ids[own])]
-    rows = np.full(len(seeds) + 1, -1, np.int64)
-    rows[own + 1] = np.arange(len(own))
-    return own, rows
-
-
-def _runs(nuclei: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    from mihc.cells_kernels import runs_of_cells
-
-    return runs_of_cells(nuclei, cells)
-
-
-def _table(
-    image: np.ndarray,
-    ids: np.ndarray,
-    runs: np.ndarray,
-    index: np.ndarray,
-    inside: np.ndarray,
-    place: _Place,
-    pixel_size_um: float | tuple[float, float],
-    settings: CellSettings,
-) -> pd.DataFrame:
-    """The rows of `ids`, from runs of which `index` gives the row (-1: none) and `inside` whether they are nucleus."""
-    from mihc.cells_kernels import shape_sums
-
-    sums = shape_sums(runs, index, inside, len(ids), place.y0, place.x0, place.height, place.width)
-    cell_px, nucleus_px = sums[:, 0], sums[:, 1]
-    if (nucleus_px == 0).any():
-        lost = ids[nucleus_px == 0][:5].tolist()
-        raise InputError(f"cells without a nucleus: {lost}", fix="Give labels in which each cell has its nucleus.")
-    size_y, size_x = pixel_size_pair(pixel_size_um)
-    columns = {
-        "cell": ids.astype(np.uint32),
-        "x_um": (sums[:, 3] / nucleus_px + 0.5) * size_x,
-        "y_um": (sums[:, 2] / nucleus_px + 0.5) * size_y,
-        "nucleus_area_um2": nucleus_px * (size_y * size_x),
-        "cell_area_um2": cell_px * (size_y * size_x),
-    }
-    flags = np.where(sums[:, 4] > 0, FLAGS["touches_edge"], 0)
-    for k, (channel, marker) in enumerate(settings.measured):
-        means, saturated = _means(image[channel], k, settings, (runs, index, inside), cell_px, nucleus_px)
-        columns |= {f"{marker}_{part}_mean": mean for part, mean in means.items()}
-        flags |= np.where(saturated > 0, FLAGS["saturated"], 0)
-    return pd.DataFrame(columns | {"flags": flags.astype(np.uint32)})
-
-
-def _means(
-    plane: np.ndarray,
-    k: int,
-    settings: CellSettings,
-    runs: tuple[np.ndarray, np.ndarray, np.ndarray],
-    cell_px: np.ndarray,
-    nucleus_px: np.ndarray,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Means of the k-th measured channel per compartment, and the saturated pixels of each cell."""
-    from mihc.cells_kernels import plane_sums
-
-    bits = settings.fixed_point_bits[k]
-    ceiling = settings.ceilings[k] if settings.ceilings else _ceiling(np.asarray(plane).dtype)
-    sums = plane_sums(_fixed_point(plane, bits), *runs, len(cell_px), ceiling)
-    cell, nucleus = sums[:, 0], sums[:, 1]
-    one = float(2**bits)
-    cytoplasm_px = (cell_px - nucleus_px).astype(np.float64)
-    cytoplasm_px[cytoplasm_px == 0] = np.nan
-    means = {
-        "nucleus": nucleus / (nucleus_px * one),
-        "cytoplasm": (cell - nucleus) / (cytoplasm_px * one),
-        "cell": cell / (cell_px * one),
-    }
-    return means, sums[:, 2]
-
-
-def _ceiling(dtype: np.dtype) -> int:
-    return int(min(np.iinfo(dtype).max, NO_CEILING)) if dtype.kind in "iu" else NO_CEILING
-
-
-def _fixed_point(plane: np.ndarray, bits: int) -> np.ndarray:
-    """The plane as integers that `plane_sums` adds: as it is if 8 or 16 bits without sign, else int64."""
-    plane = np.asarray(plane)
-    if plane.dtype.kind == "f":
-        if not np.isfinite(plane).all():
-            raise InputError("a measured channel has non-finite values", fix="Replace NaN and inf before.")
-        limit = 2.0**42  # sums over a cell then stay below 2^63
-        return np.clip(np.rint(np.ldexp(plane.astype(np.float64), bits)), -limit, limit).astype(np.int64)
-    if plane.dtype in (np.uint8, np.uint16):
-        return np.ascontiguousarray(plane.astype(plane.dtype.newbyteorder("="), copy=False))
-    return np.ascontiguousarray(plane.astype(np.int64))
+    own = int(inside.sum())
+    order = np.lexsort((ids, ~inside))[: None if everyone else own]
+    rows = np.full(len(seeds) + 1, -1, np.int32)
+    rows[order + 1] = np.arange(len(order))
+    return own, rows, order
 
 
 def _label_image(labels: np.ndarray, name: str) -> np.ndarray:
@@ -320,12 +272,10 @@ def _label_image(labels: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(labels, np.uint32)
 
 
-def _check_fit(image: np.ndarray, nuclei: np.ndarray, cells: np.ndarray, markers: Sequence[str]) -> None:
-    if image.ndim != 3 or image.dtype.kind not in "buif":
+def _check_fit(image: object, nuclei: np.ndarray, cells: np.ndarray, markers: Sequence[str]) -> None:
+    if len(image.shape) != 3 or np.dtype(image.dtype).kind not in "buif":
         raise InputError(f"cells are measured in a (c, y, x) image of real numbers, not in {image.shape} {image.dtype}")
-    if not image.shape[1:] == nuclei.shape == cells.shape:
+    if not tuple(image.shape[1:]) == nuclei.shape == cells.shape:
         raise InputError(f"image {image.shape}, nuclei {nuclei.shape} and cells {cells.shape} differ in size")
-    if len(markers) != len(image) or len(set(markers)) != len(markers):
-        raise InputError(f"{len(image)} channels need as many different marker names, not {list(markers)}")
-    if ((nuclei != 0) & (nuclei != cells)).any():
-        raise InputError("a nucleus reaches outside the cell of its label", fix="Grow the cells with grow_cells.")
+    if len(markers) != image.shape[0] or len(set(markers)) != len(markers):
+        raise InputError(f"{image.shape[0]} channels need as many different marker names, not {list(markers)}")

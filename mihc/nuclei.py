@@ -48,6 +48,7 @@ __all__ = [
     "block_of_id",
     "find_nuclei",
     "halo_px",
+    "longest_nucleus_px",
     "named",
     "nucleus_ids",
     "reference_blocks",
@@ -127,6 +128,12 @@ def halo_px(
     # A piece may be what others leave: from it to those, and over them.
     left = _px(RECIPE.rest_away, diameter) + piece
     return cell + neighbours + made + left + 2
+
+
+def longest_nucleus_px(pixel_size_um: float | tuple[float, float], nucleus_diameter_um: float = 8.0) -> int:
+    """Rows, and columns, that a nucleus covers at most."""
+    diameter = diameter_px(pixel_size_um, nucleus_diameter_um)
+    return _px(RECIPE.longest, diameter) + 2 * _px(RECIPE.growth, diameter)
 
 
 def _reach_of_views(diameter: float) -> int:

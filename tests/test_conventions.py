@@ -58,7 +58,7 @@ def quoted() -> set[tuple[str, str]]:
 
 
 def test_every_sentence_of_the_page_is_quoted_by_a_test_and_every_quotation_is_on_the_page():
-    assert len(sentences()) == 22
+    assert len(sentences()) == 24
     assert sentences() == quoted()
 
 
@@ -319,6 +319,27 @@ def test_C09_sums_are_integers(study):
     assert row["CD3_cell_mean"] == total / (int((labels == row["cell"]).sum()) * 2**k)
     recorded = Store(study.results).open_notes("cells", "S1")
     assert recorded.get("fixed_point_bits") == {"DAPI": fixed_point_bits(image[0]), "CD3": k}
+
+
+def test_C23_percentiles_and_deviations():
+    """A percentile is R's type 7 and a standard deviation divides by n; of no pixels both are NaN."""
+    labels = np.array([[1, 1, 1, 1, 0]])
+    cells = mihc.measure_cells(
+        np.array([[[1, 2, 4, 8, 99]]]), labels, labels, markers=["a"], pixel_size_um=1.0,
+        features=["percentile:40", "sd"],
+    )  # fmt: skip
+    assert cells["a_cell_p40"][0] == pytest.approx(2.4, rel=1e-15)  # R 4.2: quantile(c(1, 2, 4, 8), 0.4, type = 7)
+    assert cells["a_cell_sd"][0] == math.sqrt(85 / 4 - (15 / 4) ** 2)
+    assert cells[["a_cytoplasm_p40", "a_cytoplasm_sd"]].isna().all(axis=None)
+
+
+def test_C24_axes():
+    """Axes are those of the ellipse with the same second moments, a pixel being a filled square."""
+    labels = np.array([[1, 1, 1]])
+    cells = mihc.measure_cells(np.ones((1, 1, 3)), labels, labels, markers=["a"], pixel_size_um=1.0, features=["shape"])
+    # a rectangle of 3 x 1 has the moments 9/12 and 1/12, an ellipse of full axes a and b has a^2/16 and b^2/16
+    assert cells["cell_major_axis_um"][0] == pytest.approx(math.sqrt(16 * 9 / 12), rel=1e-15)
+    assert cells["cell_minor_axis_um"][0] == pytest.approx(math.sqrt(16 / 12), rel=1e-15)
 
 
 # ---- regions and areas

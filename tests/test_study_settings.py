@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 import pytest
 from study_folders import the_error, write_study
 
-from mihc.studies.settings import Outcome, Pdl1, Response, Segmentation, Settings, Splits
+from mihc.studies.settings import Measure, Outcome, Pdl1, Response, Segmentation, Settings, Splits
 from mihc.studies.template import study_toml
 from mihc.studies.toml import parse_settings
 
@@ -16,6 +16,8 @@ name = "ESCC pilot"
 [segmentation]
 nucleus_diameter_um = 9
 cell_expansion_um = 3.5
+[measure]
+features = ["shape", "percentile:90.0", "median"]
 [thresholds]
 method = "auto"
 unclear = "leave_out"
@@ -62,6 +64,7 @@ def test_every_key_of_the_contract_is_read():
     assert problems == []
     assert settings.study.name == "ESCC pilot"
     assert settings.segmentation == Segmentation(nucleus_diameter_um=9.0, cell_expansion_um=3.5)
+    assert settings.measure == Measure(("mean", "median", "percentile:90", "shape"))
     assert settings.thresholds.unclear == "leave_out"
     assert settings.phenotypes == {"B cell": "CD20+"}
     assert settings.pdl1 == Pdl1("PD-L1", "PanCK+", "CD3+ | CD68+")
@@ -116,6 +119,9 @@ def test_PC6_a_decimal_comma_is_told_to_be_a_point():
         ("[segmentation]\nnucleus_diameter_um = nan", "from 2 to 100"),
         ("[segmentation]\nnucleus_diameter_um = true", "a number"),
         ("[segmentation]\nnucleus_diameter_um = -8", "from 2 to 100"),
+        ("[measure]\nfeatures = ['medain']", "did you mean median"),
+        ("[measure]\nfeatures = ['percentile:101']", "a percentile from 0 to 100"),
+        ("[measure]\nfeatures = 3", "a list of text"),
         ("[compute]\nworkers = 0", "a whole number from 1"),
         ("[compute]\nwindow = 2048.0", "a whole number"),
         ("[thresholds]\nunclear = 'withold'", "did you mean withhold"),
@@ -162,7 +168,7 @@ def test_every_example_of_the_template_is_valid_when_its_mark_is_removed():
     text = re.sub(r'(?m)^# (?=\[|[\w"]+( [\w"]+)* = )', "", study_toml("x"))
     settings, problems = parse_settings(text.replace('marker = ["median"]', 'marker = ["median", "given"]'))
     assert problems == []
-    assert settings.pdl1 is not None
+    assert settings.pdl1 is not None and "shape" in settings.measure.features
     assert settings.phenotypes and settings.outcomes and settings.responses and settings.groups
     assert settings.cox_covariates and settings.regions.classes and settings.splits.given
 

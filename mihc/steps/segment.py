@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from mihc import store
-from mihc.cells import CellSettings, cells_in_window, fixed_point_bits
-from mihc.nuclei import NucleiPlane, NucleusReference, halo_px, slide_reference
+from mihc.cells import CellSettings, cells_in_window, fixed_point_bits, halo_px
+from mihc.nuclei import NucleiPlane, NucleusReference, slide_reference
 from mihc.stages import Job, code_hash
 from mihc.store import Record, StoredImage, Transaction, hash_json
 from mihc.study import SlideRow
@@ -28,6 +28,7 @@ MODULES = (
     "mihc.nuclei_tree",
     "mihc.cells",
     "mihc.cells_kernels",
+    "mihc.measures",
     "mihc.store",
     "mihc.stores",
     "mihc.steps.segment",
@@ -47,6 +48,7 @@ def segment(job: Job, row: SlideRow, image: Record) -> Record:
     key = {
         "image": image.digest,
         "segmentation": hash_json([segmentation.nucleus_diameter_um, segmentation.cell_expansion_um]),
+        "measure": hash_json(job.study.settings.measure.features),
         "nuclei": hash_json([line.marker for line in job.study.panel_of(row).nuclei]),
         "code": code_hash(*MODULES),
     }
@@ -66,7 +68,7 @@ def _segment(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     labels = {name: transaction.path(f"slides/{row.slide}.ome.zarr/labels/{name}") for name in LABELS}
     for name, folder in labels.items():
         store.create_labels(folder, shape=shape, pixel_size_um=stored.pixel_size_um, name=name)
-    halo = halo_px(stored.pixel_size_um, settings.nucleus_diameter_um, settings.cell_expansion_um)
+    halo = halo_px(stored.pixel_size_um, settings.nucleus_diameter_um, settings.cell_expansion_um, settings.features)
     tasks = [
         (str(path), image.digest, tuple(str(folder) for folder in labels.values()), window, settings, reference)
         for window in windows(shape, _side(job), halo)
@@ -96,6 +98,7 @@ def _settings(job: Job, row: SlideRow, stored: StoredImage, image: Record) -> Ce
         measured=tuple(enumerate(stored.channels)),
         fixed_point_bits=tuple(fixed_point_bits(plane) for plane in planes),
         ceilings=(2**bits - 1,) * len(planes) if bits else (),
+        features=job.study.settings.measure.features,
     )
 
 

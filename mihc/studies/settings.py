@@ -31,6 +31,13 @@ class Segmentation:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """[measure]: what is measured of each cell beside its place, its areas and its means."""
+
+    features: tuple[str, ...] = ("mean",)  # as `mihc.measures.features.known_features` orders them
+
+
+@dataclass(frozen=True)
 class ThresholdSettings:
     """[thresholds]."""
 
@@ -107,6 +114,7 @@ class Settings:
 
     study: StudyInfo
     segmentation: Segmentation = Segmentation()
+    measure: Measure = Measure()
     thresholds: ThresholdSettings = ThresholdSettings()
     phenotypes: dict[str, str] = field(default_factory=dict)  # name -> expression
     pdl1: Pdl1 | None = None

@@ -15,6 +15,11 @@ name = @NAME@
 nucleus_diameter_um = 8.0        # about how wide a nucleus is, in µm: a hint, not a demand
 cell_expansion_um = 4.0          # how far a cell may reach beyond its nucleus, in µm
 
+# What is measured of each cell beside its place, its areas and the means of its markers: some of median,
+# percentile:90 (any number), sd, integrated (sums), shape, background (around the cell), spillover (from neighbours).
+# [measure]
+# features = ["median", "percentile:90", "shape"]
+
 [thresholds]
 method = "auto"                  # "auto": found for each slide and marker that has none in panel.csv or thresholds.csv
                                  # "manual": only given thresholds are used

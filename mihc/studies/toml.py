@@ -21,6 +21,7 @@ from mihc.studies.settings import (
     UNCLEAR,
     Clinical,
     Compute,
+    Measure,
     Outcome,
     Pdl1,
     RegionSettings,
@@ -157,6 +158,13 @@ def _segmentation(root: _Section) -> Segmentation:
     return taken
 
 
+def _measure(root: _Section) -> Measure:
+    section, default = root.subsection("measure"), Measure()
+    taken = Measure(section.take("features", kinds.features, default.features))
+    section.refuse_unknown()
+    return taken
+
+
 def _thresholds(root: _Section) -> ThresholdSettings:
     section, default = root.subsection("thresholds"), ThresholdSettings()
     taken = ThresholdSettings(
@@ -279,6 +287,7 @@ def _compute(root: _Section) -> Compute:
 SECTIONS: dict[str, Callable[[_Section], Any]] = {
     "study": _study,
     "segmentation": _segmentation,
+    "measure": _measure,
     "thresholds": _thresholds,
     "phenotypes": _phenotypes,
     "pdl1": _pdl1,

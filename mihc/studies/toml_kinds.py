@@ -8,6 +8,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
+from mihc.measures.features import known_features
 from mihc.studies.settings import OUTCOME_SPLITS, PRECEDENCE
 
 
@@ -83,6 +84,11 @@ def some_of(choices: tuple[str, ...]) -> Callable[[Any], tuple[str, ...]]:
         return tuple(one_of(choices)(item) for item in texts(value))
 
     return convert
+
+
+def features(value: Any) -> tuple[str, ...]:
+    """A list of what is measured of a cell."""
+    return known_features(texts(value))
 
 
 def outcome_splits(value: Any) -> tuple[str, ...]:
