@@ -116,9 +116,9 @@ def _blank(notes: Mapping[str, Any], overview: Overview) -> Iterator[Row]:
     for plane, channel in zip(overview.pixels, overview.channels):
         low, high = (float(value) for value in np.quantile(plane, [0.001, 0.999]))
         facts = seen.get(channel, {"smallest": plane.min(), "largest": plane.max()})
-        if facts["smallest"] == facts["largest"]:
+        if facts["smallest"] == facts["largest"]:  # 0 came this far because the study allows it
             said = f"{channel} has the same value everywhere: the channel is blank. Was it exposed and exported?"
-            yield f"signal: {channel}", 0.0, "counts", "fail", said
+            yield f"signal: {channel}", 0.0, "counts", "fail" if facts["largest"] else "warn", said
         elif high - low < 1:
             said = f"{channel} hardly varies: it may be blank. Look at it before you trust its counts."
             yield f"signal: {channel}", high - low, "counts", "warn", said

@@ -62,6 +62,7 @@ class Quality:
     """[qc]."""
 
     exclude: tuple[str, ...] = EXCLUDABLE[:3]  # found areas that are excluded; the others are shown and still counted
+    allow_blank: bool = False  # whether a slide may have a channel that is 0 everywhere
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ precedence = ["excluded", "tumour", "stroma", "other"]   # where regions overlap
 [qc]
 exclude = ["fold", "debris", "bubble"]   # what is found on a slide and then excluded from every number, annotated or
                                  # not; the rest is shown and still counted. "out of focus" may be named too
+allow_blank = false              # true: a slide may have a channel that is 0 everywhere
 
 # Follow-up. The names after the dot are yours; time and event are columns of clinical.csv.
 # [outcomes.PFS]

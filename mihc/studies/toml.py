@@ -205,7 +205,10 @@ def _regions(root: _Section) -> RegionSettings:
 
 def _qc(root: _Section) -> Quality:
     section, default = root.subsection("qc"), Quality()
-    taken = Quality(section.take("exclude", kinds.some_of(EXCLUDABLE), default.exclude))
+    taken = Quality(
+        section.take("exclude", kinds.some_of(EXCLUDABLE), default.exclude),
+        section.take("allow_blank", kinds.yes_or_no, default.allow_blank),
+    )
     section.refuse_unknown()
     return taken
 
