@@ -39,14 +39,22 @@ def smaller(image, factor):
     return np.rint(means).astype(np.uint16)
 
 
-def looked_over(image, channels, *, pixel_um=0.5):
+def looked_over(image, channels, *, pixel_um=0.5, nucleus_um=8.0):
     """What `examine` sees; the levels are those nearest to 2 and 1 µm per pixel of a pyramid that halves."""
     coarse, fine = (smaller(image, max(1, round(target / pixel_um))) for target in (2.0, 1.0))
     size, half = (pixel_um * (image.shape[1] // level.shape[1]) for level in (coarse, fine))
     overview = SimpleNamespace(pixels=coarse, pixel_size_um=(size, size), channels=channels)
     tissue = tissue_mask(coarse, size, ROLES)
     near_2_um, near_1_um = Level(coarse, (size, size)), Level(fine, (half, half))
-    seen = examine(overview, tissue=tissue, roles=ROLES, near_2_um=near_2_um, near_1_um=near_1_um, ceiling=65535.0)
+    seen = examine(
+        overview,
+        tissue=tissue,
+        roles=ROLES,
+        near_2_um=near_2_um,
+        near_1_um=near_1_um,
+        ceiling=65535.0,
+        nucleus_diameter_um=nucleus_um,
+    )
     return overview, seen
 
 
@@ -150,6 +158,12 @@ def test_a_pixel_size_typed_off_by_two_raises_a_warning(drawn, factor, verdict):
     assert (check, unit, told) == ("size of nuclear spots", "µm", verdict)
     assert value == pytest.approx(7.5 * factor, rel=0.2)
     assert ("pixel size" in said) == (verdict == "warn")
+
+
+def test_nuclei_that_are_said_to_be_large_are_neither_blurred_nor_a_wrong_pixel_size(drawn):
+    _, seen = looked_over(drawn.image, drawn.channels, pixel_um=1.0, nucleus_um=15.0)
+    assert not seen.focus.blurred.any() and seen.focus.overall > 0.9
+    assert [row[3] for row in size_rows(seen, 15.0)] == ["ok"]
 
 
 # ---- seams

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,7 +46,7 @@ class Findings:
     windows: pd.DataFrame  # one row per window
     pixel_size_um: tuple[float, float]  # of the masks
 
-    @property
+    @cached_property
     def masks(self) -> dict[str, np.ndarray]:
         """Every mask that study.toml may exclude, by name."""
         if self.focus is None:
@@ -64,7 +65,14 @@ def flawed(flaws: Mapping[str, np.ndarray], tissue: np.ndarray) -> np.ndarray:
 
 
 def examine(
-    overview: Overview, *, tissue: np.ndarray, roles: Sequence[str], near_2_um: Level, near_1_um: Level, ceiling: float
+    overview: Overview,
+    *,
+    tissue: np.ndarray,
+    roles: Sequence[str],
+    near_2_um: Level,
+    near_1_um: Level,
+    ceiling: float,
+    nucleus_diameter_um: float = 8.0,
 ) -> Findings:
     """Look a slide over.
 
@@ -78,6 +86,8 @@ def examine(
         The levels nearest to 2 and to 1 µm per pixel, for focus and for the size of nuclei.
     ceiling : float
         The counts at which the camera saturates; inf where that is not known.
+    nucleus_diameter_um : float
+        What nuclei are expected to measure: larger ones have coarser detail.
     """
     flaws = find_flaws(overview.pixels, tissue, mean_pixel(overview.pixel_size_um))
     sound = tissue & ~near(flawed(flaws, tissue), AROUND_UM, mean_pixel(overview.pixel_size_um))
@@ -90,6 +100,7 @@ def examine(
         pixel_size_um=near_2_um.pixel_size_um,
         tissue=sound,
         tissue_pixel_um=overview.pixel_size_um,
+        nucleus_diameter_um=nucleus_diameter_um,
     )
     spot = spot_diameter(near_1_um.pixels, nuclei, grid, pixel_size_um=near_1_um.pixel_size_um)
     windows, shades = _light(overview, sound, grid, ceiling)

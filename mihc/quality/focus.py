@@ -16,6 +16,7 @@ from scipy import ndimage
 from mihc.quality.fields import pixel_noise
 
 WINDOW_UM = 256.0
+USUAL_UM = 8.0  # the nuclei that the next three are for
 FINE_UM, MIDDLE_UM, COARSE_UM = 1.5, 3.0, 6.0  # standard deviations of the blurs that detail is told by
 BLURRED = 0.70  # a window's sharpness below which its nuclei cannot be told apart
 LEAST_TISSUE = 0.25  # share of a window that must be tissue for its focus to be judged
@@ -74,6 +75,11 @@ def sharpness(nuclei: np.ndarray, pixel_um: float) -> float:
     return float(fine.std(dtype=np.float64)) / spread if spread > 0 else float("nan")
 
 
+def _unit(pixel_um: float, nucleus_diameter_um: float) -> float:
+    """Return the pixel in µm of nuclei of the usual size: those of larger ones have coarser detail."""
+    return pixel_um / max(1.0, nucleus_diameter_um / USUAL_UM)
+
+
 def _detail(plane: np.ndarray, pixel_um: float) -> tuple[np.ndarray, np.ndarray]:
     plane = np.asarray(plane, dtype=np.float32)
     one, two, four = (
@@ -90,6 +96,7 @@ def focus_grid(
     pixel_size_um: tuple[float, float],
     tissue: np.ndarray,
     tissue_pixel_um: tuple[float, float],
+    nucleus_diameter_um: float = USUAL_UM,
 ) -> FocusGrid:
     """Return the focus of every window.
 
@@ -102,25 +109,28 @@ def focus_grid(
     tissue : (y, x) bool, where focus is judged
         On a level of `tissue_pixel_um` (y, x), which may be a coarser one. Debris and folds have their own sharpness:
         leave them out.
+    nucleus_diameter_um : float
+        What nuclei are expected to measure.
     """
     pixel_um = float(np.sqrt(pixel_size_um[0] * pixel_size_um[1]))
     side = max(8, round(WINDOW_UM / pixel_um))
     height, width = level.shape[1:]
     counts = -(-height // side), -(-width // side)
-    halo = int(3 * COARSE_UM / pixel_um + 1.5)
+    unit_um = _unit(pixel_um, nucleus_diameter_um)
+    halo = int(3 * COARSE_UM / unit_um + 1.5)
     sharp, energy = np.full(counts, np.nan), np.zeros(counts)
     for first in range(0, counts[0], BAND):
         rows = range(first, min(first + BAND, counts[0]))
         top, bottom = max(0, rows.start * side - halo), min(height, rows.stop * side + halo)
         plane = sum(np.asarray(level[k, top:bottom, 0:width], dtype=np.float32) for k in nuclei)
-        fine, coarse = _detail(plane, pixel_um)
+        fine, coarse = _detail(plane, unit_um)
         wanted = _resampled(tissue, tissue_pixel_um, pixel_size_um, (top, bottom, width))
         for row in rows:
             y = slice(row * side - top, min(height, (row + 1) * side) - top)
             for column in range(counts[1]):
                 box = (y, slice(column * side, (column + 1) * side))
                 detail = (fine[box][wanted[box]], coarse[box][wanted[box]])
-                sharp[row, column], energy[row, column] = _judged(plane[box], *detail, pixel_um)
+                sharp[row, column], energy[row, column] = _judged(plane[box], *detail, unit_um)
     side_um = (side * pixel_size_um[0], side * pixel_size_um[1])
     share = _shares(tissue, tissue_pixel_um, side_um, counts)
     sharp[share < LEAST_TISSUE] = np.nan

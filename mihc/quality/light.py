@@ -9,7 +9,7 @@ import numpy as np
 
 from mihc.quality.fields import quantiles
 
-FEWEST_WINDOWS = 12  # with fewer, a slow change over the slide cannot be told from the tissue
+FEWEST_WINDOWS = 48  # about 3 mm²: on less, a slow change over the slide cannot be told from the tissue
 LEAST_TISSUE = 0.25  # share of a window that must be tissue
 AT_CEILING = 0.99  # of the ceiling: a pixel of a coarse level is the mean of some
 

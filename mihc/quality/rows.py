@@ -28,6 +28,10 @@ def grade(value: float, *, warn: bool, fail: bool) -> str:
     return "warn" if warn or math.isnan(value) else "ok"
 
 
+def _percent(value: float) -> str:
+    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
+
+
 def mask_rows(findings: Findings, exclude: Sequence[str]) -> Iterator[Row]:
     """The area of folds, debris, bubbles and of what is out of focus."""
     if not findings.flaws:
@@ -44,7 +48,7 @@ def _mask_row(name: str, area: float, tissue: float, excluded: bool) -> Row:
     if not area:
         return CHECKS[name], 0.0, "mm²", "ok", f"None was found ({WHAT[name]})."
     percent = 100 * area / tissue
-    shared = f"{area:.2g} mm², as large as {percent:.2g} % of the tissue, show {WHAT[name]}"
+    shared = f"{area:.2g} mm², as large as {_percent(percent)} of the tissue, show {WHAT[name]}"
     if excluded:
         said = f"{shared}; they are excluded from every number. Look whether they are outlined rightly."
         return CHECKS[name], area, "mm²", "warn" if percent > MUCH_PERCENT else "ok", said
@@ -58,7 +62,7 @@ def light_rows(findings: Findings) -> Iterator[Row]:
     for channel, found in findings.shading.items():
         smooth = found.percent > 60 and found.explained > 0.5
         verdict = grade(found.percent, warn=smooth, fail=False)
-        said = f"The dark level of the tissue in {channel} changes slowly by {found.percent:.2g} % over the slide."
+        said = f"The dark level of the tissue in {channel} changes slowly by {_percent(found.percent)} over the slide."
         if smooth:
             said += " Light or staining is uneven: like cells may be positive on one side and negative on the other."
         yield f"light: {channel}", found.percent, "% peak to peak", verdict, said

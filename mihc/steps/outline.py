@@ -104,7 +104,8 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     cells = store.read_cells(job.store.path(measured_table(row.slide)))
     precedence = job.study.settings.regions.precedence
     overview = _overview(stored)
-    findings = _findings(field, overview, image)
+    diameter = job.study.settings.segmentation.nucleus_diameter_um
+    findings = _findings(field, overview, image, diameter)
     regions, facts = _regions(job, row, field, overview, findings)
     tissue = mask_to_polygons(findings.tissue, pixel_size_um=overview.pixel_size_um)
     parts = partition(regions, scanned=scanned, precedence=precedence)
@@ -123,7 +124,7 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
         findings=findings,
         roles=field.roles,
         exclude=job.study.settings.qc.exclude,
-        nucleus_diameter_um=job.study.settings.segmentation.nucleus_diameter_um,
+        nucleus_diameter_um=diameter,
         seams=audit_seams(
             x,
             y,
@@ -140,7 +141,9 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     store.write_csv(transaction.path(part("area_ledger", row.slide)), ledger)
     store.write_csv(transaction.path(part("qc", row.slide)), quality)
     store.write_csv(transaction.path(part("qc_windows", row.slide)), findings.windows)
-    store.write_json(transaction.path(outlines_file(row.slide)), [region_as_json(region) for region in parts])
+    store.write_json(
+        transaction.path(outlines_file(row.slide)), [region_as_json(region) for region in parts], indent=None
+    )
     _paint(job, row.slide, stored, parts, transaction)
     transaction.notes |= {
         "source": "annotations" if _annotations(job, row) else "automatic",
@@ -156,7 +159,7 @@ def _remark_rows(slide: str, remarks: list[str]) -> pd.DataFrame:
     )
 
 
-def _findings(field: _Field, overview: Overview, image: Record) -> Findings:
+def _findings(field: _Field, overview: Overview, image: Record, nucleus_diameter_um: float) -> Findings:
     """What there is to see on the slide's coarse levels."""
     bits, kind = image.notes["significant_bits"], np.dtype(overview.pixels.dtype)
     limit = np.iinfo(kind).max if kind.kind == "u" else math.inf
@@ -167,6 +170,7 @@ def _findings(field: _Field, overview: Overview, image: Record) -> Findings:
         near_2_um=_level(field.stored, 2.0),
         near_1_um=_level(field.stored, 1.0),
         ceiling=float(2**bits - 1 if bits and kind.kind == "u" else limit),
+        nucleus_diameter_um=nucleus_diameter_um,
     )
 
 
