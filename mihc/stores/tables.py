@@ -170,5 +170,5 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_json(path: str | Path, value: object, *, indent: int | None = 2) -> None:
-    """Write JSON that people can read, keys in their order; without `indent` on one line, ten times as fast."""
+    """Write JSON that people can read, keys in their order; without `indent` on one line, several times as fast."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
