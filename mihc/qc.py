@@ -6,22 +6,19 @@ The limits are plain rules of thumb, stated with each check; nothing is correcte
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
+
+from mihc.quality.findings import Findings, Level, Overview, examine
+from mihc.quality.focus import sharpness
+from mihc.quality.rows import Row, grade, light_rows, mask_rows, seam_rows, size_rows
+from mihc.quality.seams import Seams, audit_seams
+
+__all__ = ["COLUMNS", "Findings", "Level", "Overview", "Seams", "audit_seams", "examine", "sharpness", "slide_qc"]
 
 COLUMNS = ["slide", "check", "value", "unit", "verdict", "explanation"]
-Row = tuple[str, float, str, str, str]  # check, value, unit, verdict, explanation
-
-
-class Overview(Protocol):
-    """A coarse level of a slide's stored image."""
-
-    pixels: np.ndarray  # (c, y, x) counts
-    pixel_size_um: tuple[float, float]  # (y, x)
-    channels: tuple[str, ...]
 
 
 def slide_qc(
@@ -31,7 +28,11 @@ def slide_qc(
     ledger: pd.DataFrame,
     notes: Mapping[str, Any],
     *,
+    findings: Findings,
     roles: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    nucleus_diameter_um: float = 8.0,
+    seams: Seams | None = None,
 ) -> pd.DataFrame:
     """Return the quality checks of one slide.
 
@@ -47,8 +48,16 @@ def slide_qc(
         The slide's rows of area_ledger.csv.
     notes : dict
         What was seen when every pixel was read: notes["channels"][name] has smallest, largest and saturated_share.
+    findings : Findings
+        What `examine` saw.
     roles : sequence of str
-        What each channel is, in panel.csv's words; without it focus, which is judged on nuclei, is not checked.
+        What each channel is, in panel.csv's words.
+    exclude : sequence of str
+        The masks that are excluded from every number.
+    nucleus_diameter_um : float
+        What nuclei are expected to measure.
+    seams : Seams
+        What `audit_seams` saw; None on a slide without seams.
 
     Returns
     -------
@@ -57,11 +66,15 @@ def slide_qc(
         is NaN, with the reason in the explanation.
     """
     rows = [
-        *_focus(overview, roles),
+        *_focus(overview, roles, findings),
         *_saturation(notes),
         *_blank(notes, overview),
         *_duplicates(overview),
+        *light_rows(findings),
         *_nuclei(cells, ledger),
+        *size_rows(findings, nucleus_diameter_um),
+        *seam_rows(seams),
+        *mask_rows(findings, exclude),
         *_excluded(ledger),
     ]
     table = pd.DataFrame(rows, columns=COLUMNS[1:])
@@ -69,37 +82,26 @@ def slide_qc(
     return table
 
 
-def sharpness(nuclei: np.ndarray, pixel_um: float) -> float:
-    """Return how sharp nuclei are: strong detail of 1.5 to 3 µm against detail of 3 to 6 µm.
-
-    The 99.5th percentiles of two differences of Gaussians. About 1.0 to 1.4 in focus, 0.9 at a blur of 2 µm (sigma),
-    0.7 at 3 µm, 0.33 without any detail; it does not depend on brightness. NaN when the plane is flat.
-    """
-    plane = np.asarray(nuclei, dtype=np.float32)
-    one, two, four = (ndimage.gaussian_filter(plane, sigma / pixel_um, mode="nearest") for sigma in (1.5, 3.0, 6.0))
-    fine, coarse = (float(np.quantile(detail, 0.995)) for detail in (one - two, two - four))
-    return fine / coarse if coarse > 0 else float("nan")
-
-
-def _focus(overview: Overview, roles: Sequence[str]) -> Iterator[Row]:
-    pixel_um = float(np.mean(overview.pixel_size_um))
-    for plane, channel, role in zip(overview.pixels, overview.channels, roles):
-        if role != "nuclei":
-            continue
-        value = sharpness(plane, pixel_um)
-        verdict = _grade(value, warn=value < 0.75, fail=value < 0.5)
-        said = {
-            "ok": "Nuclei are sharp.",
-            "warn": "Nuclei look blurred: many may be merged or missed. Look at the slide; rescan it if you can.",
-            "fail": "The slide is out of focus: its nuclei cannot be told apart. Rescan it.",
-        }[verdict]
-        yield f"focus: {channel}", value, "ratio", verdict, said
+def _focus(overview: Overview, roles: Sequence[str], findings: Findings) -> Iterator[Row]:
+    channels = [channel for channel, role in zip(overview.channels, roles) if role == "nuclei"]
+    if findings.focus is None or not channels:
+        return
+    value = findings.focus.overall
+    verdict = grade(value, warn=value < 0.8, fail=value < 0.55)
+    said = {
+        "ok": "Nuclei are sharp.",
+        "warn": "Nuclei look blurred: many may be merged or missed. Look at the slide; rescan it if you can.",
+        "fail": "The slide is out of focus: its nuclei cannot be told apart. Rescan it.",
+    }[verdict]
+    if np.isnan(value):
+        said = "Too few nuclei stand out from the background to say whether they are sharp."
+    yield f"focus: {' + '.join(channels)}", value, "ratio", verdict, said
 
 
 def _saturation(notes: Mapping[str, Any]) -> Iterator[Row]:
     for channel, facts in notes.get("channels", {}).items():
         share = 100 * float(facts["saturated_share"])
-        verdict = _grade(share, warn=share > 1, fail=share > 10)
+        verdict = grade(share, warn=share > 1, fail=share > 10)
         said = "Hardly a pixel is at the camera's ceiling."
         if verdict != "ok":
             said = (
@@ -114,9 +116,9 @@ def _blank(notes: Mapping[str, Any], overview: Overview) -> Iterator[Row]:
     for plane, channel in zip(overview.pixels, overview.channels):
         low, high = (float(value) for value in np.quantile(plane, [0.001, 0.999]))
         facts = seen.get(channel, {"smallest": plane.min(), "largest": plane.max()})
-        if facts["smallest"] == facts["largest"]:
+        if facts["smallest"] == facts["largest"]:  # 0 came this far because the study allows it
             said = f"{channel} has the same value everywhere: the channel is blank. Was it exposed and exported?"
-            yield f"signal: {channel}", 0.0, "counts", "fail", said
+            yield f"signal: {channel}", 0.0, "counts", "fail" if facts["largest"] else "warn", said
         elif high - low < 1:
             said = f"{channel} hardly varies: it may be blank. Look at it before you trust its counts."
             yield f"signal: {channel}", high - low, "counts", "warn", said
@@ -125,16 +127,17 @@ def _blank(notes: Mapping[str, Any], overview: Overview) -> Iterator[Row]:
 
 
 def _duplicates(overview: Overview) -> Iterator[Row]:
-    flat = [np.asarray(plane, dtype=np.float64).ravel() for plane in _thinned(overview.pixels)]
+    if len(overview.pixels) < 2:
+        return
+    centred = [_centred(plane) for plane in _thinned(overview.pixels)]
     strongest, pair = 0.0, ("", "")
-    for first in range(len(flat)):
-        for second in range(first):
-            alike = _correlation(flat[first], flat[second])
+    for first, (a, a_squares) in enumerate(centred):
+        for second, (b, b_squares) in enumerate(centred[:first]):
+            scale = np.sqrt(a_squares * b_squares)
+            alike = float((a * b).sum() / scale) if scale > 0 else 0.0
             if alike > strongest:
                 strongest, pair = alike, (overview.channels[second], overview.channels[first])
-    if len(flat) < 2:
-        return
-    verdict = _grade(strongest, warn=strongest > 0.99, fail=strongest > 0.9999)
+    verdict = grade(strongest, warn=strongest > 0.99, fail=strongest > 0.9999)
     said = {
         "ok": "No two channels show the same picture.",
         "warn": f"{pair[0]} and {pair[1]} look almost the same: strong bleed-through, or one channel exported twice?",
@@ -148,11 +151,12 @@ def _thinned(pixels: np.ndarray) -> np.ndarray:
     return pixels[:, ::step, ::step]
 
 
-def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's correlation. Summed by numpy itself: a BLAS product's last digits follow its number of threads."""
-    a, b = first - first.mean(), second - second.mean()
-    scale = np.sqrt((a * a).sum() * (b * b).sum())
-    return float((a * b).sum() / scale) if scale > 0 else 0.0
+def _centred(plane: np.ndarray) -> tuple[np.ndarray, float]:
+    """A plane less its mean, and the sum of its squares. Pearson's correlation of two is the sum of their product over
+    the root of both sums; summed by numpy itself: a BLAS product's last digits follow its number of threads."""
+    flat = np.asarray(plane, dtype=np.float64).ravel()
+    flat = flat - flat.mean()
+    return flat, float((flat * flat).sum())
 
 
 def _nuclei(cells: pd.DataFrame, ledger: pd.DataFrame) -> Iterator[Row]:
@@ -169,7 +173,7 @@ def _nuclei(cells: pd.DataFrame, ledger: pd.DataFrame) -> Iterator[Row]:
 
 
 def _diameter(value: float) -> Row:
-    verdict = _grade(value, warn=not 5 <= value <= 11, fail=not 3.5 <= value <= 16)
+    verdict = grade(value, warn=not 5 <= value <= 11, fail=not 3.5 <= value <= 16)
     said = f"The median nucleus is {value:.2g} µm across, as nuclei in sections are."
     if verdict != "ok":
         size = "small" if value < 7 else "large"
@@ -181,7 +185,7 @@ def _diameter(value: float) -> Row:
 
 
 def _density(value: float) -> Row:
-    verdict = _grade(value, warn=not 300 <= value <= 16_000, fail=not 50 <= value <= 40_000)
+    verdict = grade(value, warn=not 300 <= value <= 16_000, fail=not 50 <= value <= 40_000)
     said = f"{value:.0f} cells per mm² of tissue, as in most sections."
     if verdict != "ok":
         said = f"{value:.0f} cells per mm² of tissue is unusual (300 to 16,000 are usual): check pixel size and nuclei."
@@ -195,7 +199,7 @@ def _excluded(ledger: pd.DataFrame) -> Iterator[Row]:
         yield "excluded tissue", float("nan"), "%", "fail", "No tissue was found on the slide."
         return
     share = 100 * float(area.get("excluded", 0.0)) / tissue
-    verdict = _grade(share, warn=share > 20, fail=share > 60)
+    verdict = grade(share, warn=share > 20, fail=share > 60)
     said = f"{share:.2g} % of the tissue is excluded from every number."
     yield (
         "excluded tissue",
@@ -204,9 +208,3 @@ def _excluded(ledger: pd.DataFrame) -> Iterator[Row]:
         verdict,
         said + (" That is much: does the rest stand for it?" if share > 20 else ""),
     )
-
-
-def _grade(value: float, *, warn: bool, fail: bool) -> str:
-    if fail:
-        return "fail"
-    return "warn" if warn or np.isnan(value) else "ok"

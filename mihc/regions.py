@@ -23,10 +23,12 @@ import shapely
 from shapely.geometry import Polygon
 
 from mihc.annotations.shapes import Shape, polygons_of
-from mihc.areas.automatic import FoundRegions, automatic_regions, find_tissue
+from mihc.areas.automatic import FoundRegions, automatic_regions, find_tissue, tissue_mask
+from mihc.areas.exclusions import excluded_regions
 from mihc.areas.ledger import area_ledger, ledger_warnings, partition
 from mihc.areas.margins import distance_to_margin
 from mihc.areas.membership import first_holder, paint
+from mihc.areas.outlines import mask_to_polygons
 from mihc.areas.region import (
     ANALYSED,
     OUTSIDE,
@@ -53,13 +55,16 @@ __all__ = [
     "check_regions",
     "count_populations",
     "distance_to_margin",
+    "excluded_regions",
     "find_tissue",
     "ledger_warnings",
     "map_classes",
+    "mask_to_polygons",
     "partition",
     "rasterise",
     "read_annotations",
     "read_regions",
+    "tissue_mask",
 ]
 
 # What people call things, compared without case. A derived class ("Tumor: CD8") is mapped in study.toml or not at all.

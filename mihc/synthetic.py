@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from mihc.drawing.faults import Faults, add_faults
 from mihc.drawing.follow_up import draw_follow_up
 from mihc.drawing.mosaic import draw_mosaic
 from mihc.drawing.nuclei import Densities
@@ -28,9 +29,11 @@ __all__ = [
     "RELATED",
     "Densities",
     "DrawnSlide",
+    "Faults",
     "Layout",
     "Optics",
     "PlantedRegion",
+    "add_faults",
     "compare_with_truth",
     "comparison_summary",
     "draw_follow_up",

@@ -8,7 +8,7 @@ import shapely
 from scipy import ndimage
 
 from mihc.areas.automatic import two_levels
-from mihc.areas.fields import without_gaps, without_specks
+from mihc.quality.fields import without_gaps, without_specks
 from mihc.regions import automatic_regions, find_tissue, partition
 from mihc.synthetic import Layout, draw_slide
 

@@ -41,7 +41,7 @@ UNITS = {
         "kernels",
     ],
     "cells": ["cells", "cells_kernels", "measures"],
-    "qc": ["qc"],
+    "qc": ["qc", "quality"],
     "positives": ["positives", "thresholds", "phenotypes"],
     "regions": ["regions", "areas", "annotations"],
     "spatial": ["spatial"],

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from mihc.qc import sharpness, slide_qc
+from mihc.areas.automatic import tissue_mask
+from mihc.qc import Level, examine, sharpness, slide_qc
 from mihc.synthetic import draw_slide
 
 
@@ -22,8 +23,18 @@ def slide():
     return pixels, drawn.channels, cells
 
 
+def seen(pixels, channels, roles, pixel_um=2.0):
+    """An overview, and what is seen on it."""
+    size = (pixel_um, pixel_um)
+    overview = SimpleNamespace(pixels=pixels, pixel_size_um=size, channels=channels)
+    level = Level(pixels, size)
+    tissue = tissue_mask(pixels, pixel_um, roles)
+    return overview, examine(overview, tissue=tissue, roles=roles, near_2_um=level, near_1_um=level, ceiling=65535.0)
+
+
 def checked(pixels, channels, cells, *, saturated=0.0, tissue=0.226, excluded=0.0, roles=None, pixel_um=2.0):
-    overview = SimpleNamespace(pixels=pixels, pixel_size_um=(pixel_um, pixel_um), channels=channels)
+    roles = roles or ("nuclei", *["marker"] * (len(channels) - 1))
+    overview, findings = seen(pixels, channels, roles, pixel_um)
     facts = {
         name: {"smallest": float(plane.min()), "largest": float(plane.max()), "saturated_share": saturated}
         for name, plane in zip(channels, pixels)
@@ -32,8 +43,8 @@ def checked(pixels, channels, cells, *, saturated=0.0, tissue=0.226, excluded=0.
         [("S01", "tissue", "", tissue), ("S01", "excluded", "fold", excluded)],
         columns=["slide", "category", "region", "area_mm2"],
     )
-    roles = roles or ("nuclei", *["marker"] * (len(channels) - 1))
-    return slide_qc("S01", overview, cells, ledger, {"channels": facts}, roles=roles).set_index("check")
+    table = slide_qc("S01", overview, cells, ledger, {"channels": facts}, findings=findings, roles=roles)
+    return table.set_index("check")
 
 
 def test_a_good_slide_passes_every_check(slide):
@@ -107,8 +118,7 @@ def test_much_excluded_tissue_is_a_warning(slide, excluded, verdict):
     assert table.loc["excluded tissue", "value"] == pytest.approx(100 * excluded / 0.226)
 
 
-def test_without_roles_focus_is_not_claimed(slide):
+def test_without_a_nuclei_channel_focus_and_size_are_not_claimed(slide):
     pixels, channels, cells = slide
-    overview = SimpleNamespace(pixels=pixels, pixel_size_um=(2.0, 2.0), channels=channels)
-    ledger = pd.DataFrame({"category": ["tissue"], "area_mm2": [0.2]})
-    assert not slide_qc("S01", overview, cells, ledger, {})["check"].str.startswith("focus").any()
+    table = checked(pixels, channels, cells, roles=("marker",) * len(channels))
+    assert not table.index.str.contains("focus|size").any()

@@ -1,4 +1,4 @@
-"""Tissue, tumour, stroma and folds from pixels, on a coarse level of the slide (about 2 µm per pixel).
+"""Tissue, tumour and stroma from pixels, on a coarse level of the slide (about 2 µm per pixel).
 
 Tissue is what is as bright as the surroundings of nuclei, told from glass by having nuclei. Tumour is where the tumour
 marker, its nuclei-sized holes closed, rises from the local level of stroma towards that of tumour: patchy staining
@@ -8,18 +8,20 @@ same slide gives the same outlines.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 from shapely.geometry import MultiPolygon, Polygon
 
-from mihc.areas.fields import (
-    block_mean,
+from mihc.areas.exclusions import excluded_regions
+from mihc.areas.membership import paint
+from mihc.areas.outlines import mask_to_polygons
+from mihc.areas.region import Region
+from mihc.quality.fields import (
     blur,
     blur_within,
-    enlarge,
     log_light,
     mean_pixel,
     near,
@@ -28,15 +30,12 @@ from mihc.areas.fields import (
     without_gaps,
     without_specks,
 )
-from mihc.areas.membership import paint
-from mihc.areas.outlines import mask_to_polygons
-from mihc.areas.region import Region
+from mihc.quality.flaws import FLAWS, find_flaws
 
 SMALLEST_TISSUE_UM2 = 2000.0
 SMALLEST_LUMEN_UM2 = 2000.0  # smaller holes in tissue are tissue
 SMALLEST_NEST_UM2 = 1200.0  # about ten cells
 SMALLEST_GAP_UM2 = 800.0  # of stroma within tumour
-SMALLEST_FOLD_UM2 = 1500.0
 NUCLEUS_UM = 9.0
 EDGE_LEVEL = 0.36  # from stroma to tumour; below half, as closing lifts the level within
 
@@ -99,21 +98,25 @@ def automatic_regions(
     *,
     pixel_size_um: tuple[float, float],
     roles: Sequence[str],
-    tissue: Polygon | MultiPolygon | None = None,
+    tissue: Polygon | MultiPolygon | np.ndarray | None = None,
+    flaws: Mapping[str, np.ndarray] | None = None,
+    exclude: Sequence[str] = FLAWS,
 ) -> FoundRegions:
-    """Return a slide's tumour, stroma and folds as regions whose outlines follow pixel edges.
+    """Return a slide's tumour, stroma, folds, debris and bubbles as regions whose outlines follow pixel edges.
 
     Parameters
     ----------
     channels : (c, y, x) counts of a coarse level, about 2 µm per pixel
     pixel_size_um : (y, x) of that level
     roles : what each channel is, in panel.csv's words: the channels of role "tumour" mark tumour epithelium
-    tissue : what `find_tissue` found, or None to look for it here
+    tissue : what `find_tissue` found, or its mask (y, x), or None to look for it here
+    flaws : masks by name as `find_flaws` gives them, or None to look for them here
+    exclude : the names of those that become excluded regions
 
     Returns
     -------
     FoundRegions
-        "tumour" and "stroma" side by side over all tissue; folds of class "excluded" lie over them and take precedence.
+        "tumour" and "stroma" side by side over all tissue; flaws of class "excluded" lie over them and take precedence.
         Without a tumour marker, or where it does not divide the tissue in two, all tissue is "other" and a remark says
         so. Nothing where there is no tissue.
     """
@@ -121,23 +124,24 @@ def automatic_regions(
     if tissue is None:
         mask = tissue_mask(channels, pixel_um, roles)
     else:
-        mask = paint([tissue], [1], channels.shape[1:], pixel_size_um) > 0
+        mask = tissue if isinstance(tissue, np.ndarray) else paint([tissue], [1], channels.shape[1:], pixel_size_um) > 0
     if not mask.any():
         return FoundRegions([], ["no tissue found: no nuclei stand out from the background"])
-    fold = fold_mask(channels, mask, pixel_um)
-    flat = mask & ~near(fold, 4.0, pixel_um)
+    flaws = find_flaws(channels, mask, pixel_um) if flaws is None else flaws
+    flawed = np.logical_or.reduce([flaws[name] for name in FLAWS if name in flaws] or [np.zeros_like(mask)])
+    flat = mask & ~near(flawed, 4.0, pixel_um)
     tumour, remarks = _tumour(channels, roles, flat, pixel_um)
-    if fold.any():  # a fold is bright in the marker too: under it, tumour is what its two sides are
+    if flawed.any():  # a fold is bright in the marker too: under it, tumour is what its two sides are
         tumour |= mask & ~flat & (blur_within(tumour, flat, 15.0, pixel_um) > 0.5)
     areas = [("tumour", "tumour", tumour), ("stroma", "stroma", mask & ~tumour)]
     if not tumour.any():
         areas = [("other", "other", mask)]
-    areas.append(("fold", "excluded", fold))
     regions = [
         Region(name, tissue_class, mask_to_polygons(area, pixel_size_um=pixel_size_um))
         for name, tissue_class, area in areas
         if area.any()
     ]
+    regions += excluded_regions(flaws, pixel_size_um=pixel_size_um, exclude=exclude)
     return FoundRegions(regions, remarks)
 
 
@@ -216,41 +220,3 @@ def two_levels(values: np.ndarray) -> Levels | None:
     if apart < 0.8 or apart < 4 * np.sqrt(max(within[at], 0)):
         return None
     return Levels(float(mean0[at]), float(mean1[at]), float(edges[at + 1]))
-
-
-def fold_mask(channels: np.ndarray, tissue: np.ndarray, pixel_um: float) -> np.ndarray:
-    """Return (y, x), True on folds: long bands that outshine their surroundings in nearly every channel.
-
-    Tissue that lies double is bright in every channel at once, which no cell is. At least three channels are needed.
-    """
-    if len(channels) < 3:
-        return np.zeros(tissue.shape, dtype=bool)
-    least = _least_excess(channels, tissue, pixel_um)
-    labels, _ = ndimage.label(without_specks(tissue & (least > 0.35), SMALLEST_FOLD_UM2, pixel_um))
-    fold = np.zeros(tissue.shape, dtype=bool)
-    for index, place in enumerate(ndimage.find_objects(labels), start=1):
-        island = labels[place] == index
-        if _is_long(np.pad(island, 1)):  # its edge is somewhat below half of its height
-            fold[place] |= island & (least[place] > 0.42 * np.quantile(least[place][island], 0.75))
-    return without_specks(fold, SMALLEST_FOLD_UM2, pixel_um)
-
-
-def _least_excess(channels: np.ndarray, tissue: np.ndarray, pixel_um: float) -> np.ndarray:
-    """Return by how much (log2) the channels outshine their surroundings, in the channel a quarter from the least."""
-    step = max(1, int(4.0 / pixel_um))  # blocks of about 4 µm hold what a blur of 4 µm leaves
-    blocks, coarse = block_mean(tissue, step) > 0.5, step * pixel_um
-    smallest: list[np.ndarray] = []  # those of the channels so far, sorted at each pixel
-    for plane in channels:
-        light = log_light(block_mean(plane, step), 4.0, coarse, blocks) if blocks.any() else 0 * blocks
-        excess = light - blur_within(light, blocks, 60.0, coarse)
-        for index, known in enumerate(smallest):
-            smallest[index], excess = np.minimum(known, excess), np.maximum(known, excess)
-        if len(smallest) <= len(channels) // 4:
-            smallest.append(excess)
-    return enlarge(smallest[-1], step, tissue.shape)
-
-
-def _is_long(island: np.ndarray) -> bool:
-    """Say whether an island is at least three times as long as wide: its area against its widest inscribed circle."""
-    width = 2 * ndimage.distance_transform_edt(island).max()
-    return bool(island.sum() / width >= 3 * width)

@@ -62,11 +62,12 @@ def _key(job: Job, row: SlideRow) -> dict[str, str]:
 
 def _call_measured(job: Job, row: SlideRow, regions: Record, transaction: Transaction) -> None:
     cells = store.read_cells(job.store.path(measured_table(row.slide)))
-    placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["cell", *POSITIVITY_AND_AREA])
+    placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["cell", *POSITIVITY_AND_AREA, "flags"])
     if not cells["cell"].equals(placed["cell"]):
         raise InputError("cells and regions are of different runs", place=row.slide, fix="Type the same command again.")
     for offset, name in enumerate(POSITIVITY_AND_AREA):
         cells.insert(6 + offset, name, placed[name])
+    cells["flags"] = placed["flags"]
     areas = {(name, tissue_class): area for name, tissue_class, area in regions.notes["areas_mm2"]}
     _write(job, row, cells, areas, transaction)
 

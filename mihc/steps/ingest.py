@@ -88,6 +88,7 @@ def ingest(job: Job, row: SlideRow) -> Record:
         "input": job.input_hash(row.file),
         "choice": hash_json([row.scene, row.z, row.pixel_size_um]),
         "panel": hash_json([(line.channel, line.marker, line.role, line.colour) for line in panel.measured]),
+        "blank": str(job.study.settings.qc.allow_blank),
         "code": code_hash(*MODULES),
     }
     source = Source.of(row, key["input"])
@@ -123,8 +124,11 @@ def _store(job: Job, row: SlideRow, source: Source, transaction: Transaction) ->
             extremes = job.map(row.slide, "slide", store_block, tasks)
         finally:
             _open_slides.close(source)
+        facts = _channel_facts(markers, tasks, extremes, slide)
+        if not job.study.settings.qc.allow_blank:
+            _refuse_blank(row.slide, facts["channels"])
         store.build_pyramid(path, job.submit)
-        transaction.notes |= _notes(slide, markers, dtype) | _channel_facts(markers, tasks, extremes, slide)
+        transaction.notes |= _notes(slide, markers, dtype) | facts
     _show_contrast(path)
 
 
@@ -204,6 +208,18 @@ def _channel_facts(markers: list[str], tasks: list[tuple], extremes: list[tuple]
             "saturated_share": sum(count for _, _, count in found) / (height * width),
         }
     return {"channels": facts}
+
+
+def _refuse_blank(slide: str, facts: dict[str, dict]) -> None:
+    """A channel of zeros beside channels that show something was not exposed, or lost: 0 % positive would be wrong."""
+    blank = [marker for marker, seen in facts.items() if not seen["smallest"] and not seen["largest"]]
+    if blank and len(blank) < len(facts):
+        raise SlideError(
+            f"blank channel: every pixel of {', '.join(blank)} is 0",
+            place=slide,
+            fix="Export the slide again, give the channel the role ignore in panel.csv, or write allow_blank = true "
+            "under [qc] in study.toml.",
+        )
 
 
 def _show_contrast(path: Path) -> None:

@@ -13,8 +13,10 @@ import shapely.wkt
 from shapely.geometry import MultiPolygon, Polygon
 
 from mihc import store
+from mihc.cells import FLAGS
 from mihc.errors import AnnotationError, InputError
-from mihc.qc import slide_qc
+from mihc.qc import Findings, Level, audit_seams, examine, slide_qc
+from mihc.quality.fields import mean_pixel
 from mihc.regions import (
     ANALYSED,
     Region,
@@ -23,12 +25,14 @@ from mihc.regions import (
     automatic_regions,
     check_regions,
     distance_to_margin,
-    find_tissue,
+    excluded_regions,
     ledger_warnings,
     map_classes,
+    mask_to_polygons,
     partition,
     rasterise,
     read_annotations,
+    tissue_mask,
 )
 from mihc.results import outlines_file, region_as_json
 from mihc.stages import Job, code_hash
@@ -43,6 +47,7 @@ MODULES = (
     "mihc.areas",
     "mihc.annotations",
     "mihc.qc",
+    "mihc.quality",
     "mihc.results",
     "mihc.stores",
     "mihc.steps.outline",
@@ -70,6 +75,7 @@ def outline(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
         "cells": cells.digest,
         "annotations": job.input_hash(drawn) if drawn else "none",
         "settings": hash_json([settings.source, settings.classes, settings.precedence]),
+        "qc": hash_json([job.study.settings.qc.exclude, job.study.settings.segmentation.nucleus_diameter_um]),
         "panel": hash_json([(line.marker, line.role) for line in job.study.panel_of(row).measured]),
         "code": code_hash(*MODULES),
     }
@@ -98,21 +104,46 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     cells = store.read_cells(job.store.path(measured_table(row.slide)))
     precedence = job.study.settings.regions.precedence
     overview = _overview(stored)
-    regions, tissue, facts = _regions(job, row, field, overview)
+    diameter = job.study.settings.segmentation.nucleus_diameter_um
+    findings = _findings(field, overview, image, diameter)
+    regions, facts = _regions(job, row, field, overview, findings)
+    tissue = mask_to_polygons(findings.tissue, pixel_size_um=overview.pixel_size_um)
     parts = partition(regions, scanned=scanned, precedence=precedence)
     x, y = cells["x_um"].to_numpy(), cells["y_um"].to_numpy()
     placed = assign_regions(x, y, regions, precedence=precedence)
     placed["distance_to_margin_um"] = distance_to_margin(x, y, regions, scanned=scanned)
-    cells = cells.join(placed)
+    placed["flags"] = _flags(cells, findings)
+    cells = cells.drop(columns="flags").join(placed)
     ledger = area_ledger(row.slide, parts, scanned=scanned, tissue=tissue, cells=cells)
-    quality = slide_qc(row.slide, overview, cells, ledger, image.notes, roles=field.roles)
+    quality = slide_qc(
+        row.slide,
+        overview,
+        cells,
+        ledger,
+        image.notes,
+        findings=findings,
+        roles=field.roles,
+        exclude=job.study.settings.qc.exclude,
+        nucleus_diameter_um=diameter,
+        seams=audit_seams(
+            x,
+            y,
+            findings.tissue,
+            tissue_pixel_um=overview.pixel_size_um,
+            pixel_size_um=stored.pixel_size_um,
+            step_px=store.LABEL_CHUNK,
+        ),
+    )
     remarks = [*image.notes["warnings"], *facts, *ledger_warnings(ledger)]
     if remarks:
         quality = pd.concat([quality, _remark_rows(row.slide, remarks)], ignore_index=True)
     store.write_cells(transaction.path(regions_table(row.slide)), cells[["slide", "cell", *placed]])
     store.write_csv(transaction.path(part("area_ledger", row.slide)), ledger)
     store.write_csv(transaction.path(part("qc", row.slide)), quality)
-    store.write_json(transaction.path(outlines_file(row.slide)), [region_as_json(region) for region in parts])
+    store.write_csv(transaction.path(part("qc_windows", row.slide)), findings.windows)
+    store.write_json(
+        transaction.path(outlines_file(row.slide)), [region_as_json(region) for region in parts], indent=None
+    )
     _paint(job, row.slide, stored, parts, transaction)
     transaction.notes |= {
         "source": "annotations" if _annotations(job, row) else "automatic",
@@ -128,23 +159,55 @@ def _remark_rows(slide: str, remarks: list[str]) -> pd.DataFrame:
     )
 
 
+def _findings(field: _Field, overview: Overview, image: Record, nucleus_diameter_um: float) -> Findings:
+    """What there is to see on the slide's coarse levels."""
+    bits, kind = image.notes["significant_bits"], np.dtype(overview.pixels.dtype)
+    limit = np.iinfo(kind).max if kind.kind == "u" else math.inf
+    return examine(
+        overview,
+        tissue=tissue_mask(overview.pixels, mean_pixel(overview.pixel_size_um), field.roles),
+        roles=field.roles,
+        near_2_um=_level(field.stored, 2.0),
+        near_1_um=_level(field.stored, 1.0),
+        ceiling=float(2**bits - 1 if bits and kind.kind == "u" else limit),
+        nucleus_diameter_um=nucleus_diameter_um,
+    )
+
+
+def _flags(cells: pd.DataFrame, findings: Findings) -> np.ndarray:
+    """The cells' flags, with those that lie in windows out of focus."""
+    flags = cells["flags"].to_numpy()
+    if findings.focus is None:
+        return flags
+    blurred = findings.focus.holds(cells["x_um"].to_numpy(), cells["y_um"].to_numpy())
+    return flags | np.where(blurred, FLAGS["out_of_focus"], 0).astype(flags.dtype)
+
+
 def _regions(
-    job: Job, row: SlideRow, field: _Field, overview: Overview
-) -> tuple[list[Region], Polygon | MultiPolygon, list[str]]:
-    """Regions in the order of their file, where tissue was detected, and remarks for people."""
-    tissue = find_tissue(overview.pixels, pixel_size_um=overview.pixel_size_um, roles=field.roles)
+    job: Job, row: SlideRow, field: _Field, overview: Overview, findings: Findings
+) -> tuple[list[Region], list[str]]:
+    """Regions in the order of their file, what is excluded after them, and remarks for people."""
+    exclude, size = job.study.settings.qc.exclude, overview.pixel_size_um
     drawn = _annotations(job, row)
     if drawn is not None:
         regions, remarks = _from_annotations(job, row, drawn, field)
-        return regions, tissue, remarks
+        found = excluded_regions(findings.masks, pixel_size_um=size, exclude=exclude, outlined=regions)
+        return [*regions, *found], remarks
     if job.study.settings.regions.source == "annotations":
         raise InputError(
             "there is no annotation file, and study.toml takes regions from annotations only",
             place=row.slide,
             fix=f'Save annotations/{row.slide}.geojson, or write source = "both" under [regions].',
         )
-    found = automatic_regions(overview.pixels, pixel_size_um=overview.pixel_size_um, roles=field.roles, tissue=tissue)
-    return found.regions, tissue, found.remarks
+    found = automatic_regions(
+        overview.pixels,
+        pixel_size_um=size,
+        roles=field.roles,
+        tissue=findings.tissue,
+        flaws=findings.masks,
+        exclude=exclude,
+    )
+    return found.regions, found.remarks
 
 
 def _from_annotations(job: Job, row: SlideRow, path: Path, field: _Field) -> tuple[list[Region], list[str]]:
@@ -169,13 +232,24 @@ class Overview:
 
 def _overview(stored: StoredImage) -> Overview:
     """Read the level whose pixels are nearest to TISSUE_PIXEL_UM, or the first with few enough of them."""
-    size = max(stored.pixel_size_um)
-    nearest = min(range(len(stored.levels)), key=lambda k: abs(np.log2(stored.downsamples[k] * size / TISSUE_PIXEL_UM)))
+    nearest = _nearest(stored, TISSUE_PIXEL_UM)
     pixels = [array.shape[1] * array.shape[2] for array in stored.levels]
     level = next((k for k in range(nearest, len(pixels)) if pixels[k] <= MOST_TISSUE_PIXELS), len(pixels) - 1)
     factor = stored.downsamples[level]
     pixel_size = tuple(factor * one for one in stored.pixel_size_um)
     return Overview(np.asarray(stored.levels[level][:]), pixel_size, stored.channels)
+
+
+def _nearest(stored: StoredImage, pixel_um: float) -> int:
+    """The level whose pixels are nearest to a size."""
+    size = max(stored.pixel_size_um)
+    return min(range(len(stored.levels)), key=lambda k: abs(np.log2(stored.downsamples[k] * size / pixel_um)))
+
+
+def _level(stored: StoredImage, pixel_um: float) -> Level:
+    k = _nearest(stored, pixel_um)
+    factor_y, factor_x = (stored.downsamples[k] * one for one in stored.pixel_size_um)
+    return Level(stored.levels[k], (factor_y, factor_x))
 
 
 def _paint(job: Job, slide: str, stored: StoredImage, parts: list[Region], transaction: Transaction) -> None:

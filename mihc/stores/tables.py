@@ -169,6 +169,6 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     Path(path).write_bytes(data)
 
 
-def write_json(path: str | Path, value: object) -> None:
-    """Write JSON that people can read, keys in their order."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: str | Path, value: object, *, indent: int | None = 2) -> None:
+    """Write JSON that people can read, keys in their order; without `indent` on one line, several times as fast."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 TISSUE_CLASSES = ("tumour", "stroma", "other", "excluded")  # what an annotation may mean
 PRECEDENCE = ("excluded", "tumour", "stroma", "other")
+EXCLUDABLE = ("fold", "debris", "bubble", "out of focus")  # what quality masks are called
 REGION_SOURCES = ("both", "annotations", "auto")
 UNCLEAR = ("withhold", "leave_out")
 OUTCOME_SPLITS = ("slope_change", "landmark:<time>", "median", "none")
@@ -61,6 +62,14 @@ class RegionSettings:
     source: str = "both"  # "both": annotations where a slide has them, else automatic | "annotations" | "auto"
     classes: dict[str, str] = field(default_factory=dict)  # class in the annotation file -> tissue class
     precedence: tuple[str, ...] = PRECEDENCE  # where regions overlap, the first wins
+
+
+@dataclass(frozen=True)
+class Quality:
+    """[qc]."""
+
+    exclude: tuple[str, ...] = EXCLUDABLE[:3]  # found areas that are excluded; the others are shown and still counted
+    allow_blank: bool = False  # whether a slide may have a channel that is 0 everywhere
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,7 @@ class Settings:
     phenotypes: dict[str, str] = field(default_factory=dict)  # name -> expression
     pdl1: Pdl1 | None = None
     regions: RegionSettings = RegionSettings()
+    qc: Quality = Quality()
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     responses: dict[str, Response] = field(default_factory=dict)
     groups: tuple[str, ...] = ()  # columns of clinical.csv

@@ -44,6 +44,11 @@ precedence = ["excluded", "tumour", "stroma", "other"]   # where regions overlap
 # What the classes in your annotation files mean: tumour, stroma, other (counted, but neither) or excluded.
 # classes = { Tumor = "tumour", Stroma = "stroma", Necrosis = "excluded" }
 
+[qc]
+exclude = ["fold", "debris", "bubble"]   # what is found on a slide and then excluded from every number, annotated or
+                                 # not; the rest is shown and still counted. "out of focus" may be named too
+allow_blank = false              # true: a slide may have a channel that is 0 everywhere
+
 # Follow-up. The names after the dot are yours; time and event are columns of clinical.csv.
 # [outcomes.PFS]
 # time = "pfs_months"

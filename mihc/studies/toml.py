@@ -15,6 +15,7 @@ from typing import Any
 from mihc.errors import Problem
 from mihc.studies import toml_kinds as kinds
 from mihc.studies.settings import (
+    EXCLUDABLE,
     MARKER_SPLITS,
     REGION_SOURCES,
     TISSUE_CLASSES,
@@ -24,6 +25,7 @@ from mihc.studies.settings import (
     Measure,
     Outcome,
     Pdl1,
+    Quality,
     RegionSettings,
     Response,
     Segmentation,
@@ -209,6 +211,16 @@ def _regions(root: _Section) -> RegionSettings:
     return taken
 
 
+def _qc(root: _Section) -> Quality:
+    section, default = root.subsection("qc"), Quality()
+    taken = Quality(
+        section.take("exclude", kinds.some_of(EXCLUDABLE), default.exclude),
+        section.take("allow_blank", kinds.yes_or_no, default.allow_blank),
+    )
+    section.refuse_unknown()
+    return taken
+
+
 def _outcomes(root: _Section) -> dict[str, Outcome]:
     outcomes = root.subsection("outcomes")
     taken = {}
@@ -292,6 +304,7 @@ SECTIONS: dict[str, Callable[[_Section], Any]] = {
     "phenotypes": _phenotypes,
     "pdl1": _pdl1,
     "regions": _regions,
+    "qc": _qc,
     "outcomes": _outcomes,
     "responses": _responses,
     "groups": _groups,

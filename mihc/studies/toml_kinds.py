@@ -54,6 +54,13 @@ def whole_number(low: int, high: int) -> Callable[[Any], int]:
     return convert
 
 
+def yes_or_no(value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false, without quotes")
+    return value
+
+
 def one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
     """One of some words."""
 
