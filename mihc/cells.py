@@ -17,13 +17,15 @@ import pandas as pd
 from mihc.errors import InputError
 from mihc.nuclei import (
     NucleusReference,
+    block_of_id,
     find_nuclei,
     halo_px,
     named,
     nucleus_ids,
+    recipe_for,
     reference_blocks,
-    sum_planes,
 )
+from mihc.nuclei_stain import Autofluorescence, nuclear_stain
 from mihc.windows import Window, pixel_size_pair
 
 FLAGS = {
@@ -56,6 +58,8 @@ class CellSettings:
     measured: tuple[tuple[int, str], ...]  # (plane of the block, marker), in the order of the table's columns
     fixed_point_bits: tuple[int, ...]  # one per measured channel, 0 for integers; see `fixed_point_bits`
     ceilings: tuple[int, ...] = ()  # one per measured channel: the count that is saturation; () = the dtype's largest
+    sensitivity: str = "normal"  # how faint a nucleus may be: "low" | "normal" | "high"
+    autofluorescence: Autofluorescence | None = None  # what is taken from the nuclear stain; None = nothing
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,7 @@ def cells_in_window(
     pixel_size_um: float | tuple[float, float],
     settings: CellSettings,
     reference: NucleusReference,
+    given: np.ndarray | None = None,
 ) -> WindowCells:
     """Segment, grow and measure one window of a slide.
 
@@ -163,6 +168,8 @@ def cells_in_window(
     pixel_size_um : µm, a number or a (y, x) pair.
     settings : the same for every window.
     reference : what `slide_reference` measured on the slide.
+    given : (y, x) uint32 over the padded box, where another segmenter has found the nuclei of the slide, with the ids
+        that `nucleus_ids` gives; the halo then covers a nucleus and the growth of two. None: they are found here.
 
     Returns
     -------
@@ -172,15 +179,14 @@ def cells_in_window(
     """
     if block.shape[1:] != window.padded_shape:
         raise ValueError(f"a block of shape {block.shape} does not fill the padded box {window.padded_shape}")
-    stain = sum_planes([np.asarray(block[channel]) for channel in settings.nuclei_channels])
-    labels, seeds = find_nuclei(
-        stain,
-        pixel_size_um=pixel_size_um,
-        nucleus_diameter_um=settings.nucleus_diameter_um,
-        reference=reference,
-    )
+    if given is None:
+        labels, seeds = _found(block, pixel_size_um, settings, reference)
+        ids = nucleus_ids(seeds, shape, origin_yx=(window.py0, window.px0))
+    else:
+        ids, labels = np.unique(np.append(given.ravel(), np.uint32(0)), return_inverse=True)
+        ids, labels = ids[1:], labels[:-1].reshape(given.shape).astype(np.uint32)
+        seeds = block_of_id(ids, shape) - (window.py0, window.px0)
     grown = grow_cells(labels, pixel_size_um=pixel_size_um, distance_um=settings.cell_expansion_um)
-    ids = nucleus_ids(seeds, shape, origin_yx=(window.py0, window.px0))
     own, row_of_label = _owned(seeds, ids, window)
     runs, names = _runs(labels, grown)
     place = _Place(window.py0, window.px0, *shape)
@@ -200,6 +206,19 @@ def fixed_point_bits(plane: object) -> int:
     boxes = reference_blocks(plane.shape)
     brightest = max((_brightest(plane[y0:y1, x0:x1]) for y0, y1, x0, x1 in boxes), default=0.0)
     return min(max(24 - math.frexp(brightest)[1], 0), 60) if brightest > 0 else 0
+
+
+def _found(
+    block: np.ndarray, pixel_size_um: float | tuple[float, float], settings: CellSettings, reference: NucleusReference
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels 1, 2, ... of a block's nuclei, and their seeds."""
+    return find_nuclei(
+        nuclear_stain(block, settings.nuclei_channels, settings.autofluorescence, np.s_[:, :]),
+        pixel_size_um=pixel_size_um,
+        nucleus_diameter_um=settings.nucleus_diameter_um,
+        reference=reference,
+        recipe=recipe_for(settings.sensitivity),
+    )
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ EXTRAS = {  # method -> the packages whose versions its answers depend on; the a
     "stardist": ("stardist", "tensorflow-cpu", "tensorflow"),
     "instanseg": ("instanseg-torch", "torch"),
 }
+IMPORTED = {  # what they are imported as
+    "cellpose": ("cellpose", "torch"),
+    "stardist": ("stardist", "tensorflow"),
+    "instanseg": ("instanseg", "torch"),
+}
 
 __all__ = ["Segmenter", "known_methods", "open_segmenter", "segmenter_versions"]
 
@@ -101,8 +106,17 @@ def segmenter_versions(method: str) -> dict[str, str]:
     return {entry.dist.name: entry.dist.version, "code": _code_of(entry)}
 
 
+def missing_packages(method: str) -> str:
+    """The package that a method of the extras lacks; "" when it has all."""
+    return next((module for module in IMPORTED.get(method, ()) if importlib.util.find_spec(module) is None), "")
+
+
 def _factory(method: str) -> Callable[..., Segmenter]:
     if method in EXTRAS:
+        missing = missing_packages(method)
+        if missing:
+            fix = f"Type: pip install 'mihc[{method}]'"
+            raise InputError(f'the segmenter "{method}" needs the package {missing}', fix=fix)
         return importlib.import_module(f"mihc.segmenters.{method}").make
     entry = _plugged_in().get(method)
     if entry is None:
