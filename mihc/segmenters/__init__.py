@@ -42,12 +42,12 @@ SENSITIVITIES = tuple(FAINTEST)
 EXTRAS = {  # method -> the packages whose versions its answers depend on; the adapter is the module of that name here
     "cellpose": ("cellpose", "torch"),
     "stardist": ("stardist", "tensorflow-cpu", "tensorflow"),
-    "instanseg": ("instanseg-torch", "torch"),
+    "instanseg": ("torch",),  # its model file brings its own code
 }
 IMPORTED = {  # what they are imported as
     "cellpose": ("cellpose", "torch"),
     "stardist": ("stardist", "tensorflow"),
-    "instanseg": ("instanseg", "torch"),
+    "instanseg": ("torch",),
 }
 
 __all__ = ["Segmenter", "known_methods", "open_segmenter", "segmenter_versions"]
