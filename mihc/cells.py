@@ -22,13 +22,15 @@ from mihc.measures.settings import FLAGS, CellSettings
 from mihc.measures.table import cell_table
 from mihc.nuclei import (
     NucleusReference,
+    block_of_id,
     find_nuclei,
     longest_nucleus_px,
     nucleus_ids,
+    recipe_for,
     reference_blocks,
-    sum_planes,
 )
 from mihc.nuclei import halo_px as nuclei_halo_px
+from mihc.nuclei_stain import Autofluorescence, nuclear_stain
 from mihc.windows import Window, pixel_size_pair
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "CellSettings",
     "WindowCells",
     "cells_in_window",
+    "features_halo_px",
     "fixed_point_bits",
     "grow_cells",
     "halo_px",
@@ -158,14 +161,22 @@ def halo_px(
 ) -> int:
     """Pixels that a window needs around its core, so that its cells, and what is asked of them, are the slide's."""
     halo = nuclei_halo_px(pixel_size_um, nucleus_diameter_um, cell_expansion_um)
+    longest = longest_nucleus_px(pixel_size_um, nucleus_diameter_um)
+    return halo + features_halo_px(pixel_size_um, longest, cell_expansion_um, features)
+
+
+def features_halo_px(
+    pixel_size_um: float | tuple[float, float], nucleus_px: int, cell_expansion_um: float, features: Sequence[str]
+) -> int:
+    """Pixels that `features` need beyond what the cells themselves do; a nucleus covers at most `nucleus_px` rows."""
     size = pixel_size_pair(pixel_size_um)
     expansion = math.ceil(cell_expansion_um / math.sqrt(math.prod(size)))
     more = 0
     if "background" in features:  # from the centroid over the box, to the nuclei that could grow into it
         more = max(background_px(side) for side in size) + expansion + 1
     if "spillover" in features:  # over a whole neighbour
-        more = max(more, longest_nucleus_px(pixel_size_um, nucleus_diameter_um) + 2 * expansion + 1)
-    return halo + more
+        more = max(more, nucleus_px + 2 * expansion + 1)
+    return more
 
 
 def cells_in_window(
@@ -176,6 +187,7 @@ def cells_in_window(
     pixel_size_um: float | tuple[float, float],
     settings: CellSettings,
     reference: NucleusReference,
+    given: np.ndarray | None = None,
 ) -> WindowCells:
     """Segment, grow and measure one window of a slide.
 
@@ -187,6 +199,8 @@ def cells_in_window(
     pixel_size_um : µm, a number or a (y, x) pair.
     settings : the same for every window.
     reference : what `slide_reference` measured on the slide.
+    given : (y, x) uint32 over the padded box, where another segmenter has found the nuclei of the slide, with the ids
+        that `nucleus_ids` gives; the halo then covers a nucleus and the growth of two. None: they are found here.
 
     Returns
     -------
@@ -196,15 +210,14 @@ def cells_in_window(
     """
     if block.shape[1:] != window.padded_shape:
         raise ValueError(f"a block of shape {block.shape} does not fill the padded box {window.padded_shape}")
-    stain = sum_planes([np.asarray(block[channel]) for channel in settings.nuclei_channels])
-    labels, seeds = find_nuclei(
-        stain,
-        pixel_size_um=pixel_size_um,
-        nucleus_diameter_um=settings.nucleus_diameter_um,
-        reference=reference,
-    )
+    if given is None:
+        labels, seeds = _found(block, pixel_size_um, settings, reference)
+        ids = nucleus_ids(seeds, shape, origin_yx=(window.py0, window.px0))
+    else:
+        ids, labels = np.unique(np.append(given.ravel(), np.uint32(0)), return_inverse=True)
+        ids, labels = ids[1:], labels[:-1].reshape(given.shape).astype(np.uint32)
+        seeds = block_of_id(ids, shape) - (window.py0, window.px0)
     grown = grow_cells(labels, pixel_size_um=pixel_size_um, distance_um=settings.cell_expansion_um)
-    ids = nucleus_ids(seeds, shape, origin_yx=(window.py0, window.px0))
     own, rows, order = _rows(seeds, ids, window, everyone="spillover" in settings.features)
     labelled = Labelled(labels, grown, rows, ids[order], own, window.py0, window.px0, *shape)
     table = cell_table(block, labelled, pixel_size_um, settings)
@@ -223,6 +236,19 @@ def fixed_point_bits(plane: object) -> int:
     boxes = reference_blocks(plane.shape)
     brightest = max((_brightest(plane[y0:y1, x0:x1]) for y0, y1, x0, x1 in boxes), default=0.0)
     return min(max(24 - math.frexp(brightest)[1], 0), 60) if brightest > 0 else 0
+
+
+def _found(
+    block: np.ndarray, pixel_size_um: float | tuple[float, float], settings: CellSettings, reference: NucleusReference
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels 1, 2, ... of a block's nuclei, and their seeds."""
+    return find_nuclei(
+        nuclear_stain(block, settings.nuclei_channels, settings.autofluorescence, np.s_[:, :]),
+        pixel_size_um=pixel_size_um,
+        nucleus_diameter_um=settings.nucleus_diameter_um,
+        reference=reference,
+        recipe=recipe_for(settings.sensitivity),
+    )
 
 
 class _Plane:

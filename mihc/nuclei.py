@@ -25,10 +25,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mihc.errors import InputError
+from mihc.nuclei_ids import block_of_id, named, nucleus_ids
 from mihc.nuclei_reference import (
     NucleiPlane,
     NucleusReference,
@@ -42,6 +44,9 @@ from mihc.nuclei_reference import (
 )
 from mihc.windows import pixel_size_pair
 
+if TYPE_CHECKING:
+    from mihc.nuclei_grid import Segmenter
+
 __all__ = [
     "NucleiPlane",
     "NucleusReference",
@@ -51,13 +56,13 @@ __all__ = [
     "longest_nucleus_px",
     "named",
     "nucleus_ids",
+    "recipe_for",
     "reference_blocks",
     "segment_nuclei",
     "slide_reference",
     "sum_planes",
 ]
 
-BLOCK = 2  # side of the blocks that can hold only one seed
 JOININGS = 2  # times that pairs of pieces are joined: a nucleus may come in three parts
 DEEPEST = 0.5  # diameters; the distance to the edge is not followed deeper
 
@@ -109,14 +114,26 @@ class Recipe:
 
 
 RECIPE = Recipe()
+FAINTEST = {"low": 1.3, "normal": 1.0, "high": 0.7}  # sensitivity: by this the least brightness of a nucleus differs
+
+
+def recipe_for(sensitivity: str) -> Recipe:
+    """The recipe of a sensitivity: "low", "normal" or "high". What `slide_reference` measures is the same for all."""
+    if sensitivity not in FAINTEST:
+        raise InputError(f'unknown sensitivity "{sensitivity}"', fix='Use "low", "normal" or "high".')
+    factor = FAINTEST[sensitivity]
+    return replace(RECIPE, share=RECIPE.share * factor, beside=RECIPE.beside * factor)
 
 
 def halo_px(
-    pixel_size_um: float | tuple[float, float], nucleus_diameter_um: float = 8.0, cell_expansion_um: float = 4.0
+    pixel_size_um: float | tuple[float, float],
+    nucleus_diameter_um: float = 8.0,
+    cell_expansion_um: float = 4.0,
+    recipe: Recipe = RECIPE,
 ) -> int:
     """Pixels that a window needs around its core, so that its nuclei and cells are those of the whole slide."""
     diameter = diameter_px(pixel_size_um, nucleus_diameter_um)
-    piece, growth = _px(RECIPE.longest, diameter), _px(RECIPE.growth, diameter)
+    piece, growth = _px(recipe.longest, diameter), _px(recipe.growth, diameter)
     expansion = math.ceil(cell_expansion_um / math.sqrt(math.prod(pixel_size_pair(pixel_size_um))))
     # From a seed in the core to the end of its cell, and to the nuclei that compete for that end.
     cell = piece + growth + 2 * expansion
@@ -124,9 +141,9 @@ def halo_px(
     neighbours = JOININGS * (piece + 2 * growth)
     # From a nucleus' pixel to the piece that it grew from, over it to the end of the nucleus,
     # to the pieces that compete there, to the ends of those, to the pixels that made them.
-    made = 3 * growth + 2 * piece + _reach_of_views(diameter)
+    made = 3 * growth + 2 * piece + _reach_of_views(diameter, recipe)
     # A piece may be what others leave: from it to those, and over them.
-    left = _px(RECIPE.rest_away, diameter) + piece
+    left = _px(recipe.rest_away, diameter) + piece
     return cell + neighbours + made + left + 2
 
 
@@ -136,11 +153,11 @@ def longest_nucleus_px(pixel_size_um: float | tuple[float, float], nucleus_diame
     return _px(RECIPE.longest, diameter) + 2 * _px(RECIPE.growth, diameter)
 
 
-def _reach_of_views(diameter: float) -> int:
+def _reach_of_views(diameter: float, recipe: Recipe) -> int:
     """Pixels on which a pixel of the views and of the splitting picture depends."""
-    fine, wide = (len(gaussian(sigma * diameter)) // 2 for sigma in (max(RECIPE.fine), RECIPE.wide))
-    threshold = 1 + fine + 2 * _px(RECIPE.around, diameter)
-    foreground = threshold + _px(RECIPE.hole_side, diameter) + 1
+    fine, wide = (len(gaussian(sigma * diameter)) // 2 for sigma in (max(recipe.fine), recipe.wide))
+    threshold = 1 + fine + 2 * _px(recipe.around, diameter)
+    foreground = threshold + _px(recipe.hole_side, diameter) + 1
     return max(foreground + _px(DEEPEST, diameter), wide + 1)
 
 
@@ -154,8 +171,9 @@ def segment_nuclei(
     *,
     pixel_size_um: float | tuple[float, float],
     nucleus_diameter_um: float = 8.0,
-    method: str = "auto",
+    method: str | Segmenter = "auto",
     reference: NucleusReference | None = None,
+    sensitivity: str = "normal",
 ) -> np.ndarray:
     """Find the nuclei of a nuclear stain.
 
@@ -164,8 +182,11 @@ def segment_nuclei(
     image : (y, x) of any real dtype, counts. Not modified.
     pixel_size_um : µm, a number or a (y, x) pair.
     nucleus_diameter_um : µm, diameter of the usual nucleus: a hint, nuclei of a third to twice that are found.
-    method : "auto" or "classical".
+    method : "auto" or "classical", or another segmenter, as `mihc.open_segmenter` opens one; it gives the same nuclei
+        as a run does, whose windows change nothing.
     reference : what `slide_reference` measured on the whole slide; None measures it on this image.
+    sensitivity : "low", "normal" or "high": how faint a nucleus may be beside the others. A segmenter of another kind
+        has its own.
 
     Returns
     -------
@@ -176,14 +197,23 @@ def segment_nuclei(
     Raises
     ------
     InputError
-        If the image is not two-dimensional, not real or not finite, the method is unknown, or a length is not positive.
+        If the image is not two-dimensional, not real or not finite, the method or sensitivity is unknown, or a length
+        is not positive.
     """
-    image = _checked(image, method)
+    image, recipe = _checked(image, method), recipe_for(sensitivity)
     diameter_px(pixel_size_um, nucleus_diameter_um)
     if reference is None:
         reference = slide_reference(image, pixel_size_um=pixel_size_um, nucleus_diameter_um=nucleus_diameter_um)
+    if not isinstance(method, str):
+        from mihc.nuclei_grid import nuclei_by
+
+        return nuclei_by(method, [image], [reference], pixel_size_pair(pixel_size_um))
     labels, seeds = find_nuclei(
-        image, pixel_size_um=pixel_size_um, nucleus_diameter_um=nucleus_diameter_um, reference=reference
+        image,
+        pixel_size_um=pixel_size_um,
+        nucleus_diameter_um=nucleus_diameter_um,
+        reference=reference,
+        recipe=recipe,
     )
     return named(labels, nucleus_ids(seeds, image.shape))
 
@@ -215,7 +245,7 @@ def slide_reference(
 
     above = []
     for block in blocks:
-        views = _views(despeckle(integers(block, reference.fixed_point_bits)), reference, diameter)
+        views = _views(despeckle(integers(block, reference.fixed_point_bits)), reference, diameter, RECIPE)
         above.append((views.fine - views.low)[views.foreground])
     every = np.concatenate(above)
     return replace(reference, typical=float(np.median(every)) / SCALE if every.size else 0.0)
@@ -227,6 +257,7 @@ def find_nuclei(
     pixel_size_um: float | tuple[float, float],
     nucleus_diameter_um: float,
     reference: NucleusReference,
+    recipe: Recipe = RECIPE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nuclei of a (y, x) array as labels 1, 2, ... row by row of their seeds, and the seeds (n, 2)."""
     diameter = diameter_px(pixel_size_um, nucleus_diameter_um)
@@ -235,38 +266,15 @@ def find_nuclei(
     from mihc.nuclei_cuts import cut_necks
     from mihc.nuclei_kernels import despeckle
 
-    views = _views(despeckle(integers(image, reference.fixed_point_bits)), reference, diameter)
-    levels = _splitting_picture(views, diameter)
-    labels, seeds = _convincing(*_pieces(levels, views.foreground, diameter), views, reference)
-    cores = _end_at_half_maximum(labels, len(seeds), views, levels, reference, diameter)
-    count = _join(labels, cores, len(seeds), views, diameter)
-    limits = np.array([1.0, RECIPE.smallest_part, RECIPE.small_from]) * [_usual_px(diameter), _usual_px(diameter), 1.0]
-    costs = np.array([RECIPE.small_cost, 0.0])
-    return cut_necks(labels, cores, levels, count, limits, costs, RECIPE.gain, RECIPE.neck)
-
-
-def nucleus_ids(seeds: np.ndarray, shape_yx: tuple[int, int], *, origin_yx: tuple[int, int] = (0, 0)) -> np.ndarray:
-    """Ids (uint32) of seeds (n, 2), pixels from `origin_yx`, on a slide of `shape_yx`: 1 + the index of their block."""
-    columns = -(-shape_yx[1] // BLOCK)
-    if -(-shape_yx[0] // BLOCK) * columns >= 2**32 - 1:
-        raise InputError(
-            f"a slide of {shape_yx[0]} x {shape_yx[1]} pixels is too large for ids of 32 bits",
-            fix="Segment it by scenes.",
-        )
-    y, x = seeds[:, 0] + origin_yx[0], seeds[:, 1] + origin_yx[1]
-    return (1 + (y // BLOCK) * columns + x // BLOCK).astype(np.uint32)
-
-
-def block_of_id(ids: np.ndarray, shape_yx: tuple[int, int]) -> np.ndarray:
-    """First pixel (n, 2: y, x) of the block that holds the seed of each id; the reverse of `nucleus_ids`."""
-    index = np.asarray(ids).astype(np.int64) - 1
-    columns = -(-shape_yx[1] // BLOCK)
-    return np.stack([index // columns, index % columns], axis=-1) * BLOCK
-
-
-def named(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Labels 1, 2, ... replaced by their ids (uint32); 0 stays 0."""
-    return np.concatenate([np.zeros(1, np.uint32), ids])[labels]
+    views = _views(despeckle(integers(image, reference.fixed_point_bits)), reference, diameter, recipe)
+    levels = _splitting_picture(views, diameter, recipe)
+    pieces = _pieces(levels, views.foreground, diameter, recipe)
+    labels, seeds = _convincing(*pieces, views, reference, recipe)
+    cores = _end_at_half_maximum(labels, len(seeds), views, levels, reference, diameter, recipe)
+    count = _join(labels, cores, len(seeds), views, diameter, recipe)
+    limits = np.array([1.0, recipe.smallest_part, recipe.small_from]) * [_usual_px(diameter), _usual_px(diameter), 1.0]
+    costs = np.array([recipe.small_cost, 0.0])
+    return cut_necks(labels, cores, levels, count, limits, costs, recipe.gain, recipe.neck)
 
 
 @dataclass(frozen=True)
@@ -281,42 +289,44 @@ class _Views:
     foreground: np.ndarray  # True in nuclei
 
 
-def _views(plane: np.ndarray, reference: NucleusReference, diameter: float) -> _Views:
+def _views(plane: np.ndarray, reference: NucleusReference, diameter: float, recipe: Recipe) -> _Views:
     from mihc.nuclei_kernels import SCALE, box_mean, brighter, class_means, compress, cut_between, fill_holes, smooth
 
-    around, half = _px(RECIPE.around, diameter), RECIPE.half * reference.contrast
-    weights = _fine_weights(reference, diameter)
+    around, half = _px(recipe.around, diameter), recipe.half * reference.contrast
+    weights = _fine_weights(reference, diameter, recipe)
     smoothed = smooth(plane, weights)
     fine = compress(smoothed, reference.background, half)
-    wide = compress(smooth(plane, gaussian(RECIPE.wide * diameter)), reference.background, half)
-    noise = SCALE * RECIPE.noise * reference.noise * noise_left(weights) / half
-    floor = SCALE * RECIPE.floor / (RECIPE.floor + RECIPE.half)
+    wide = compress(smooth(plane, gaussian(recipe.wide * diameter)), reference.background, half)
+    noise = SCALE * recipe.noise * reference.noise * noise_left(weights) / half
+    floor = SCALE * recipe.floor / (recipe.floor + recipe.half)
     mean = box_mean(fine, around)
     high, low = class_means(fine, cut_between(mean, mean, 0.0, 0.0, floor), around)
-    foreground = brighter(fine, cut_between(low, high, RECIPE.cut, noise, floor))
-    fill_holes(foreground, round(RECIPE.hole * _usual_px(diameter)), _px(RECIPE.hole_side, diameter))
+    foreground = brighter(fine, cut_between(low, high, recipe.cut, noise, floor))
+    fill_holes(foreground, round(recipe.hole * _usual_px(diameter)), _px(recipe.hole_side, diameter))
     return _Views(smoothed, fine, wide, low, high, foreground)
 
 
-def _fine_weights(reference: NucleusReference, diameter: float) -> np.ndarray:
+def _fine_weights(reference: NucleusReference, diameter: float, recipe: Recipe) -> np.ndarray:
     """The lightest smoothing that leaves nuclei standing clear of the noise."""
-    choices = [gaussian(sigma * diameter) for sigma in RECIPE.fine]
-    calm = [w for w in choices if reference.noise * noise_left(w) <= RECIPE.calm * reference.contrast]
+    choices = [gaussian(sigma * diameter) for sigma in recipe.fine]
+    calm = [w for w in choices if reference.noise * noise_left(w) <= recipe.calm * reference.contrast]
     return (calm or choices[-1:])[0]
 
 
-def _splitting_picture(views: _Views, diameter: float) -> np.ndarray:
+def _splitting_picture(views: _Views, diameter: float, recipe: Recipe) -> np.ndarray:
     """(y, x) uint8: 0 outside the foreground, higher towards the middle of a nucleus."""
     from mihc.nuclei_kernels import splitting_levels, squared_distance
 
     distance = squared_distance(views.foreground, _px(DEEPEST, diameter))
-    weights = np.array([RECIPE.depth, 1 - RECIPE.depth - RECIPE.local, RECIPE.local])
+    weights = np.array([recipe.depth, 1 - recipe.depth - recipe.local, recipe.local])
     return splitting_levels(
         views.fine, views.wide, views.low, views.high, distance, views.foreground, weights, 0.5 * diameter
     )
 
 
-def _pieces(levels: np.ndarray, foreground: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray]:
+def _pieces(
+    levels: np.ndarray, foreground: np.ndarray, diameter: float, recipe: Recipe
+) -> tuple[np.ndarray, np.ndarray]:
     """What looks like a nucleus: pieces of the splitting picture's levels, and of the foreground that they leave.
 
     Labels 1, 2, ... and their seeds.
@@ -326,19 +336,19 @@ def _pieces(levels: np.ndarray, foreground: np.ndarray, diameter: float) -> tupl
 
     nodes, parent, level, box, sums = level_set_tree(levels)
     usual = _usual_px(diameter)
-    areas = np.array([RECIPE.smallest, RECIPE.small_from, RECIPE.large_from, RECIPE.largest])
-    costs = np.array([RECIPE.small_cost, RECIPE.large_cost])
-    longest = _px(RECIPE.longest, diameter)
+    areas = np.array([recipe.smallest, recipe.small_from, recipe.large_from, recipe.largest])
+    costs = np.array([recipe.small_cost, recipe.large_cost])
+    longest = _px(recipe.longest, diameter)
     quality = qualities(box, sums, longest, usual, areas, costs)
-    chosen = choose(parent, level, sums, quality, round(RECIPE.margin * ONE), round(RECIPE.dip * ONE))
+    chosen = choose(parent, level, sums, quality, round(recipe.margin * ONE), round(recipe.dip * ONE))
     labels, seeds = paint(nodes, parent, chosen, levels)
-    areas[0], costs[0] = RECIPE.rest_area, 0.0
-    away = _px(RECIPE.rest_away, diameter)
-    return labels, add_rest(labels, foreground, levels, len(seeds), away, longest, usual, areas, costs, RECIPE.rest)
+    areas[0], costs[0] = recipe.rest_area, 0.0
+    away = _px(recipe.rest_away, diameter)
+    return labels, add_rest(labels, foreground, levels, len(seeds), away, longest, usual, areas, costs, recipe.rest)
 
 
 def _convincing(
-    labels: np.ndarray, seeds: np.ndarray, views: _Views, reference: NucleusReference
+    labels: np.ndarray, seeds: np.ndarray, views: _Views, reference: NucleusReference, recipe: Recipe
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pieces, and their seeds, that are neither haze (no summit of a nucleus' size) nor faint."""
     from mihc.nuclei_kernels import SCALE, piece_evidence
@@ -346,10 +356,10 @@ def _convincing(
     evidence = piece_evidence(labels, views.fine, views.wide, views.low, views.high, len(seeds))
     pixels, summit, bright, span = evidence.T
     typical = reference.typical * SCALE * pixels
-    beside_brighter = (bright >= RECIPE.strong * typical) & (bright <= RECIPE.outshone * span)
-    keep = (summit >= RECIPE.summit * bright) | beside_brighter
-    keep &= bright >= RECIPE.faint * SCALE * pixels
-    keep &= (bright >= RECIPE.share * typical) & (bright >= RECIPE.beside * span)
+    beside_brighter = (bright >= recipe.strong * typical) & (bright <= recipe.outshone * span)
+    keep = (summit >= recipe.summit * bright) | beside_brighter
+    keep &= bright >= recipe.faint * SCALE * pixels
+    keep &= (bright >= recipe.share * typical) & (bright >= recipe.beside * span)
     new = np.zeros(len(seeds) + 1, np.uint32)
     new[1:][keep] = np.arange(1, keep.sum() + 1)
     return new[labels], seeds[keep]
@@ -362,6 +372,7 @@ def _end_at_half_maximum(
     levels: np.ndarray,
     reference: NucleusReference,
     diameter: float,
+    recipe: Recipe,
 ) -> np.ndarray:
     """Trim each piece, in place, to the pixels near its own brightness, and grow it over such pixels around.
 
@@ -369,32 +380,33 @@ def _end_at_half_maximum(
     """
     from mihc.nuclei_kernels import NEAR, excess, grow, piece_means, trim
 
-    above = excess(views.smoothed, views.low, reference.background, RECIPE.half * reference.contrast)
-    bounds = np.floor(RECIPE.edge * piece_means(labels, above, count)).astype(np.int32)
+    above = excess(views.smoothed, views.low, reference.background, recipe.half * reference.contrast)
+    bounds = np.floor(recipe.edge * piece_means(labels, above, count)).astype(np.int32)
     trim(labels, above, bounds)
     cores = labels.copy()
-    grow(labels, views.foreground, levels, RECIPE.uphill, above, bounds, NEAR * _px(RECIPE.growth, diameter))
+    grow(labels, views.foreground, levels, recipe.uphill, above, bounds, NEAR * _px(recipe.growth, diameter))
     return cores
 
 
-def _join(labels: np.ndarray, cores: np.ndarray, count: int, views: _Views, diameter: float) -> int:
+def _join(labels: np.ndarray, cores: np.ndarray, count: int, views: _Views, diameter: float, recipe: Recipe) -> int:
     """Join, in place, the parts of one nucleus -> how many nuclei there are."""
     from mihc.nuclei_merges import join_parts
 
-    areas = np.array([0.0, RECIPE.small_from, RECIPE.large_from, RECIPE.largest])
-    costs = np.array([RECIPE.small_cost, RECIPE.large_cost])
-    needs = np.array([*RECIPE.joined, *RECIPE.joined_area, RECIPE.alike, RECIPE.unbroken])
+    areas = np.array([0.0, recipe.small_from, recipe.large_from, recipe.largest])
+    costs = np.array([recipe.small_cost, recipe.large_cost])
+    needs = np.array([*recipe.joined, *recipe.joined_area, recipe.alike, recipe.unbroken])
     bright = np.maximum(views.fine - views.low, 0).astype(np.int32)
-    longest = _px(RECIPE.longest, diameter)
+    longest = _px(recipe.longest, diameter)
     for _ in range(JOININGS):
         count = join_parts(labels, cores, bright, count, longest, _usual_px(diameter), areas, costs, needs)
     return count
 
 
-def _checked(image: np.ndarray, method: str) -> np.ndarray:
+def _checked(image: np.ndarray, method: str | Segmenter) -> np.ndarray:
     image = np.asarray(image)
-    if method not in ("auto", "classical"):
-        raise InputError(f'unknown segmentation method "{method}"', fix='Use "auto" or "classical".')
+    if isinstance(method, str) and method not in ("auto", "classical"):
+        fix = 'Use "auto" or "classical", or give a segmenter: method=mihc.open_segmenter("cellpose", weights="...").'
+        raise InputError(f'unknown segmentation method "{method}"', fix=fix)
     if image.ndim != 2 or image.dtype.kind not in "buif":
         raise InputError(
             f"nuclei are found in a (y, x) image of real numbers, not in one of shape {image.shape} and {image.dtype}",

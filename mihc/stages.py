@@ -94,14 +94,26 @@ class Job:
             self.steps.append(Step(name, slide, why, round(seconds, 3), peak))
         self.say(slide, name, 1, 1, why)
 
-    def map(self, slide: str, stage: str, function: Callable[..., Any], tasks: Sequence[tuple]) -> list[Any]:
-        """Run `function(*task)` for every task on the executor; results in the tasks' order, progress as they come."""
+    def map(
+        self,
+        slide: str,
+        stage: str,
+        function: Callable[..., Any],
+        tasks: Sequence[tuple],
+        *,
+        before: int = 0,
+        total: int | None = None,
+    ) -> list[Any]:
+        """Run `function(*task)` for every task on the executor; results in the tasks' order, progress as they come.
+
+        `before` and `total` count for those who watch, where the tasks are a part of more.
+        """
         futures = [self.executor.submit(function, *task) for task in tasks]
         try:
-            for done, future in enumerate(as_completed(futures), 1):
+            for done, future in enumerate(as_completed(futures), before + 1):
                 self.go_on()
                 future.result()
-                self.say(slide, stage, done, len(futures))
+                self.say(slide, stage, done, total or len(futures))
             return [future.result() for future in futures]
         except BaseException:
             wait([future for future in futures if not future.cancel()])  # none may write after the stage is discarded

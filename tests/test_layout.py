@@ -33,6 +33,9 @@ UNITS = {
     "nuclei": [
         "nuclei",
         "nuclei_reference",
+        "nuclei_stain",
+        "nuclei_ids",
+        "nuclei_grid",
         "nuclei_cuts",
         "nuclei_merges",
         "nuclei_rest",
@@ -40,6 +43,7 @@ UNITS = {
         "nuclei_kernels",
         "kernels",
     ],
+    "segmenters": ["segmenters"],
     "cells": ["cells", "cells_kernels", "measures"],
     "qc": ["qc", "quality"],
     "positives": ["positives", "thresholds", "phenotypes"],
@@ -116,7 +120,8 @@ def test_the_direction_is_really_looked_at():
 
 CALLS = {  # the contract's signatures: positional names, then keyword names
     "open_slide": ("path", "scene pixel_size_um"),
-    "segment_nuclei": ("image", "pixel_size_um nucleus_diameter_um method reference"),
+    "segment_nuclei": ("image", "pixel_size_um nucleus_diameter_um method reference sensitivity"),
+    "open_segmenter": ("method", "weights nucleus_diameter_um sensitivity"),
     "slide_reference": ("image", "pixel_size_um"),
     "grow_cells": ("nuclei", "pixel_size_um distance_um"),
     "measure_cells": ("image nuclei cells", "markers pixel_size_um features"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mihc.nuclei_stain import Autofluorescence
+
 FLAGS = {
     "touches_edge": 1,  # the cell reaches the border of the slide, so part of it may be missing
     "saturated": 2,  # at least one pixel of a measured channel is at its ceiling
@@ -24,4 +26,6 @@ class CellSettings:
     measured: tuple[tuple[int, str], ...]  # (plane of the block, marker), in the order of the table's columns
     fixed_point_bits: tuple[int, ...]  # one per measured channel, 0 for integers; see `fixed_point_bits`
     ceilings: tuple[int, ...] = ()  # one per measured channel: the count that is saturation; () = the dtype's largest
+    sensitivity: str = "normal"  # how faint a nucleus may be: "low" | "normal" | "high"
+    autofluorescence: Autofluorescence | None = None  # what is taken from the nuclear stain; None = nothing
     features: tuple[str, ...] = ("mean",)  # what is measured beside the means, as `known_features` gives it

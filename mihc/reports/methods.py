@@ -52,10 +52,10 @@ def methods(numbers: Numbers, study: Study, run: dict) -> list[tuple[str, list[M
 def _cells(study: Study) -> list[Markup]:
     settings = study.settings.segmentation
     pieces = {"nucleus": f"{settings.nucleus_diameter_um:g}", "grown": f"{settings.cell_expansion_um:g}"}
+    by = "" if settings.method in ("auto", "classical") else "by the segmenter {method} "
+    told = "Nuclei were segmented " + by + "with a size hint of {nucleus} µm and grown by at most {grown} µm to cells."
     return [
-        sentence(
-            "Nuclei were segmented with a size hint of {nucleus} µm and grown by at most {grown} µm to cells.", pieces
-        ),
+        sentence(told, pieces | {"method": settings.method}),
         Markup(
             "A marker's value in a cell is its mean over the compartment that panel.csv names. "
             "No cell is dropped: doubtful ones are flagged."

@@ -1,7 +1,12 @@
-"""Store -> cells: one pass over windows that finds nuclei, grows cells, measures them and writes their labels."""
+"""Store -> cells: one pass over windows that finds nuclei, grows cells, measures them and writes their labels.
+
+Where study.toml names another segmenter than mihc's own, it finds the nuclei before, in `mihc.steps.find`, and the pass
+reads them.
+"""
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,28 +14,33 @@ import numpy as np
 import pandas as pd
 
 from mihc import store
-from mihc.cells import CellSettings, cells_in_window, fixed_point_bits, halo_px
-from mihc.nuclei import NucleiPlane, NucleusReference, slide_reference
+from mihc.cells import CellSettings, cells_in_window, features_halo_px, fixed_point_bits, halo_px
+from mihc.nuclei import NucleusReference, slide_reference
+from mihc.nuclei_stain import NuclearStain
+from mihc.segmenters import CLASSICAL
 from mihc.stages import Job, code_hash
+from mihc.steps.find import (
+    NUCLEI_MODULES,
+    Found,
+    find_by_segmenter,
+    forget_segmenter,
+    given_nuclei,
+    stain_lines,
+    stain_of,
+)
 from mihc.store import Record, StoredImage, Transaction, hash_json
 from mihc.study import SlideRow
 from mihc.windows import Window, windows
 
 MODULES = (
-    "mihc.windows",
-    "mihc.kernels",
-    "mihc.nuclei",
+    *NUCLEI_MODULES,
     "mihc.nuclei_cuts",
     "mihc.nuclei_merges",
-    "mihc.nuclei_reference",
     "mihc.nuclei_rest",
-    "mihc.nuclei_kernels",
     "mihc.nuclei_tree",
     "mihc.cells",
     "mihc.cells_kernels",
     "mihc.measures",
-    "mihc.store",
-    "mihc.stores",
     "mihc.steps.segment",
 )
 LABELS = ("nuclei", "cells")
@@ -44,33 +54,38 @@ def measured_table(slide: str) -> str:
 
 def segment(job: Job, row: SlideRow, image: Record) -> Record:
     """Segment and measure one slide: labels/nuclei, labels/cells and the measured part of its cells table."""
-    segmentation = job.study.settings.segmentation
+    segmentation, panel = job.study.settings.segmentation, job.study.panel_of(row)
+    if segmentation.method in CLASSICAL:
+        found = None
+        forget_segmenter(job, row)
+    else:
+        found = find_by_segmenter(job, row, image)
+    own = [segmentation.nucleus_diameter_um, segmentation.cell_expansion_um, segmentation.sensitivity]
     key = {
         "image": image.digest,
-        "segmentation": hash_json([segmentation.nucleus_diameter_um, segmentation.cell_expansion_um]),
+        "segmentation": hash_json([*own, segmentation.method if found else "classical"]),
         "measure": hash_json(job.study.settings.measure.features),
-        "nuclei": hash_json([line.marker for line in job.study.panel_of(row).nuclei]),
+        "nuclei": found.digest if found else hash_json([[line.marker, line.role] for line in stain_lines(panel)]),
         "code": code_hash(*MODULES),
     }
-    return job.stage("cells", row.slide, key, lambda transaction: _segment(job, row, image, transaction))
+    return job.stage("cells", row.slide, key, lambda transaction: _segment(job, row, image, found, transaction))
 
 
-def _segment(job: Job, row: SlideRow, image: Record, transaction: Transaction) -> None:
+def _segment(job: Job, row: SlideRow, image: Record, found: Found | None, transaction: Transaction) -> None:
     path = job.store.path(f"slides/{row.slide}.ome.zarr")
     stored = store.open_image(path)
-    settings = _settings(job, row, stored, image)
+    stain = stain_of(stored, job.study.panel_of(row))
+    settings = _settings(job, stored, stain, image)
     reference = slide_reference(
-        NucleiPlane(stored.levels[0], settings.nuclei_channels),
-        pixel_size_um=stored.pixel_size_um,
-        nucleus_diameter_um=settings.nucleus_diameter_um,
+        stain, pixel_size_um=stored.pixel_size_um, nucleus_diameter_um=settings.nucleus_diameter_um
     )
     shape = stored.levels[0].shape[1:]
     labels = {name: transaction.path(f"slides/{row.slide}.ome.zarr/labels/{name}") for name in LABELS}
     for name, folder in labels.items():
         store.create_labels(folder, shape=shape, pixel_size_um=stored.pixel_size_um, name=name)
-    halo = halo_px(stored.pixel_size_um, settings.nucleus_diameter_um, settings.cell_expansion_um, settings.features)
+    halo = _halo(stored, settings, found)
     tasks = [
-        (str(path), image.digest, tuple(str(folder) for folder in labels.values()), window, settings, reference)
+        (str(path), image.digest, tuple(str(folder) for folder in labels.values()), window, settings, reference, found)
         for window in windows(shape, _side(job), halo)
     ]
     tables = job.map(row.slide, "cells", segment_window, tasks)
@@ -82,24 +97,35 @@ def _segment(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     transaction.notes |= {
         "cells": len(cells),
         "reference": reference.as_dict(),
+        "autofluorescence": settings.autofluorescence.as_dict() if settings.autofluorescence else None,
         "fixed_point_bits": dict(zip(stored.channels, settings.fixed_point_bits, strict=True)),
     }
 
 
-def _settings(job: Job, row: SlideRow, stored: StoredImage, image: Record) -> CellSettings:
+def _settings(job: Job, stored: StoredImage, stain: NuclearStain, image: Record) -> CellSettings:
     segmentation = job.study.settings.segmentation
-    nuclei = {line.marker for line in job.study.panel_of(row).nuclei}
     bits = image.notes["significant_bits"]
     planes = [_Plane(stored.levels[0], index) for index in range(len(stored.channels))]
     return CellSettings(
         nucleus_diameter_um=segmentation.nucleus_diameter_um,
         cell_expansion_um=segmentation.cell_expansion_um,
-        nuclei_channels=tuple(index for index, marker in enumerate(stored.channels) if marker in nuclei),
+        nuclei_channels=stain.channels,
         measured=tuple(enumerate(stored.channels)),
         fixed_point_bits=tuple(fixed_point_bits(plane) for plane in planes),
         ceilings=(2**bits - 1,) * len(planes) if bits else (),
         features=job.study.settings.measure.features,
+        sensitivity=segmentation.sensitivity,
+        autofluorescence=stain.autofluorescence,
     )
+
+
+def _halo(stored: StoredImage, settings: CellSettings, found: Found | None) -> int:
+    """Pixels around a window: what the nuclei need, whoever finds them, and two cells that compete for a pixel."""
+    size, expansion = stored.pixel_size_um, settings.cell_expansion_um
+    if found is None:
+        return halo_px(size, settings.nucleus_diameter_um, expansion, settings.features)
+    more = features_halo_px(size, found.halo_px, expansion, settings.features)
+    return found.halo_px + 2 * math.ceil(expansion / min(size)) + 2 + more
 
 
 class _Plane:
@@ -131,6 +157,7 @@ def segment_window(
     window: Window,
     settings: CellSettings,
     reference: NucleusReference,
+    given: Found | None,
 ) -> pd.DataFrame:
     """Read one window, all channels, once; write its core of both labels; return the rows of the cells it owns."""
     stored = _image(image, digest)
@@ -143,6 +170,7 @@ def segment_window(
         pixel_size_um=stored.pixel_size_um,
         settings=settings,
         reference=reference,
+        given=given_nuclei(given, window.padded) if given else None,
     )
     for folder, core in zip(labels, (found.nuclei, found.cells), strict=True):
         store.write_label_window(Path(folder), 0, window.y0, window.x0, core)

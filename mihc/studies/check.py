@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from mihc.errors import InputError, Problem, StudyProblems
+from mihc.segmenters import CLASSICAL, EXTRAS, missing_packages
 from mihc.studies.copies import repeated_scenes, same_content
 from mihc.studies.folder import Study
 from mihc.studies.given_cells import given_cells, markers_without_threshold
@@ -34,8 +35,30 @@ def slide_problems(study: Study, *, open_slides: bool) -> list[Problem]:
             problems += _opened(study, row, scenes)
         else:
             problems += _annotations(study, row, row.pixel_size_um or UNMEASURED_PIXEL_UM, None)
-    problems += _untyped_thresholds(study, called) + repeated_scenes(study.slides, scenes)
+    problems += _segmenter(study) + _untyped_thresholds(study, called) + repeated_scenes(study.slides, scenes)
     return problems + same_content(study.slides) + _stray_annotations(study)
+
+
+def _segmenter(study: Study) -> list[Problem]:
+    """What stands against the segmenter that study.toml names: its package, its weights."""
+    named = study.settings.segmentation
+    place = "study.toml, [segmentation]"
+    if named.method in CLASSICAL:
+        fix = "Name the method that reads them, or remove the key."
+        return [Problem(place, f'method = "{named.method}" has no weights', fix)] if named.weights else []
+    missing = missing_packages(named.method)
+    if missing:
+        return [
+            Problem(place, f'method = "{named.method}" needs {missing}', f'Type: pip install "mihc[{named.method}]"')
+        ]
+    weights = study.folder / named.weights
+    if named.weights and not weights.exists():
+        fix = "Copy the trained model into the study's folder: mihc downloads nothing."
+        return [Problem(place, f"there are no weights {named.weights}", fix)]
+    if not named.weights and named.method in EXTRAS:
+        fix = 'Write weights = "models/..." with the file or folder of the trained model: mihc downloads nothing.'
+        return [Problem(place, f'method = "{named.method}" needs weights', fix)]
+    return []
 
 
 def _untyped_thresholds(study: Study, called: Mapping[str, Collection[str]]) -> list[Problem]:

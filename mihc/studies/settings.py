@@ -29,6 +29,9 @@ class Segmentation:
 
     nucleus_diameter_um: float = 8.0  # a hint, not a demand
     cell_expansion_um: float = 4.0  # how far a cell may reach beyond its nucleus
+    sensitivity: str = "normal"  # how faint a nucleus may be beside the others: "low" | "normal" | "high"
+    method: str = "auto"  # "auto" or "classical" | "cellpose" | "stardist" | "instanseg" | an installed entry point
+    weights: str = ""  # file or folder of a trained model, from the study's folder; "" = none
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ name = @NAME@
 [segmentation]
 nucleus_diameter_um = 8.0        # about how wide a nucleus is, in µm: a hint, not a demand
 cell_expansion_um = 4.0          # how far a cell may reach beyond its nucleus, in µm
+sensitivity = "normal"           # how faint a nucleus may be beside the others: "low", "normal", "high"
+method = "auto"                  # "auto": mihc's own; "cellpose", "stardist" or "instanseg" (type, for example,
+                                 # pip install "mihc[cellpose]"); or the name of another installed segmenter
+# weights = "models/nuclei"      # the trained model of such a method, a file or folder; nothing is downloaded
 
 # What is measured of each cell beside its place, its areas and the means of its markers: some of median,
 # percentile:90 (any number), sd, integrated (sums), shape, background (around the cell), spillover (from neighbours).

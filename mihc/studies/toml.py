@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mihc.errors import Problem
+from mihc.segmenters import SENSITIVITIES, known_methods
 from mihc.studies import toml_kinds as kinds
 from mihc.studies.settings import (
     EXCLUDABLE,
@@ -155,6 +156,9 @@ def _segmentation(root: _Section) -> Segmentation:
     taken = Segmentation(
         section.take("nucleus_diameter_um", kinds.number("µm", 2, 100), default.nucleus_diameter_um),
         section.take("cell_expansion_um", kinds.number("µm", 0, 50), default.cell_expansion_um),
+        section.take("sensitivity", kinds.one_of(SENSITIVITIES), default.sensitivity),
+        section.take("method", _one_of_the_segmenters, default.method),
+        section.take("weights", kinds.text, default.weights),
     )
     section.refuse_unknown()
     return taken
@@ -165,6 +169,10 @@ def _measure(root: _Section) -> Measure:
     taken = Measure(section.take("features", kinds.features, default.features))
     section.refuse_unknown()
     return taken
+
+
+def _one_of_the_segmenters(value: Any) -> str:
+    return kinds.one_of(known_methods())(value)
 
 
 def _thresholds(root: _Section) -> ThresholdSettings:
