@@ -30,7 +30,7 @@ from mihc.nuclei import (
     reference_blocks,
 )
 from mihc.nuclei import halo_px as nuclei_halo_px
-from mihc.nuclei_stain import Autofluorescence, nuclear_stain
+from mihc.nuclei_stain import nuclear_stain
 from mihc.windows import Window, pixel_size_pair
 
 __all__ = [

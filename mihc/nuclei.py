@@ -290,7 +290,8 @@ class _Views:
 
 
 def _views(plane: np.ndarray, reference: NucleusReference, diameter: float, recipe: Recipe) -> _Views:
-    from mihc.nuclei_kernels import SCALE, box_mean, brighter, class_means, compress, cut_between, fill_holes, smooth
+    from mihc.nuclei_kernels import SCALE, box_mean, brighter, class_means, compress, cut_between, smooth
+    from mihc.nuclei_masks import fill_holes
 
     around, half = _px(recipe.around, diameter), recipe.half * reference.contrast
     weights = _fine_weights(reference, diameter, recipe)
@@ -315,7 +316,8 @@ def _fine_weights(reference: NucleusReference, diameter: float, recipe: Recipe) 
 
 def _splitting_picture(views: _Views, diameter: float, recipe: Recipe) -> np.ndarray:
     """(y, x) uint8: 0 outside the foreground, higher towards the middle of a nucleus."""
-    from mihc.nuclei_kernels import splitting_levels, squared_distance
+    from mihc.nuclei_kernels import splitting_levels
+    from mihc.nuclei_masks import squared_distance
 
     distance = squared_distance(views.foreground, _px(DEEPEST, diameter))
     weights = np.array([recipe.depth, 1 - recipe.depth - recipe.local, recipe.local])

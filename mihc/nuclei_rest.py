@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from mihc.kernels import compiled
-from mihc.nuclei_kernels import squared_distance
+from mihc.nuclei_masks import squared_distance
 from mihc.nuclei_tree import ellipse_quality, name_by_seed
 
 

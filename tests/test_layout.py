@@ -37,6 +37,7 @@ UNITS = {
         "nuclei_ids",
         "nuclei_grid",
         "nuclei_cuts",
+        "nuclei_masks",
         "nuclei_merges",
         "nuclei_rest",
         "nuclei_tree",

@@ -35,6 +35,7 @@ from mihc.windows import Window, windows
 MODULES = (
     *NUCLEI_MODULES,
     "mihc.nuclei_cuts",
+    "mihc.nuclei_masks",
     "mihc.nuclei_merges",
     "mihc.nuclei_rest",
     "mihc.nuclei_tree",
