@@ -94,7 +94,7 @@ def _imagej_scene(skeleton: TiffSkeleton) -> SceneContents:
     coloured = c * first.samplesperpixel
     return tiff_scene(
         skeleton,
-        PlaneGrid(pages, [""] * coloured, first.imagelength, first.imagewidth, coloured, stack_bytes),
+        PlaneGrid(pages, [""] * coloured, first.imagelength, first.imagewidth, coloured, stack_bytes, True),
         name="",
         pixel_sizes=(claim,) if claim else (),
         levels=[(first.imagelength, first.imagewidth)],
