@@ -65,6 +65,8 @@ def read_directory(path: Path) -> list[Subblock]:
             _check_subblock(file, path, data[at : at + length], where, size, number)
             blocks.append(block)
             at += length
+    if data[at : at + 2] == b"DV":
+        raise unreadable(path, f"a damaged CZI: its directory counts {count} subblocks and lists more")
     return blocks
 
 

@@ -44,6 +44,7 @@ def tiff_scene(
     refusals: Sequence[Refusal] = (),
     warnings: Sequence[str] = (),
     facts: dict[str, str] | None = None,
+    dyes: Sequence[str] = (),
 ) -> SceneContents:
     """A scene from its pages; whatever is wrong with them is among its refusals."""
     found = [page for channel in grid.pages for page in channel if page is not None]
@@ -68,6 +69,7 @@ def tiff_scene(
         time_points=time_points,
         levels=(*levels, *_sub_levels(skeleton, found)),
         significant_bits=significant_bits,
+        dyes=tuple(dyes),
         refusals=tuple(problems),
         warnings=tuple(warnings),
         facts={**(page_facts(skeleton, found[0]) if found else {}), **(facts or {})},
