@@ -46,7 +46,12 @@ def read_qptiff(skeleton: TiffSkeleton) -> SlideContents:
     ignored = [each for each in pages if each.kind not in ("FullResolution", "ReducedResolution")]
     names = tuple(f"{each.kind or 'unnamed'} page" for each in ignored)
     reduced = [each.page for each in pages if each.kind == "ReducedResolution"]
-    return SlideContents(skeleton.path, "QPTIFF", (_scene(skeleton, full, reduced),), ignored=names)
+    silent = [each.page for each in ignored if not each.kind and _alike(each.page, full[0].page)]
+    return SlideContents(skeleton.path, "QPTIFF", (_scene(skeleton, full, reduced, silent),), ignored=names)
+
+
+def _alike(one: tifffile.TiffPage, other: tifffile.TiffPage) -> bool:
+    return (one.imagelength, one.imagewidth, one.dtype) == (other.imagelength, other.imagewidth, other.dtype)
 
 
 def _describe(skeleton: TiffSkeleton, page: tifffile.TiffPage) -> QpiPage:
@@ -69,7 +74,12 @@ def _dye(name: str, biomarker: str) -> str:
     return name if biomarker and name != biomarker else ""
 
 
-def _scene(skeleton: TiffSkeleton, full: Sequence[QpiPage], reduced: Sequence[tifffile.TiffPage]) -> SceneContents:
+def _scene(
+    skeleton: TiffSkeleton,
+    full: Sequence[QpiPage],
+    reduced: Sequence[tifffile.TiffPage],
+    silent: Sequence[tifffile.TiffPage],
+) -> SceneContents:
     first = full[0].page
     size = (first.imagelength, first.imagewidth)
     samples = first.samplesperpixel
@@ -81,7 +91,7 @@ def _scene(skeleton: TiffSkeleton, full: Sequence[QpiPage], reduced: Sequence[ti
         name="",
         pixel_sizes=(claim,) if claim else (),
         levels=_levels(size, reduced),
-        refusals=_refusals(full, reduced),
+        refusals=_refusals(full, reduced, silent),
         warnings=_warnings(full),
         facts={**_objective(full[0].objective), **_unmixed(full)},
         dyes=[each.dye for each in full] if samples == 1 else (),
@@ -107,9 +117,14 @@ def _levels(size: tuple[int, int], reduced: Sequence[tifffile.TiffPage]) -> list
     return list(dict.fromkeys([size, *[(page.imagelength, page.imagewidth) for page in reduced]]))
 
 
-def _refusals(full: Sequence[QpiPage], reduced: Sequence[tifffile.TiffPage]) -> list[Refusal]:
+def _refusals(
+    full: Sequence[QpiPage], reduced: Sequence[tifffile.TiffPage], silent: Sequence[tifffile.TiffPage]
+) -> list[Refusal]:
     """Full-resolution pages that do not fit each other, or another number of them than a pyramid level has."""
     first = full[0].page
+    if silent:
+        text = f"page {silent[0].index} has the size of a channel and does not say which picture it is"
+        return [Refusal(text, COPY_AGAIN)]
     for each in full[1:]:
         if (each.page.imagelength, each.page.imagewidth) != (first.imagelength, first.imagewidth):
             return [Refusal(f"full-resolution pages {first.index} and {each.page.index} differ in size")]
