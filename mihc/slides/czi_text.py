@@ -12,10 +12,9 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from mihc.slides.contents import PixelSizeClaim, unreadable
-from mihc.slides.markup import child, children, local_name, parse_xml, text_of
+from mihc.slides.markup import MAX_XML_BYTES, child, children, decode_text, local_name, parse_xml, text_of
 from mihc.slides.pixel_size import claim_of
 
-MAX_XML_BYTES = 256 << 20
 _SEGMENT = struct.Struct("<16sqq")  # name, room, used
 _METADATA_POSITION = 32 + 60  # in the file header's segment
 
@@ -44,11 +43,13 @@ def read_czi_text(path: Path) -> CziText:
         file.seek(position)
         name = _SEGMENT.unpack(file.read(_SEGMENT.size))[0].rstrip(b"\0")
         length = int.from_bytes(file.read(4), "little", signed=True)
-        if name != b"ZISRAWMETADATA" or not 0 < length <= MAX_XML_BYTES:
+        if length > MAX_XML_BYTES:
+            raise unreadable(path, f"the CZI metadata of {length} bytes exceed the limit of {MAX_XML_BYTES}")
+        if name != b"ZISRAWMETADATA" or length <= 0:
             raise unreadable(path, "a damaged CZI: its header does not point to its metadata")
         file.seek(position + _SEGMENT.size + 256)
         data = file.read(length)
-    return _parse(parse_xml(data.decode("utf-8", "replace"), path, "CZI metadata"))
+    return _parse(parse_xml(decode_text(data), path, "CZI metadata"))
 
 
 def _parse(root: Element) -> CziText:

@@ -66,20 +66,24 @@ def _series(path: Path) -> list[Path]:
 
 def _series_names(path: Path) -> dict[int, str]:
     """Image names by series from OME/METADATA.ome.xml, where there is one."""
-    from mihc.slides.markup import children, parse_xml
+    from mihc.slides.markup import children, decode_text, parse_xml
 
     file = path / "OME" / "METADATA.ome.xml"
     if not file.is_file():
         return {}
-    root = parse_xml(_text(path, file), path, "OME/METADATA.ome.xml")
+    root = parse_xml(decode_text(_bytes(path, file)), path, "OME/METADATA.ome.xml")
     return {at: image.get("Name", "") for at, image in enumerate(children(root, "Image"))}
 
 
-def _text(path: Path, file: Path) -> str:
+def _bytes(path: Path, file: Path) -> bytes:
     if file.stat().st_size > _MAX_METADATA_BYTES:
         raise unreadable(path, f"{file.name} exceeds the limit of {_MAX_METADATA_BYTES} bytes")
+    return file.read_bytes()
+
+
+def _text(path: Path, file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return _bytes(path, file).decode("utf-8")
     except UnicodeDecodeError as error:
         raise unreadable(path, f"{file.name} is not UTF-8 text") from error
 

@@ -77,6 +77,8 @@ def read_skeleton(path: Path) -> TiffSkeleton:
 
 def _load(page: tifffile.TiffPage) -> tuple[tifffile.TiffPage, tuple[int, int]]:
     """The page with the tags that are used in memory, so that the file can be closed; its tables as arrays."""
+    if page.compression == 7 and page.dataoffsets:
+        _ = page.is_jfif  # asked for when the decoder is built, from the file
     listed = []
     for codes in (_OFFSETS, _COUNTS):
         tags = [page.tags[code] for code in codes if code in page.tags]
