@@ -128,7 +128,8 @@ def main() -> int:
     for path in found(asked.folder):
         outcome = try_file(path, str(path.relative_to(asked.folder)), asked.seconds, asked.megabytes)
         outcomes.append(outcome)
-        print(f"{outcome.word:<8} {outcome.seconds:5.1f} s {outcome.peak_mb:6.0f} MB  {outcome.file}\n    {outcome.said}")
+        print(f"{outcome.word:<8} {outcome.seconds:5.1f} s {outcome.peak_mb:6.0f} MB  {outcome.file}")
+        print(f"    {outcome.said}")
     bad = [outcome for outcome in outcomes if outcome.word not in ("read", "refused")]
     slowest = max((outcome.seconds for outcome in outcomes), default=0.0)
     largest = max((outcome.peak_mb for outcome in outcomes if outcome.peak_mb == outcome.peak_mb), default=0.0)

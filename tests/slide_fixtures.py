@@ -230,12 +230,13 @@ def _directory_entry(tile: Tile, at: int) -> bytes:
 
 
 def _subblock(tile: Tile, entry: bytes) -> bytes:
-    data = _encoded(tile) if tile.data is None else tile.data
+    data = encoded(tile) if tile.data is None else tile.data
     fixed = struct.pack("<iiq", 0, 0, len(data)) + entry
     return _segment(b"ZISRAWSUBBLOCK", fixed.ljust(256, b"\0") + data)
 
 
-def _encoded(tile: Tile) -> bytes:
+def encoded(tile: Tile) -> bytes:
+    """The bytes of a subblock's pixels."""
     import imagecodecs
 
     plain = np.ascontiguousarray(tile.pixels)

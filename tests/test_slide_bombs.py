@@ -11,8 +11,8 @@ import numpy as np
 import tifffile
 from limited import outcomes
 from slide_fixtures import (
-    Tile,
     TiffLayout,
+    Tile,
     coded_image,
     czi_xml,
     ome_document,

@@ -128,9 +128,7 @@ def _subblock(named: dict[str, tuple[int, int, int]], kind: int, compression: in
     )
 
 
-def _check_subblock(
-    file: BinaryIO, path: Path, entry: bytes, where: int, size: int, number: int
-) -> tuple[int, int]:
+def _check_subblock(file: BinaryIO, path: Path, entry: bytes, where: int, size: int, number: int) -> tuple[int, int]:
     """The subblock's own header must repeat the directory's entry, and its data must lie inside the file.
 
     Returns where its pixels start, and their bytes.

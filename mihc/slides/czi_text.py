@@ -73,9 +73,7 @@ def _declared(image: Element | None) -> dict[str, int]:
     return {dimension: int(text) for dimension, text in sizes.items() if text.isdecimal() and len(text) < 10}
 
 
-def _channels(
-    metadata: Element | None, image: Element | None
-) -> tuple[tuple[str, ...], tuple[str, ...], int | None]:
+def _channels(metadata: Element | None, image: Element | None) -> tuple[tuple[str, ...], tuple[str, ...], int | None]:
     """Channel names by document order, which is the C index whatever the Ids say; dyes; and the common bit count."""
     elements = children(child(image, "Dimensions", "Channels"), "Channel")
     shown = _display_names(metadata, [element.get("Id", "") for element in elements])

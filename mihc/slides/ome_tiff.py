@@ -6,6 +6,7 @@ files that a multi-file set names, and must not take a missing plane for a black
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -257,9 +258,12 @@ def _surplus(image: OmeImage, planes: int, spare: list[tifffile.TiffPage]) -> Re
     """Planes that the XML puts on two pages, and pages that could be channels but that it does not know."""
     if image.twice:
         return Refusal(f"its OME-XML puts {image.twice} planes on two pages each", "Export the slide again.")
+    twice = [page for page, count in Counter(image.pages.values()).items() if count > 1]
+    if twice:
+        return Refusal(f"its OME-XML puts several planes on page {twice[0]}", "Export the slide again.")
     alike = [page for page in spare if (page.imagelength, page.imagewidth) == image.size[3:]]
     alike = [page for page in alike if page.dtype is not None and page.dtype.name == image.dtype]
-    if not alike:
+    if not alike or image.elsewhere:
         return None
     declared = planes * image.size[1] * image.size[2]
     found = f"{declared} planes declared, {declared + len(alike)} pages of that size present"

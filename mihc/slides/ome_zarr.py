@@ -43,6 +43,8 @@ def read_ome_zarr(path: Path) -> SlideContents:
     if not series:
         raise unreadable(path, "no OME-Zarr image: its metadata has no multiscales", _where_images_are(path))
     names = _series_names(path)
+    if len(names) > len(series):
+        raise unreadable(path, f"{len(names)} images declared in OME/METADATA.ome.xml, {len(series)} present")
     kept = [at for at in range(len(series)) if names.get(at, "").casefold() not in IGNORED_NAMES]
     scenes = tuple(_scene(path, series[at], _attributes(path, series[at]), names.get(at, "")) for at in kept)
     ignored = tuple(names[at] for at in range(len(series)) if at not in kept)

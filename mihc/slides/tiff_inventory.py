@@ -20,18 +20,18 @@ def segment_grid(page: tifffile.TiffPage) -> tuple[int, int, int]:
     return planes, -(-page.imagelength // rows), -(-page.imagewidth // columns)
 
 
-def segment_table(skeleton: TiffSkeleton, page: tifffile.TiffPage, what: str) -> tuple[np.ndarray, np.ndarray] | Refusal:
+def segment_table(
+    skeleton: TiffSkeleton, page: tifffile.TiffPage, what: str
+) -> tuple[np.ndarray, np.ndarray] | Refusal:
     """Offsets and byte counts of a page's tiles or strips, each present."""
     offsets, counts = page.dataoffsets, page.databytecounts
     planes, down, across = segment_grid(page)
     kind = "tile" if page.is_tiled else "strip"
     needed = planes * down * across
-    listed = max(skeleton.listed[page.index])
-    if listed and (len(offsets) < needed or listed != needed):
-        return Refusal(f"{what} lists {listed} {kind}s, {needed} are needed", COPY_AGAIN)
-    if len(offsets) != needed or len(counts) != needed:
-        found = min(len(offsets), len(counts))
-        return Refusal(f"{what} lists {found} {kind}s, {needed} are needed", COPY_AGAIN)
+    listed = [number for number in skeleton.listed[page.index] if number]  # a table that is left out is worked out
+    wrong = [number for number in (*listed, len(offsets), len(counts)) if number != needed]
+    if wrong:
+        return Refusal(f"{what} lists {wrong[0]} {kind}s, {needed} are needed", COPY_AGAIN)
     empty = np.flatnonzero((offsets == 0) | (counts == 0))
     if len(empty):
         y, x = divmod(int(empty[0]) % (across * down), across)

@@ -9,8 +9,8 @@ import numpy as np
 import tifffile
 
 from mihc.slides.contents import PixelSizeClaim, PixelSource, Refusal, SceneContents, size_refusal
-from mihc.slides.tiff_levels import sub_levels
 from mihc.slides.tiff_inventory import segment_table, shared_segments
+from mihc.slides.tiff_levels import sub_levels
 from mihc.slides.tiff_pages import COPY_AGAIN, TiffSkeleton, page_facts, page_refusal
 from mihc.slides.tiff_pixels import TiffPixels, TiffPlane, decode_segment
 
