@@ -244,6 +244,8 @@ def encoded(tile: Tile) -> bytes:
         return imagecodecs.jpegxr_encode(plain)
     if tile.compression == "zstd0":
         return imagecodecs.zstd_encode(plain.tobytes())
+    if tile.compression == "zstd1" and plain.dtype.itemsize == 1:
+        return bytes([1]) + imagecodecs.zstd_encode(plain.tobytes())
     if tile.compression == "zstd1":  # a header of 3 bytes, chunk 1 = the low bytes of all pixels before the high ones
         split = np.frombuffer(plain.tobytes(), np.uint8).reshape(-1, plain.dtype.itemsize).T.tobytes()
         return bytes([3, 1, 1]) + imagecodecs.zstd_encode(split)
