@@ -142,6 +142,10 @@ def verify(
     repair: Annotated[bool, typer.Option(help="make what is damaged again")] = False,
 ) -> None:
     """Check every stored byte of the results against its checksum. Writes nothing, unless --repair is given."""
+    if repair:
+        from mihc.store import rebuild_marker
+
+        rebuild_marker(study / "results")
     store = _recovered(study)
     damaged = store.damage()
     for damage in damaged:

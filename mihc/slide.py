@@ -44,6 +44,7 @@ class Slide:
     pixel_size_um: tuple[float, float]  # (y, x)
     pixel_size_source: str  # where the pixel size is written
     channels: tuple[str, ...]  # "" where the file names none; may repeat, see duplicate_channels
+    dyes: tuple[str, ...]  # the dye of each channel, "" where the file names none
     scenes: tuple[str, ...]  # names of all scenes of the file
     significant_bits: int | None  # bits of the intensity that the file declares
     levels: tuple[tuple[int, int], ...]  # (y, x) of each pyramid level
@@ -117,6 +118,7 @@ def open_slide(
         pixel_size_um=settled[0],
         pixel_size_source=settled[1],
         channels=chosen.channels,
+        dyes=chosen.dyes or ("",) * len(chosen.channels),
         scenes=tuple(each.name for each in contents.scenes),
         significant_bits=chosen.significant_bits,
         levels=chosen.levels or ((height, width),),

@@ -22,7 +22,7 @@ from pathlib import Path
 import mihc
 from mihc.errors import DamagedError, InputError, OutputConflict, ResourceError
 from mihc.stores import records, transactions, verification
-from mihc.stores.files import LITTER, checked_relative, hash_file, hash_json, replace_file, size_of
+from mihc.stores.files import LITTER, checked_relative, hash_file, hash_json, replace_file, shared_file_system, size_of
 from mihc.stores.images import (
     IMAGE_SHARD,
     StoredImage,
@@ -65,6 +65,7 @@ __all__ = [
     "open_labels",
     "read_cells",
     "read_csv",
+    "rebuild_marker",
     "set_display_windows",
     "write_bytes",
     "write_cells",
@@ -104,6 +105,12 @@ class Store:
         self._guard = threading.Lock()
         self._checked: set[tuple[str, str]] = set()
         self._refuse_foreign()
+        weak = shared_file_system(self.folder)
+        if weak:
+            self.remark(
+                f"The results lie on a shared file system ({weak}), which may keep locks and order less strictly than"
+                " a disk: run one mihc at a time on this study, from one machine."
+            )
 
     def _refuse_foreign(self) -> None:
         if self.folder.is_symlink():
@@ -116,6 +123,8 @@ class Store:
         if marker.is_file():
             self._refuse_newer(marker)
             return
+        if any(records.record_files(self.folder)):
+            raise _marker_damaged(marker, "is missing")
         if self.folder.exists() and not self.folder.is_dir():
             raise OutputConflict("is a file; results need a folder of this name", place=str(self.folder))
         begun = {records.FOLDER, *LITTER}  # a kill in the very first step leaves the folder without its marker
@@ -131,11 +140,9 @@ class Store:
             content = json.loads(marker.read_text(encoding="utf-8"))
             schema, version = int(content["schema"]), str(content["mihc"])
         except (ValueError, KeyError, TypeError) as error:
-            raise DamagedError(
-                "the marker of the results cannot be read",
-                place=str(marker),
-                fix="Delete the results folder and run again: everything in it can be computed again.",
-            ) from error
+            raise _marker_damaged(marker, "cannot be read") from error
+        if schema < records.SCHEMA:
+            self.remark("These results are of an older mihc: what it computed is computed again.")
         if schema > records.SCHEMA:
             raise OutputConflict(
                 f"these results need mihc >= {version}; this is {_version()}",
@@ -145,7 +152,7 @@ class Store:
 
     def _mark(self) -> None:
         marker = self.folder / _MARKER
-        if not marker.is_file():
+        if not marker.is_file() or json.loads(marker.read_text(encoding="utf-8"))["schema"] < records.SCHEMA:
             marker.parent.mkdir(parents=True, exist_ok=True)
             replace_file(marker, json.dumps({"schema": records.SCHEMA, "mihc": _version()}).encode(), shared=True)
 
@@ -287,6 +294,25 @@ class Store:
     def damage(self) -> list[Damage]:
         """What `verify` finds, with the stage to compute again (see `forget`)."""
         return verification.damage(self.folder)
+
+
+def rebuild_marker(folder: str | Path) -> None:
+    """Write the marker of results again, from their records; without a record that is whole nothing is done."""
+    folder = Path(folder)
+    for path in records.record_files(folder):
+        with contextlib.suppress(DamagedError):
+            records.read_record(path)
+            marker = {"schema": records.SCHEMA, "mihc": _version()}
+            replace_file(folder / _MARKER, json.dumps(marker).encode(), shared=True)
+            return
+
+
+def _marker_damaged(marker: Path, what: str) -> DamagedError:
+    return DamagedError(
+        f"the marker of the results {what}",
+        place=str(marker),
+        fix="Type: mihc verify STUDY --repair, or delete the results folder and run again.",
+    )
 
 
 def _version() -> str:

@@ -167,8 +167,9 @@ class Tile:
     scene: int | None = None
     m: int | None = None
     z: int | None = None
-    compression: str = "raw"  # "raw" | "jpegxr" | "zstd0"
+    compression: str = "raw"  # "raw" | "jpegxr" | "zstd0" | "zstd1"
     shrink: int = 1  # a pyramid tile covers shrink times its stored size
+    data: bytes | None = None  # written instead of the compressed pixels
 
 
 def czi_xml(
@@ -215,7 +216,7 @@ def _directory_entry(tile: Tile, at: int) -> bytes:
     height, width = tile.pixels.shape[:2]
     kind = {("u", 1, 2): 0, ("u", 2, 2): 1, ("f", 4, 2): 2, ("u", 1, 3): 3}
     pixel_type = kind[tile.pixels.dtype.kind, tile.pixels.dtype.itemsize, tile.pixels.ndim]
-    compression = {"raw": 0, "jpegxr": 4, "zstd0": 5}[tile.compression]
+    compression = {"raw": 0, "jpegxr": 4, "zstd0": 5, "zstd1": 6}[tile.compression]
     dimensions = [("X", tile.x, width * tile.shrink, width), ("Y", tile.y, height * tile.shrink, height)]
     positions = [("C", tile.c), ("Z", tile.z), ("S", tile.scene), ("M", tile.m)]
     dimensions += [(name, start, 1, 1) for name, start in positions if start is not None]
@@ -229,16 +230,26 @@ def _directory_entry(tile: Tile, at: int) -> bytes:
 
 
 def _subblock(tile: Tile, entry: bytes) -> bytes:
-    import imagecodecs
-
-    if tile.compression == "jpegxr":
-        data = imagecodecs.jpegxr_encode(tile.pixels)
-    elif tile.compression == "zstd0":
-        data = imagecodecs.zstd_encode(tile.pixels.tobytes())
-    else:
-        data = tile.pixels.tobytes()
+    data = encoded(tile) if tile.data is None else tile.data
     fixed = struct.pack("<iiq", 0, 0, len(data)) + entry
     return _segment(b"ZISRAWSUBBLOCK", fixed.ljust(256, b"\0") + data)
+
+
+def encoded(tile: Tile) -> bytes:
+    """The bytes of a subblock's pixels."""
+    import imagecodecs
+
+    plain = np.ascontiguousarray(tile.pixels)
+    if tile.compression == "jpegxr":
+        return imagecodecs.jpegxr_encode(plain)
+    if tile.compression == "zstd0":
+        return imagecodecs.zstd_encode(plain.tobytes())
+    if tile.compression == "zstd1" and plain.dtype.itemsize == 1:
+        return bytes([1]) + imagecodecs.zstd_encode(plain.tobytes())
+    if tile.compression == "zstd1":  # a header of 3 bytes, chunk 1 = the low bytes of all pixels before the high ones
+        split = np.frombuffer(plain.tobytes(), np.uint8).reshape(-1, plain.dtype.itemsize).T.tobytes()
+        return bytes([3, 1, 1]) + imagecodecs.zstd_encode(split)
+    return plain.tobytes()
 
 
 # ------------------------------------------------------------------------------------------------------------ OME-Zarr

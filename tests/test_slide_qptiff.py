@@ -74,7 +74,7 @@ def test_SL4_a_channel_lost_at_full_resolution_is_seen_from_the_pyramid(tmp_path
         for kind, planes in (("FullResolution", image[:2]), ("ReducedResolution", small)):
             for plane in planes:
                 tif.write(plane, description=qpi_xml(kind, "CD8"), metadata=None, software="PerkinElmer-QPI")
-    with pytest.raises(SlideError, match="3 channels in a pyramid level, 2 present"):
+    with pytest.raises(SlideError, match=r"3 channels in the pyramid level of .*, 2 present"):
         open_slide(tmp_path / "s.qptiff", pixel_size_um=0.5)
 
 

@@ -48,6 +48,15 @@ def test_every_tiff_layout_gives_the_same_pixels(tmp_path: Path, layout: TiffLay
         np.testing.assert_array_equal(slide.image[[2, 0], 69:, :1], image[[2, 0], 69:, :1])
 
 
+@pytest.mark.parametrize("codec", ["jpeg", "jpeg2000"])
+def test_tiles_compressed_as_pictures_are_decoded(tmp_path: Path, codec: str):
+    image = coded_image(2, 64, 96, np.uint8)
+    path = write_ome_tiff(tmp_path / "s.ome.tif", image, layout=TiffLayout(tile=(32, 32), compression=codec))
+    with open_slide(path) as slide:
+        assert slide.facts["compression"] == codec
+        np.testing.assert_array_equal(slide.image[:], tifffile.imread(path))
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_window_equals_the_same_slice_of_the_whole(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory):

@@ -63,6 +63,7 @@ class SceneContents:
     levels: tuple[tuple[int, int], ...] = ()  # (y, x) of each pyramid level, full resolution first
     significant_bits: int | None = None
     scanned_px: shapely.Geometry | None = None  # None = the whole canvas
+    dyes: tuple[str, ...] = ()  # one for each channel, "" where the file names none; () = none at all
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)  # numbers and codec names only

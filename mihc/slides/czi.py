@@ -8,6 +8,7 @@ union of the subblocks' rectangles, never a matter of intensity.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,9 @@ import numpy as np
 import shapely
 
 from mihc.errors import SlideError
-from mihc.slides.contents import (
-    MAX_SEGMENT_BYTES,
-    Refusal,
-    SceneContents,
-    SlideContents,
-    brightfield_refusal,
-    unreadable,
-)
+from mihc.slides.contents import Refusal, SceneContents, SlideContents, unreadable
 from mihc.slides.czi_directory import Subblock, read_directory
+from mihc.slides.czi_inventory import file_refusals, file_warnings, scene_refusals, scene_warnings
 from mihc.slides.czi_text import CziText, read_czi_text
 
 CACHE_BYTES = 300 << 20  # decoded subblocks that neighbouring windows share
@@ -42,8 +37,13 @@ def read_czi(path: Path) -> SlideContents:
         raise unreadable(path, "a CZI without full-resolution subblocks")
     numbers = sorted({block.position.get("S", 0) for block in full})
     with_s = any("S" in block.position for block in full)
-    scenes = tuple(_scene(path, _of_scene(blocks, number), text, number if with_s else None) for number in numbers)
-    everything = _scene(path, blocks, text, None, name="all") if len(scenes) > 1 else None
+    of_file = _OfFile(
+        tuple(file_refusals(full, text.declared)), tuple(file_warnings(full, text.declared)) if text.declared else ()
+    )
+    scenes = tuple(
+        _scene(path, _of_scene(blocks, number), text, of_file, number if with_s else None) for number in numbers
+    )
+    everything = _scene(path, blocks, text, of_file, None, name="all") if len(scenes) > 1 else None
     return SlideContents(
         path, "CZI", scenes, all_scenes=everything, ignored=("attachments (label, preview, thumbnail)",)
     )
@@ -71,8 +71,21 @@ def _of_scene(blocks: Sequence[Subblock], number: int) -> list[Subblock]:
     return [block for block in blocks if block.position.get("S", 0) == number]
 
 
+@dataclass(frozen=True)
+class _OfFile:
+    """What the inventory of the whole file says of every scene."""
+
+    refusals: tuple[Refusal, ...]
+    warnings: tuple[str, ...]
+
+
 def _scene(
-    path: Path, blocks: Sequence[Subblock], text: CziText, number: int | None, name: str | None = None
+    path: Path,
+    blocks: Sequence[Subblock],
+    text: CziText,
+    of_file: _OfFile,
+    number: int | None,
+    name: str | None = None,
 ) -> SceneContents:
     full = [block for block in blocks if block.shrink == 1]
     boxes = np.array([block.box for block in full])
@@ -97,7 +110,9 @@ def _scene(
         levels=tuple(_levels(blocks, y1 - y0, x1 - x0)),
         significant_bits=text.bits,
         scanned_px=_scanned(boxes, x0, y0),
-        refusals=tuple(_refusals(full, text, types, count)),
+        dyes=(*text.dyes, *[""] * count)[:count] if any(text.dyes) else (),
+        refusals=(*scene_refusals(full, types, set(_DTYPES), count), *of_file.refusals),
+        warnings=(*scene_warnings(full), *of_file.warnings),
         facts={"compression": _compression(full), "mosaic": f"{len(np.unique(boxes, axis=0))} tiles", **text.objective},
     )
 
@@ -116,43 +131,6 @@ def _levels(blocks: Sequence[Subblock], height: int, width: int) -> list[tuple[i
 def _compression(blocks: Sequence[Subblock]) -> str:
     modes = sorted({block.compression for block in blocks})
     return ", ".join(_COMPRESSIONS.get(mode, str(mode)) for mode in modes)
-
-
-def _refusals(full: Sequence[Subblock], text: CziText, types: set[str], count: int) -> list[Refusal]:
-    if any(kind.startswith("Bgr") for kind in types):
-        return [brightfield_refusal(", ".join(sorted(types)))]
-    if len(types) > 1 or not types <= set(_DTYPES):
-        return [
-            Refusal(f"pixel types {', '.join(sorted(types))} are not supported", "Export one type, Gray8 or Gray16.")
-        ]
-    others = [d for d in "HIRVB" if len({block.position.get(d, 0) for block in full}) > 1]
-    if others:
-        return [Refusal(f"several entries in dimension {', '.join(others)}", "Export one of them as its own file.")]
-    if text.size_c is not None and text.size_c != count:
-        return [Refusal(f"{text.size_c} channels declared, {count} present", "Export the slide again.")]
-    if max(block.width * block.height for block in full) * 4 > MAX_SEGMENT_BYTES:
-        return [Refusal(f"a subblock exceeds the limit of {MAX_SEGMENT_BYTES} bytes decoded")]
-    if any((block.stored_width, block.stored_height) != (block.width, block.height) for block in full):
-        return [Refusal("a full-resolution subblock is stored in another size than the directory says")]
-    return _missing_tiles(full, count)
-
-
-def _missing_tiles(full: Sequence[Subblock], count: int) -> list[Refusal]:
-    """Every channel and focal plane must have the same tiles: an absent one would be read as black."""
-    tiles: dict[tuple[int, int, int], set[tuple[int, int, int, int]]] = {}
-    for block in full:
-        key = (block.position.get("C", 0), block.position.get("Z", 0), block.position.get("T", 0))
-        tiles.setdefault(key, set()).add(block.box)
-    present = {c for c, _, _ in tiles}
-    if len(present) != count:
-        return [Refusal(f"{count} channels declared, {len(present)} present", "Export the slide again.")]
-    everything = set().union(*tiles.values())
-    for (c, _, _), have in sorted(tiles.items()):
-        if have != everything:
-            return [
-                Refusal(f"channel {c} has {len(have)} of {len(everything)} mosaic tiles", "Export the slide again.")
-            ]
-    return []
 
 
 class CziPixels:

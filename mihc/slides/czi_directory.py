@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from mihc.slides.codecs import jpegxr_size, zstd_bytes
 from mihc.slides.contents import MAX_SIDE_PX, unreadable
 
 MAX_ENTRIES = 2_000_000
@@ -20,6 +21,10 @@ _DIMENSION = struct.Struct("<4siifi")  # name, start, size, start coordinate, st
 _SUBBLOCK = struct.Struct("<iiq")  # sizes of metadata, attachment and data
 _DIRECTORY_POSITION = 32 + 52  # in the file header's segment
 _MAX_DIMENSIONS = 40
+_FIXED_BYTES = 256  # of a subblock before its metadata, at least
+_PEEK_BYTES = 4096  # enough for the header of a compressed picture
+UNCOMPRESSED, JPEG_XR, ZSTD0, ZSTD1 = 0, 4, 5, 6
+_PIXEL_BYTES = {"Gray8": 1, "Gray16": 2, "Gray32Float": 4, "Bgr24": 3, "Bgr48": 6}
 _PIXEL_TYPES = {
     0: "Gray8", 1: "Gray16", 2: "Gray32Float", 3: "Bgr24", 4: "Bgr48", 8: "Bgr96Float", 9: "Bgra32", 12: "Gray32",
 }  # fmt: skip
@@ -62,9 +67,12 @@ def read_directory(path: Path) -> list[Subblock]:
         blocks, at = [], 0
         for number in range(count):
             block, length, where = _entry(data, at, number, path)
-            _check_subblock(file, path, data[at : at + length], where, size, number)
+            start, stored = _check_subblock(file, path, data[at : at + length], where, size, number)
+            _check_pixels(file, path, block, start, stored, number)
             blocks.append(block)
             at += length
+    if data[at : at + 2] == b"DV":
+        raise unreadable(path, f"a damaged CZI: its directory counts {count} subblocks and lists more")
     return blocks
 
 
@@ -120,8 +128,11 @@ def _subblock(named: dict[str, tuple[int, int, int]], kind: int, compression: in
     )
 
 
-def _check_subblock(file: BinaryIO, path: Path, entry: bytes, where: int, size: int, number: int) -> None:
-    """The subblock's own header must repeat the directory's entry, and its data must lie inside the file."""
+def _check_subblock(file: BinaryIO, path: Path, entry: bytes, where: int, size: int, number: int) -> tuple[int, int]:
+    """The subblock's own header must repeat the directory's entry, and its data must lie inside the file.
+
+    Returns where its pixels start, and their bytes.
+    """
     head = _SEGMENT.size + _SUBBLOCK.size + len(entry)
     if not 0 < where <= size - head:
         raise unreadable(path, f"truncated: subblock {number} at offset {where} lies beyond file size {size}")
@@ -131,8 +142,34 @@ def _check_subblock(file: BinaryIO, path: Path, entry: bytes, where: int, size: 
     metadata, attachment, pixels = _SUBBLOCK.unpack_from(data, _SEGMENT.size)
     if name.rstrip(b"\0") != b"ZISRAWSUBBLOCK" or not _same_entry(entry, data[-len(entry) :]):
         raise unreadable(path, f"a damaged CZI: subblock {number} is not what the directory says of it")
-    if min(metadata, attachment, pixels) < 0 or where + head + metadata + attachment + pixels > size or used < 0:
+    start = where + _SEGMENT.size + max(_FIXED_BYTES, _SUBBLOCK.size + len(entry)) + metadata
+    if min(metadata, attachment, pixels, used) < 0 or start + pixels + attachment > size:
         raise unreadable(path, f"truncated: subblock {number} at offset {where} has pixels beyond file size {size}")
+    return start, pixels
+
+
+def _check_pixels(file: BinaryIO, path: Path, block: Subblock, start: int, stored: int, number: int) -> None:
+    """What is stored must have the size that the directory says: libCZI fills what is short with black."""
+    needed = block.stored_width * block.stored_height * _PIXEL_BYTES.get(block.pixel_type, 0)
+    if not needed:
+        return
+    found: int | None = stored
+    if block.compression != UNCOMPRESSED:
+        file.seek(start)
+        found = _declared_bytes(file.read(min(stored, _PEEK_BYTES)), block)
+    if found is not None and (found < needed if block.compression == UNCOMPRESSED else found != needed):
+        text = f"subblock {number} holds {found} bytes of pixels, {needed} are needed"
+        raise unreadable(path, f"a damaged CZI: {text}")
+
+
+def _declared_bytes(data: bytes, block: Subblock) -> int | None:
+    """Bytes that come out of a compressed subblock, as its own header says; None when it says nothing."""
+    if block.compression == JPEG_XR:
+        size = jpegxr_size(data)
+        return None if size is None else size[0] * size[1] * _PIXEL_BYTES[block.pixel_type]
+    if block.compression == ZSTD1:
+        return zstd_bytes(data[data[0] :]) if data else 0
+    return zstd_bytes(data) if block.compression == ZSTD0 else None
 
 
 def _same_entry(first: bytes, second: bytes) -> bool:

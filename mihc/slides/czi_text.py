@@ -12,10 +12,9 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from mihc.slides.contents import PixelSizeClaim, unreadable
-from mihc.slides.markup import child, children, local_name, parse_xml, text_of
+from mihc.slides.markup import MAX_XML_BYTES, child, children, decode_text, local_name, parse_xml, text_of
 from mihc.slides.pixel_size import claim_of
 
-MAX_XML_BYTES = 256 << 20
 _SEGMENT = struct.Struct("<16sqq")  # name, room, used
 _METADATA_POSITION = 32 + 60  # in the file header's segment
 
@@ -26,7 +25,8 @@ class CziText:
 
     names: tuple[str, ...]
     bits: int | None
-    size_c: int | None
+    dyes: tuple[str, ...]
+    declared: dict[str, int]  # dimension -> its size as declared, for example {"C": 5, "S": 23}
     pixel_sizes: tuple[PixelSizeClaim, ...]
     scene_names: dict[int, str]
     objective: dict[str, str]
@@ -43,39 +43,49 @@ def read_czi_text(path: Path) -> CziText:
         file.seek(position)
         name = _SEGMENT.unpack(file.read(_SEGMENT.size))[0].rstrip(b"\0")
         length = int.from_bytes(file.read(4), "little", signed=True)
-        if name != b"ZISRAWMETADATA" or not 0 < length <= MAX_XML_BYTES:
+        if length > MAX_XML_BYTES:
+            raise unreadable(path, f"the CZI metadata of {length} bytes exceed the limit of {MAX_XML_BYTES}")
+        if name != b"ZISRAWMETADATA" or length <= 0:
             raise unreadable(path, "a damaged CZI: its header does not point to its metadata")
         file.seek(position + _SEGMENT.size + 256)
         data = file.read(length)
-    return _parse(parse_xml(data.decode("utf-8", "replace"), path, "CZI metadata"))
+    return _parse(parse_xml(decode_text(data), path, "CZI metadata"))
 
 
 def _parse(root: Element) -> CziText:
     metadata = root if local_name(root) == "Metadata" else child(root, "Metadata")
     image = child(metadata, "Information", "Image")
-    names, bits = _channels(metadata, image)
-    size_c = text_of(child(image, "SizeC"))
+    names, dyes, bits = _channels(metadata, image)
     return CziText(
         names=names,
         bits=bits,
-        size_c=int(size_c) if size_c.isdecimal() else None,
+        dyes=dyes,
+        declared=_declared(image),
         pixel_sizes=_pixel_sizes(metadata),
         scene_names=_scene_names(image),
         objective=_objective(metadata),
     )
 
 
-def _channels(metadata: Element | None, image: Element | None) -> tuple[tuple[str, ...], int | None]:
-    """Channel names by document order, which is the C index whatever the Ids say; and the common bit count."""
+def _declared(image: Element | None) -> dict[str, int]:
+    """SizeX, SizeC and their like, where they are whole numbers."""
+    sizes = {dimension: text_of(child(image, f"Size{dimension}")) for dimension in "XYCZTSM"}
+    return {dimension: int(text) for dimension, text in sizes.items() if text.isdecimal() and len(text) < 10}
+
+
+def _channels(metadata: Element | None, image: Element | None) -> tuple[tuple[str, ...], tuple[str, ...], int | None]:
+    """Channel names by document order, which is the C index whatever the Ids say; dyes; and the common bit count."""
     elements = children(child(image, "Dimensions", "Channels"), "Channel")
     shown = _display_names(metadata, [element.get("Id", "") for element in elements])
     names = [
         element.get("Name") or shown.get(element.get("Id", ""), "") or text_of(child(element, "Fluor"))
         for element in elements
     ]
+    dyes = [text_of(child(element, "Fluor")) for element in elements]
+    dyes = [dye if dye != name else "" for dye, name in zip(dyes, names)]
     bits = {text_of(child(element, "ComponentBitCount")) for element in elements}
     common = bits.pop() if len(bits) == 1 else ""
-    return tuple(names), int(common) if common.isdecimal() else None
+    return tuple(names), tuple(dyes), int(common) if common.isdecimal() else None
 
 
 def _display_names(metadata: Element | None, ids: Sequence[str]) -> dict[str, str]:

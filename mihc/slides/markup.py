@@ -8,6 +8,8 @@ from xml.etree.ElementTree import Element, ParseError
 
 from mihc.slides.contents import unreadable
 
+MAX_XML_BYTES = 32 << 20  # 60 channels with a line for each of 2,000 tiles need a quarter of it
+MAX_XML_MARKS = 1_000_000  # elements and attributes: each needs a hundred times the room of its text
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 
 
@@ -20,14 +22,24 @@ def parse_xml(text: str, path: Path, what: str) -> Element:
     from defusedxml.ElementTree import fromstring
 
     plain = _DECLARATION.sub("", text.lstrip("\ufeff").strip("\x00 \r\n\t"))
+    if len(plain) > MAX_XML_BYTES or plain.count("<") + plain.count("=") > MAX_XML_MARKS:
+        raise unreadable(path, f"the {what} exceeds the limit of {MAX_XML_BYTES} bytes or {MAX_XML_MARKS} elements")
     if "<!doctype" in plain.casefold():
         raise unreadable(path, f"the {what} has a DOCTYPE (DTD), which no scanner writes", "Export the slide again.")
     try:
         return fromstring(plain, forbid_dtd=True)
     except DefusedXmlException as error:
         raise unreadable(path, f"the {what} has a DTD or entities, which no scanner writes") from error
-    except (ParseError, ValueError) as error:
+    except (ParseError, ValueError, RecursionError) as error:
         raise unreadable(path, f"the {what} is not valid XML: {error}") from error
+
+
+def decode_text(data: bytes) -> str:
+    """Text in UTF-8, or as older programs on Windows wrote it: a µ is one byte there."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
 
 
 def local_name(element: Element) -> str:

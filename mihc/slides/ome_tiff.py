@@ -6,6 +6,7 @@ files that a multi-file set names, and must not take a missing plane for a black
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -30,6 +31,8 @@ class OmeImage:
     channels: tuple[tuple[str, int], ...]  # name and samples per pixel
     pages: dict[tuple[int, int, int], int]  # (c, z, t) -> page
     elsewhere: int  # planes that the XML puts into other files
+    twice: int  # planes that the XML puts on two pages
+    dyes: tuple[str, ...]
     pixel_sizes: tuple[PixelSizeClaim, ...]
     significant_bits: int | None
     unit_missing: bool
@@ -52,8 +55,10 @@ def read_ome_tiff(skeleton: TiffSkeleton) -> SlideContents:
     kept = [image for image in images if image.name.casefold() not in IGNORED_NAMES] or images[:1]
     full, levels = _fold_levels(kept)
     objective = _objective(root)
-    scenes = tuple(_scene(skeleton, image, levels[i], objective) for i, image in enumerate(full))
+    spare = _unclaimed(images, skeleton)
+    scenes = tuple(_scene(skeleton, image, levels[i], objective, spare) for i, image in enumerate(full))
     ignored = tuple(image.name for image in images if image.name.casefold() in IGNORED_NAMES)
+    ignored += tuple(page_words(page) for page in spare)
     return SlideContents(skeleton.path, "OME-TIFF", scenes, ignored=ignored)
 
 
@@ -65,7 +70,7 @@ def _read_image(element: Element, own: str, page_count: int, skeleton: TiffSkele
         c, z, t, y, x = (int(pixels.get(f"Size{axis}", "1")) for axis in "CZTYX")
         channels = tuple((e.get("Name", ""), int(e.get("SamplesPerPixel") or 1)) for e in children(pixels, "Channel"))
         bits = pixels.get("SignificantBits")
-        pages, elsewhere = _plane_pages(pixels, own, _plane_count(c, channels), page_count)
+        pages, elsewhere, twice = _plane_pages(pixels, own, _plane_count(c, channels), page_count)
     except ValueError as error:
         raise unreadable(skeleton.path, f"its OME-XML has a size or index that is no number: {error}") from error
     claim = _claim(pixels)
@@ -76,6 +81,8 @@ def _read_image(element: Element, own: str, page_count: int, skeleton: TiffSkele
         channels=channels,
         pages=pages,
         elsewhere=elsewhere,
+        twice=twice,
+        dyes=tuple(element.get("Fluor", "") for element in children(pixels, "Channel")),
         pixel_sizes=(claim,) if claim else (),
         significant_bits=int(bits) if bits else None,
         unit_missing=claim is not None and not pixels.get("PhysicalSizeXUnit"),
@@ -98,13 +105,13 @@ def _claim(pixels: Element) -> PixelSizeClaim | None:
     return claim_of(source, (y, pixels.get("PhysicalSizeYUnit", "")), (x, pixels.get("PhysicalSizeXUnit", "")))
 
 
-def _plane_pages(pixels: Element, own: str, planes: int, page_count: int) -> tuple[dict, int]:
-    """The page of each (c, z, t), as the TiffData elements say, and how many planes lie in other files."""
+def _plane_pages(pixels: Element, own: str, planes: int, page_count: int) -> tuple[dict, int, int]:
+    """The page of each (c, z, t), as the TiffData elements say; how many lie in other files; how many on two pages."""
     sizes = {"C": planes, "Z": int(pixels.get("SizeZ", "1")), "T": int(pixels.get("SizeT", "1"))}
     order = [axis for axis in pixels.get("DimensionOrder", "XYCZT") if axis in "CZT"]
     total = min(sizes["C"] * sizes["Z"] * sizes["T"], page_count)
     pages: dict[tuple[int, int, int], int] = {}
-    elsewhere = 0
+    elsewhere = twice = 0
     for data in children(pixels, "TiffData"):
         uuid = child(data, "UUID")
         page = int(data.get("IFD", "0"))
@@ -114,9 +121,10 @@ def _plane_pages(pixels: Element, own: str, planes: int, page_count: int) -> tup
             continue
         position = {axis: int(data.get(f"First{axis}", "0")) for axis in "CZT"}
         for step in range(min(count, total)):
-            pages[position["C"], position["Z"], position["T"]] = page + step
+            place = position["C"], position["Z"], position["T"]
+            twice += pages.setdefault(place, page + step) != page + step
             _advance(position, order, sizes)
-    return pages, elsewhere
+    return pages, elsewhere, twice
 
 
 def _advance(position: dict[str, int], order: list[str], sizes: dict[str, int]) -> None:
@@ -143,12 +151,28 @@ def _fold_levels(images: list[OmeImage]) -> tuple[list[OmeImage], list[list[tupl
     return full, levels
 
 
+def _unclaimed(images: list[OmeImage], skeleton: TiffSkeleton) -> list[tifffile.TiffPage]:
+    """Pages that no image names."""
+    claimed = {page for image in images for page in image.pages.values()}
+    return [page for page in skeleton.pages if page.index not in claimed]
+
+
+def page_words(page: tifffile.TiffPage) -> str:
+    """A page for people."""
+    return f"page {page.index}, {page.imagewidth} x {page.imagelength} px"
+
+
 def _scene(
-    skeleton: TiffSkeleton, image: OmeImage, levels: list[tuple[int, int]], objective: dict[str, str]
+    skeleton: TiffSkeleton,
+    image: OmeImage,
+    levels: list[tuple[int, int]],
+    objective: dict[str, str],
+    spare: list[tifffile.TiffPage],
 ) -> SceneContents:
     c, z, t, y, x = image.size
-    planes = _plane_count(c, image.channels)
-    refusals = [refusal for refusal in (_missing(image, planes, skeleton), _mismatch(image, skeleton)) if refusal]
+    planes = _stored_planes(image, skeleton)
+    problems = (_missing(image, planes, skeleton), _mismatch(image, skeleton), _surplus(image, planes, spare))
+    refusals = [refusal for refusal in problems if refusal]
     grid = [
         [_page(skeleton, image.pages.get((i, k, 0))) for k in range(z)] for i in range(min(planes, len(image.pages)))
     ]
@@ -166,7 +190,17 @@ def _scene(
         refusals=refusals,
         warnings=_warnings(image),
         facts=objective,
+        dyes=image.dyes if len(image.dyes) == c else (),
     )
+
+
+def _stored_planes(image: OmeImage, skeleton: TiffSkeleton) -> int:
+    """Planes along c; some writers list every sample of a page as a channel of one sample."""
+    c, z, t = image.size[:3]
+    first = _page(skeleton, image.pages.get((0, 0, 0)))
+    if z == t == 1 and c > 1 and len(image.pages) == 1 and first is not None and first.samplesperpixel == c:
+        return 1
+    return _plane_count(c, image.channels)
 
 
 def _claims(ome: tuple[PixelSizeClaim, ...], tag: PixelSizeClaim | None) -> tuple[PixelSizeClaim, ...]:
@@ -218,6 +252,22 @@ def _missing(image: OmeImage, planes: int, skeleton: TiffSkeleton) -> Refusal | 
     return Refusal(
         f"{planes * z * t} planes declared, {planes * z * t - len(absent)} present", "Export the slide again."
     )
+
+
+def _surplus(image: OmeImage, planes: int, spare: list[tifffile.TiffPage]) -> Refusal | None:
+    """Planes that the XML puts on two pages, and pages that could be channels but that it does not know."""
+    if image.twice:
+        return Refusal(f"its OME-XML puts {image.twice} planes on two pages each", "Export the slide again.")
+    twice = [page for page, count in Counter(image.pages.values()).items() if count > 1]
+    if twice:
+        return Refusal(f"its OME-XML puts several planes on page {twice[0]}", "Export the slide again.")
+    alike = [page for page in spare if (page.imagelength, page.imagewidth) == image.size[3:]]
+    alike = [page for page in alike if page.dtype is not None and page.dtype.name == image.dtype]
+    if not alike or image.elsewhere:
+        return None
+    declared = planes * image.size[1] * image.size[2]
+    found = f"{declared} planes declared, {declared + len(alike)} pages of that size present"
+    return Refusal(found, "Export the slide again, or correct SizeC in its OME-XML.")
 
 
 def _mismatch(image: OmeImage, skeleton: TiffSkeleton) -> Refusal | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from mihc.slides.contents import MAX_SEGMENT_BYTES, PixelSizeClaim, Refusal, SceneContents, SlideContents, unreadable
+from mihc.slides.contents import PixelSizeClaim, Refusal, SceneContents, SlideContents, size_refusal, unreadable
 from mihc.slides.pixel_size import claim_of
 from mihc.slides.tiff_scene import IGNORED_NAMES
+from mihc.slides.zarr_inventory import chunk_refusals
 
 _AXES = "tczyx"
-_MAX_METADATA_BYTES = 64 << 20
+_MAX_METADATA_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ def read_ome_zarr(path: Path) -> SlideContents:
     if not series:
         raise unreadable(path, "no OME-Zarr image: its metadata has no multiscales", _where_images_are(path))
     names = _series_names(path)
+    if len(names) > len(series):
+        raise unreadable(path, f"{len(names)} images declared in OME/METADATA.ome.xml, {len(series)} present")
     kept = [at for at in range(len(series)) if names.get(at, "").casefold() not in IGNORED_NAMES]
     scenes = tuple(_scene(path, series[at], _attributes(path, series[at]), names.get(at, "")) for at in kept)
     ignored = tuple(names[at] for at in range(len(series)) if at not in kept)
@@ -67,20 +68,24 @@ def _series(path: Path) -> list[Path]:
 
 def _series_names(path: Path) -> dict[int, str]:
     """Image names by series from OME/METADATA.ome.xml, where there is one."""
-    from mihc.slides.markup import children, parse_xml
+    from mihc.slides.markup import children, decode_text, parse_xml
 
     file = path / "OME" / "METADATA.ome.xml"
     if not file.is_file():
         return {}
-    root = parse_xml(_text(path, file), path, "OME/METADATA.ome.xml")
+    root = parse_xml(decode_text(_bytes(path, file)), path, "OME/METADATA.ome.xml")
     return {at: image.get("Name", "") for at, image in enumerate(children(root, "Image"))}
 
 
-def _text(path: Path, file: Path) -> str:
+def _bytes(path: Path, file: Path) -> bytes:
     if file.stat().st_size > _MAX_METADATA_BYTES:
         raise unreadable(path, f"{file.name} exceeds the limit of {_MAX_METADATA_BYTES} bytes")
+    return file.read_bytes()
+
+
+def _text(path: Path, file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return _bytes(path, file).decode("utf-8")
     except UnicodeDecodeError as error:
         raise unreadable(path, f"{file.name} is not UTF-8 text") from error
 
@@ -115,14 +120,15 @@ def _described(path: Path, folder: Path, attributes: dict[str, Any], name: str) 
     lengths = dict(zip(axes.names, full.shape))
     shape = (lengths.get("c", 1), lengths["y"], lengths["x"])
     names, refusals = _channels(attributes, shape[0])
-    refusals += _chunk_refusals(full)
+    if not refusals and size_refusal(shape) is None:
+        refusals += chunk_refusals(full, folder / str(datasets[0]["path"]))
     return SceneContents(
         name=name or str(multiscale.get("name") or ""),
         shape=shape,
         dtype=np.dtype(full.dtype),
         channels=names,
         pixel_sizes=_pixel_sizes(multiscale, datasets[0], axes),
-        open_pixels=lambda: ZarrPixels(path, folder / str(datasets[0]["path"]), full, axes),
+        open_pixels=lambda: ZarrPixels(path, full, axes),
         z_planes=lengths.get("z", 1),
         time_points=lengths.get("t", 1),
         levels=tuple(tuple(array.shape[axes.names.index(axis)] for axis in "yx") for array in arrays),
@@ -137,6 +143,9 @@ def _open_array(path: Path, folder: Path, relative: str) -> Any:
     inside = (folder / relative).resolve()
     if not inside.is_relative_to(path.resolve()):
         raise unreadable(path, f"the dataset “{relative}” lies outside the folder")
+    for name in ("zarr.json", ".zarray"):
+        if (inside / name).is_file() and (inside / name).stat().st_size > _MAX_METADATA_BYTES:
+            raise unreadable(path, f"{relative}/{name} exceeds the limit of {_MAX_METADATA_BYTES} bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # zarr's hints to whoever wrote the file
@@ -192,17 +201,11 @@ def _scale(holder: dict[str, Any]) -> list[float] | None:
     return None
 
 
-def _chunk_refusals(array: Any) -> list[Refusal]:
-    if math.prod(array.chunks) * array.dtype.itemsize > MAX_SEGMENT_BYTES:
-        return [Refusal(f"chunks of {array.chunks} exceed the limit of {MAX_SEGMENT_BYTES} bytes decoded")]
-    return []
-
-
 class ZarrPixels:
-    """Pixels of the full-resolution array; zarr may be read from several threads."""
+    """Pixels of the full-resolution array, whose chunks are all there; zarr may be read from several threads."""
 
-    def __init__(self, path: Path, folder: Path, array: Any, axes: Axes):
-        self._path, self._folder, self._array, self._axes = path, folder, array, axes
+    def __init__(self, path: Path, array: Any, axes: Axes):
+        self._path, self._array, self._axes = path, array, axes
 
     def close(self) -> None:
         """Nothing is held open between reads."""
@@ -213,28 +216,8 @@ class ZarrPixels:
         for at, run in _runs(channels):
             place = {"t": 0, "z": z, "c": slice(run.start, run.stop), "y": slice(y0, y1), "x": slice(x0, x1)}
             selection = tuple(place[name] for name in self._axes.names)
-            self._require_chunks(selection)
-            block = self._block(selection)
-            out[at : at + len(run)] = self._ordered(block)
+            out[at : at + len(run)] = self._ordered(self._block(selection))
         return out
-
-    def _require_chunks(self, selection: tuple[int | slice, ...]) -> None:
-        """zarr reads a chunk that is not there as its fill value: lost pixels would count as glass."""
-        stored = getattr(self._array, "shards", None) or self._array.chunks
-        spans = [
-            range(part.start // size, -(-part.stop // size))
-            if isinstance(part, slice)
-            else range(part // size, part // size + 1)
-            for part, size in zip(selection, stored)
-        ]
-        for chunk in itertools.product(*spans):
-            key = self._array.metadata.encode_chunk_key(chunk)
-            if not (self._folder / key).is_file():
-                raise unreadable(
-                    self._path,
-                    f"missing chunk {key}",
-                    "Copy the image again. If its empty chunks were left out, write it with write_empty_chunks=True.",
-                )
 
     def _block(self, selection: tuple[int | slice, ...]) -> np.ndarray:
         try:

@@ -77,7 +77,9 @@ def _pixel_size_lines(scene: SceneContents, pixel_size_um: tuple[float, float] |
 def _channel_lines(scene: SceneContents) -> list[str]:
     counts = Counter(scene.channels)
     lines = ["channels"]
-    for index, name in enumerate(scene.channels):
+    dyes = scene.dyes or ("",) * len(scene.channels)
+    for index, (name, dye) in enumerate(zip(scene.channels, dyes)):
+        shown = f" [{plain(dye)}]" if dye and dye not in name else ""
         note = " (this name occurs more than once: give the index in panel.csv)" if name and counts[name] > 1 else ""
-        lines.append(f"  {index:>3}  {plain(name) or '(no name: give the index in panel.csv)'}{note}")
+        lines.append(f"  {index:>3}  {plain(name) or '(no name: give the index in panel.csv)'}{shown}{note}")
     return lines

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 
 import tifffile
 
-from mihc.slides.contents import PixelSizeClaim, SceneContents, SlideContents
+from mihc.slides.contents import PixelSizeClaim, Refusal, SceneContents, SlideContents
 from mihc.slides.pixel_size import resolution_claim, um_per
 from mihc.slides.tiff_pages import TiffSkeleton, tag_claim, tag_resolution
 from mihc.slides.tiff_scene import PlaneGrid, is_smaller_level, tiff_scene
@@ -75,6 +77,7 @@ def _scene(
         name=f"image {at}" if at else "",
         pixel_sizes=(claim,) if claim else (),
         levels=levels,
+        refusals=() if at else _shape_refusals(skeleton, pages),
     )
 
 
@@ -90,17 +93,36 @@ def _imagej_scene(skeleton: TiffSkeleton) -> SceneContents:
     one_page = len(skeleton.pages) == 1 and images > 1 and first.compression == 1
     stack_bytes = first.imagelength * first.imagewidth * (first.dtype.itemsize if first.dtype else 1) if one_page else 0
     pages = [[_imagej_page(skeleton, one_page, k * c + i) for k in range(z)] for i in range(min(c, 1000))]
+    surplus = len(skeleton.pages) > images
     claim = _imagej_claim(first, told.get("unit", ""))
     coloured = c * first.samplesperpixel
     return tiff_scene(
         skeleton,
-        PlaneGrid(pages, [""] * coloured, first.imagelength, first.imagewidth, coloured, stack_bytes),
+        PlaneGrid(pages, [""] * coloured, first.imagelength, first.imagewidth, coloured, stack_bytes, True),
         name="",
         pixel_sizes=(claim,) if claim else (),
         levels=[(first.imagelength, first.imagewidth)],
         z_planes=z,
         time_points=t,
+        refusals=[_count_refusal(images, len(skeleton.pages))] if surplus else (),
     )
+
+
+def _count_refusal(declared: int, present: int) -> Refusal:
+    return Refusal(f"its description declares {declared} planes, {present} pages are present", "Export it again.")
+
+
+def _shape_refusals(skeleton: TiffSkeleton, pages: Sequence[tifffile.TiffPage]) -> list[Refusal]:
+    """tifffile writes the shape of the array as JSON; with `truncate` one page stands for all, and only it is read."""
+    if not skeleton.description.startswith('{"shape": ['):
+        return []
+    try:
+        shape = [int(side) for side in json.loads(skeleton.description)["shape"]]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return []
+    page = pages[0].imagelength * pages[0].imagewidth * pages[0].samplesperpixel
+    declared = math.prod(shape) // page if page and math.prod(shape) % page == 0 else len(pages)
+    return [_count_refusal(declared, len(pages))] if declared > len(pages) else []
 
 
 def _imagej_page(skeleton: TiffSkeleton, one_page: bool, index: int) -> tifffile.TiffPage | None:

@@ -9,8 +9,10 @@ import numpy as np
 import tifffile
 
 from mihc.slides.contents import unreadable
+from mihc.slides.tiff_chain import MAX_TAG_BYTES
 from mihc.slides.tiff_pages import TiffSkeleton, require_inside
 
+MAX_LEVELS = 64
 _SIZES = {3: "u2", 4: "u4", 16: "u8", 13: "u4", 18: "u8"}  # SHORT, LONG, LONG8, IFD, IFD8
 _WIDTH, _HEIGHT, _OFFSETS, _COUNTS = 256, 257, (273, 324), (279, 325)
 _WANTED = frozenset({_WIDTH, _HEIGHT, *_OFFSETS, *_COUNTS})
@@ -19,6 +21,9 @@ _WANTED = frozenset({_WIDTH, _HEIGHT, *_OFFSETS, *_COUNTS})
 def sub_levels(skeleton: TiffSkeleton, page: tifffile.TiffPage) -> tuple[tuple[int, int], ...]:
     """(y, x) of each pyramid level under a page; a level that the file does not hold whole is refused."""
     shapes = []
+    if len(page.subifds or ()) > MAX_LEVELS:
+        text = f"page {page.index} has {len(page.subifds)} pyramid levels, which exceeds the limit of {MAX_LEVELS}"
+        raise unreadable(skeleton.path, text)
     with skeleton.path.open("rb") as file:
         for number, offset in enumerate(page.subifds or ()):
             what = f"page {page.index}, pyramid level {number + 1},"
@@ -60,7 +65,7 @@ def _values(file: BinaryIO, skeleton: TiffSkeleton, field: bytes, kind: str) -> 
     if count * dtype.itemsize <= width:
         return np.frombuffer(field, dtype, count, width)
     at = struct.unpack_from(order + pointer, field, width)[0]
-    if at + count * dtype.itemsize > skeleton.size:
+    if at + count * dtype.itemsize > skeleton.size or count * dtype.itemsize > MAX_TAG_BYTES:
         raise struct.error("values cut off")
     file.seek(at)
     return np.frombuffer(file.read(count * dtype.itemsize), dtype)

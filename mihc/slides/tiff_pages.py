@@ -1,23 +1,18 @@
-"""The skeleton of a TIFF: its chain of pages, walked strictly before anything else trusts it.
-
-A chain that is cut or circular would otherwise be read as a file with fewer pages, that is, with missing channels.
-"""
+"""The skeleton of a TIFF: its pages, parsed once their chain is known to be sound."""
 
 from __future__ import annotations
 
 import logging
-import os
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import tifffile
 
 from mihc.errors import SlideError
+from mihc.slides.codecs import NAMES
 from mihc.slides.contents import (
     MAX_SEGMENT_BYTES,
     MAX_TILE_SIDE_PX,
@@ -28,10 +23,12 @@ from mihc.slides.contents import (
     unreadable,
 )
 from mihc.slides.pixel_size import resolution_claim
+from mihc.slides.tiff_chain import walk_chain
 
-MAX_PAGES = 20_000
 COPY_AGAIN = "Copy or export the slide again."
 _UM_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 10_000.0}  # inch, centimetre
+_OFFSETS, _COUNTS = (324, 273, 513), (325, 279, 514)
+_USED = (270, 282, 283, 285, 296, 305, 330, 347)  # description, resolution, page name, software, SubIFDs, JPEG tables
 _COLOURED = {2: "RGB", 3: "palette colours", 5: "CMYK", 6: "YCbCr", 8: "CIELab"}
 
 
@@ -44,6 +41,7 @@ class TiffSkeleton:
     size: int  # bytes of the file
     byteorder: str  # "<" | ">"
     big: bool
+    listed: tuple[tuple[int, int], ...]  # per page: how many offsets and byte counts its tags hold
 
     @property
     def description(self) -> str:
@@ -58,12 +56,13 @@ class TiffSkeleton:
 
 def read_skeleton(path: Path) -> TiffSkeleton:
     """All pages of a TIFF; truncated, circular and endless chains are refused."""
-    count = _walk_chain(path)
+    count = walk_chain(path)
     try:
         with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
             tif.pages.useframes = False
-            pages = tuple(_load(tif.pages[index]) for index in range(count))
-            skeleton = TiffSkeleton(path, pages, path.stat().st_size, tif.byteorder, bool(tif.is_bigtiff))
+            size, big = path.stat().st_size, bool(tif.is_bigtiff)
+            pages, listed = zip(*(_load(tif.pages[index]) for index in range(count)))
+            skeleton = TiffSkeleton(path, pages, size, tif.byteorder, big, listed)
         for page in pages:
             _require_sane(skeleton, page)
             require_inside(skeleton, page.dataoffsets, page.databytecounts, f"page {page.index}")
@@ -76,12 +75,21 @@ def read_skeleton(path: Path) -> TiffSkeleton:
         raise unreadable(path, f"is not a valid TIFF: {_first_line(error)}") from error
 
 
-def _load(page: tifffile.TiffPage) -> tifffile.TiffPage:
-    """The page with every tag in memory, so that the file can be closed."""
-    for tag in page.tags:
-        _ = tag.value
-    _ = page.dataoffsets, page.databytecounts, page.description, page.jpegtables
-    return page
+def _load(page: tifffile.TiffPage) -> tuple[tifffile.TiffPage, tuple[int, int]]:
+    """The page with the tags that are used in memory, so that the file can be closed; its tables as arrays."""
+    if page.compression == 7 and page.dataoffsets:
+        _ = page.is_jfif  # asked for when the decoder is built, from the file
+    listed = []
+    for codes in (_OFFSETS, _COUNTS):
+        tags = [page.tags[code] for code in codes if code in page.tags]
+        listed.append(tags[0].count if tags else 0)
+        for tag in tags:  # a slide's tables as tuples would need ten times the room
+            del page.tags[tag.code]
+    page.dataoffsets = np.asarray(page.dataoffsets, np.uint64)
+    page.databytecounts = np.asarray(page.databytecounts, np.uint64)
+    _ = [page.tags.valueof(code) for code in _USED]
+    _ = page.description, page.jpegtables, page.subifds
+    return page, (listed[0], listed[1])
 
 
 def _require_sane(skeleton: TiffSkeleton, page: tifffile.TiffPage) -> None:
@@ -98,9 +106,8 @@ def _require_sane(skeleton: TiffSkeleton, page: tifffile.TiffPage) -> None:
 
 def require_inside(skeleton: TiffSkeleton, offsets: Sequence[int], counts: Sequence[int], what: str) -> None:
     """Refuse a file that ends before the pixels of a page or level do."""
-    starts, lengths = (
-        np.asarray(list(values)[: min(len(offsets), len(counts))], np.uint64) for values in (offsets, counts)
-    )
+    both = min(len(offsets), len(counts))
+    starts, lengths = (np.asarray(values[:both], np.uint64) for values in (offsets, counts))
     ends = starts + lengths
     beyond = np.flatnonzero((ends > skeleton.size) | (ends < starts))
     if len(beyond):
@@ -124,54 +131,21 @@ def _quiet_tifffile() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _walk_chain(path: Path) -> int:
-    """The number of pages, from the chain of directory offsets alone."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header = file.read(16)
-        order = {b"II": "<", b"MM": ">"}.get(header[:2])
-        if order is None or len(header) < 8:
-            raise unreadable(path, "is not a TIFF")
-        big = struct.unpack(order + "H", header[2:4])[0] == 43
-        count_format, entry, next_format = (order + "Q", 20, order + "Q") if big else (order + "H", 12, order + "I")
-        start = 8 if big else 4
-        offset = struct.unpack(next_format, header[start : start + struct.calcsize(next_format)])[0]
-        seen: set[int] = set()
-        while offset:
-            if offset in seen:
-                raise unreadable(path, f"circular chain of pages: page {len(seen)} points back to offset {offset}")
-            if len(seen) >= MAX_PAGES:
-                raise unreadable(path, f"more than {MAX_PAGES} pages, which exceeds the limit")
-            seen.add(offset)
-            offset = _next_directory(file, path, size, len(seen) - 1, offset, count_format, entry, next_format)
-    if not seen:
-        raise unreadable(path, "a TIFF without pages")
-    return len(seen)
+def page_refusal(page: tifffile.TiffPage, *, palette_is_display: bool = False) -> Refusal | None:
+    """Why a page cannot be a channel's plane, from its tags alone; None when it can.
 
-
-def _next_directory(
-    file: BinaryIO, path: Path, size: int, page: int, offset: int, count_format: str, entry: int, next_format: str
-) -> int:
-    head = struct.calcsize(count_format)
-    if offset + head > size:
-        raise unreadable(path, f"truncated: page {page} offset {offset} lies beyond file size {size}")
-    file.seek(offset)
-    entries = struct.unpack(count_format, file.read(head))[0]
-    after = offset + head + entries * entry
-    if after + struct.calcsize(next_format) > size:
-        raise unreadable(path, f"truncated: page {page} at offset {offset} ends beyond file size {size}")
-    file.seek(after)
-    return struct.unpack(next_format, file.read(struct.calcsize(next_format)))[0]
-
-
-def page_refusal(page: tifffile.TiffPage) -> Refusal | None:
-    """Why a page cannot be a channel's plane, from its tags alone; None when it can."""
-    if page.photometric in _COLOURED:
+    `palette_is_display` is for ImageJ, whose colour tables only say how to show intensities.
+    """
+    if page.photometric in _COLOURED and not (page.photometric == 3 and palette_is_display):
         return brightfield_refusal(_COLOURED[page.photometric])
     if page.photometric == 0:
         return Refusal("pixels are inverted (photometric MINISWHITE)", "Export it with black as zero.")
     if page.dtype is None or page.bitspersample not in (8, 16, 32, 64):
-        return Refusal(f"{page.bitspersample} bits a sample are not supported", "Export it with 8 or 16 bits.")
+        bits = f"{page.bitspersample} bit{'s' if page.bitspersample != 1 else ''} a sample"
+        return Refusal(f"intensities of {bits} are not supported", "Export it with 8 or 16 bits.")
+    if page.compression not in NAMES:
+        name = getattr(page.compression, "name", str(page.compression)).lower()
+        return Refusal(f"compression “{name}” is not supported", "Export it with deflate, LZW or zstd.")
     if page.imagedepth > 1:
         return Refusal("pages that hold volumes are not supported", "Export one focal plane per page.")
     refusal = size_refusal((1, page.imagelength, page.imagewidth))
@@ -189,24 +163,6 @@ def page_refusal(page: tifffile.TiffPage) -> Refusal | None:
 def strip_rows(page: tifffile.TiffPage) -> int:
     """Rows of a full strip."""
     return max(1, min(int(page.rowsperstrip or page.imagelength), page.imagelength))
-
-
-def segment_table(page: tifffile.TiffPage, what: str) -> tuple[np.ndarray, np.ndarray] | Refusal:
-    """Offsets and byte counts of a page's tiles or strips, each present."""
-    offsets = np.asarray(page.dataoffsets, np.uint64)
-    counts = np.asarray(page.databytecounts, np.uint64)
-    height, width = page.imagelength, page.imagewidth
-    rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (strip_rows(page), width)
-    across, down = -(-width // columns), -(-height // rows)
-    planes = page.samplesperpixel if page.planarconfig == 2 else 1
-    kind = "tile" if page.is_tiled else "strip"
-    if len(offsets) != len(counts) or len(offsets) < across * down * planes:
-        return Refusal(f"{what} lists {len(offsets)} {kind}s, {across * down * planes} are needed")
-    empty = np.flatnonzero((offsets == 0) | (counts == 0))
-    if len(empty):
-        y, x = divmod(int(empty[0]) % (across * down), across)
-        return Refusal(f"missing {kind} ({x}, {y}) of {what}: {len(empty)} of {len(offsets)} have no data", COPY_AGAIN)
-    return offsets, counts
 
 
 def tag_claim(page: tifffile.TiffPage) -> PixelSizeClaim | None:
@@ -229,11 +185,6 @@ def tag_resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
 def page_facts(skeleton: TiffSkeleton, page: tifffile.TiffPage) -> dict[str, str]:
     """Numbers and codec names of a page for people."""
     layout = f"tiles {page.tilewidth} x {page.tilelength}" if page.is_tiled else f"strips of {strip_rows(page)} rows"
-    compression = getattr(page.compression, "name", str(page.compression)).lower()
+    compression = NAMES.get(page.compression, str(page.compression))
     order = "big-endian" if skeleton.byteorder == ">" else "little-endian"
     return {"compression": compression, "layout": layout, "byte order": order}
-
-
-def open_descriptor(path: Path) -> int:
-    """A read-only file descriptor, binary on every system."""
-    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))

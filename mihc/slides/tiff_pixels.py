@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from mihc.slides.codecs import declared_size
 from mihc.slides.contents import unreadable
-from mihc.slides.tiff_pages import open_descriptor, strip_rows
+from mihc.slides.tiff_chain import open_descriptor
+from mihc.slides.tiff_pages import strip_rows
 
 CACHE_BYTES = 640 << 20  # decoded strips that neighbouring windows share
 _WIDE_PX = 4096  # a segment at least this wide outlives the window that decoded it
@@ -55,6 +57,36 @@ class TiffPlane:
         down = -(-self.page.imagelength // self.segment_rows)
         plane = self.sample if self.page.planarconfig == 2 else 0
         return (plane * down + row) * across + column
+
+
+def decode_segment(path: Path, plane: TiffPlane, index: int, data: bytes) -> np.ndarray:
+    """One tile or strip as (rows, columns, samples).
+
+    Raises
+    ------
+    SlideError
+        when it cannot be decoded, or says that it holds another size than its page
+    """
+    page = plane.page
+    what = f"{'tile' if page.is_tiled else 'strip'} {index} of page {page.index}"
+    size = declared_size(data, page.compression)
+    if size is not None and size != (rows_of(plane, index), plane.segment_columns):
+        raise unreadable(path, f"{what} is damaged: it declares {size[1]} x {size[0]} px")
+    try:
+        pixels, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
+    except Exception as error:  # codecs raise their own types
+        raise unreadable(path, f"{what} is damaged: {error}") from error
+    if pixels is None or pixels.ndim != 4:
+        raise unreadable(path, f"{what} is damaged: nothing comes out of it")
+    return pixels[0]
+
+
+def rows_of(plane: TiffPlane, index: int) -> int:
+    """Rows that a tile or strip holds; the last strip may be shorter."""
+    if plane.page.is_tiled:
+        return plane.segment_rows
+    down = -(-plane.page.imagelength // plane.segment_rows)
+    return min(plane.segment_rows, plane.page.imagelength - index % down * plane.segment_rows)
 
 
 class TiffPixels:
@@ -113,12 +145,7 @@ class TiffPixels:
         if wide and (kept := self._cache.get(key)) is not None:
             return kept
         data = self._pread(int(plane.offsets[index]), int(plane.counts[index]))
-        try:
-            pixels, _, _ = plane.page.decode(data, index, jpegtables=plane.page.jpegtables)
-        except Exception as error:  # codecs raise their own types
-            where = "tile" if plane.page.is_tiled else "strip"
-            raise unreadable(self._path, f"{where} {index} of page {plane.page.index} is damaged: {error}") from error
-        pixels = pixels[0]
+        pixels = decode_segment(self._path, plane, index, data)
         if wide:
             self._cache.put(key, pixels)
         return pixels

@@ -9,9 +9,10 @@ import numpy as np
 import tifffile
 
 from mihc.slides.contents import PixelSizeClaim, PixelSource, Refusal, SceneContents, size_refusal
+from mihc.slides.tiff_inventory import segment_table, shared_segments
 from mihc.slides.tiff_levels import sub_levels
-from mihc.slides.tiff_pages import COPY_AGAIN, TiffSkeleton, page_facts, page_refusal, segment_table
-from mihc.slides.tiff_pixels import TiffPixels, TiffPlane
+from mihc.slides.tiff_pages import COPY_AGAIN, TiffSkeleton, page_facts, page_refusal
+from mihc.slides.tiff_pixels import TiffPixels, TiffPlane, decode_segment
 
 # Pictures of the glass and its label: they may show a patient's name and are never decoded.
 IGNORED_NAMES = frozenset({"label", "label image", "macro", "macro image", "overview", "thumbnail", "slidepreview"})
@@ -27,6 +28,7 @@ class PlaneGrid:
     width: int
     channels: int  # as declared
     stack_bytes: int = 0  # from one plane to the next when the first page stands for all (large ImageJ stacks)
+    palette_is_display: bool = False  # ImageJ's colour tables
 
 
 def tiff_scene(
@@ -42,6 +44,7 @@ def tiff_scene(
     refusals: Sequence[Refusal] = (),
     warnings: Sequence[str] = (),
     facts: dict[str, str] | None = None,
+    dyes: Sequence[str] = (),
 ) -> SceneContents:
     """A scene from its pages; whatever is wrong with them is among its refusals."""
     found = [page for channel in grid.pages for page in channel if page is not None]
@@ -50,7 +53,7 @@ def tiff_scene(
     problems += [size] if size else []
     planes: list[list[TiffPlane]] = []
     if found and not size:
-        problems += _page_problems(found)
+        problems += _page_problems(found, palette_is_display=grid.palette_is_display)
     if not problems:
         planes, table_problems = _planes(skeleton, grid)
         problems += table_problems
@@ -66,6 +69,7 @@ def tiff_scene(
         time_points=time_points,
         levels=(*levels, *_sub_levels(skeleton, found)),
         significant_bits=significant_bits,
+        dyes=tuple(dyes),
         refusals=tuple(problems),
         warnings=tuple(warnings),
         facts={**(page_facts(skeleton, found[0]) if found else {}), **(facts or {})},
@@ -79,9 +83,9 @@ def _opener(skeleton: TiffSkeleton, planes: list[list[TiffPlane]]) -> Callable[[
     return open_pixels
 
 
-def _page_problems(pages: Sequence[tifffile.TiffPage]) -> list[Refusal]:
+def _page_problems(pages: Sequence[tifffile.TiffPage], *, palette_is_display: bool) -> list[Refusal]:
     for page in pages:
-        refusal = page_refusal(page)
+        refusal = page_refusal(page, palette_is_display=palette_is_display)
         if refusal is not None:
             return [refusal]
         if page.dtype != pages[0].dtype or page.samplesperpixel != pages[0].samplesperpixel:
@@ -98,7 +102,7 @@ def _planes(skeleton: TiffSkeleton, grid: PlaneGrid) -> tuple[list[list[TiffPlan
         for z, page in enumerate(channel):
             if page is None:
                 return [], [Refusal(f"no page for channel {at}", "Export the slide again.")]
-            table = segment_table(page, f"page {page.index} (channel {at})")
+            table = segment_table(skeleton, page, f"page {page.index} (channel {at})")
             if isinstance(table, Refusal):
                 return [], [table]
             shift = grid.stack_bytes * (z * len(grid.pages) + at)
@@ -110,7 +114,28 @@ def _planes(skeleton: TiffSkeleton, grid: PlaneGrid) -> tuple[list[list[TiffPlan
         planes += [list(of_sample) for of_sample in zip(*columns)]
     if len(planes) != grid.channels:
         return [], [Refusal(f"{grid.channels} channels declared, {len(planes)} present", "Export the slide again.")]
-    return planes, []
+    return planes, _used_twice(skeleton, grid)
+
+
+def _used_twice(skeleton: TiffSkeleton, grid: PlaneGrid) -> list[Refusal]:
+    """Pages or tiles that stand for two places of the picture, unless they hold one value everywhere."""
+    pages = [page for channel in grid.pages for page in channel if page is not None]
+    if grid.stack_bytes == 0 and len({page.index for page in pages}) < len(pages):
+        twice = next(page for at, page in enumerate(pages) if page in pages[:at])
+        return [Refusal(f"page {twice.index} stands for two channels or focal planes", COPY_AGAIN)]
+    shared = shared_segments(list({page.index: page for page in pages}.values()))
+    if isinstance(shared, Refusal):
+        return [shared]
+    with skeleton.path.open("rb") as file:
+        for page, index in shared:
+            plane = TiffPlane(page, page.dataoffsets, page.databytecounts)
+            file.seek(int(plane.offsets[index]))
+            pixels = decode_segment(skeleton.path, plane, index, file.read(int(plane.counts[index])))
+            if (pixels != pixels.flat[0]).any():
+                kind = "tile" if page.is_tiled else "strip"
+                text = f"{kind} {index} of page {page.index} stands for several places of the picture"
+                return [Refusal(f"{text}, so others are missing", COPY_AGAIN)]
+    return []
 
 
 def _sub_levels(skeleton: TiffSkeleton, pages: Sequence[tifffile.TiffPage]) -> tuple[tuple[int, int], ...]:

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
+import psutil
+
 from mihc.errors import MihcError, OutputConflict, ResourceError
 
 LONGEST_PATH = 120  # characters under results/, so that Windows' 260 leave room for the study's own folder
@@ -24,6 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9_-]")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # a virus scanner lets go within a second; a person's Excel does not
 _SPACE = frozenset({errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
+_SHARED = ("nfs", "cifs", "smb", "fuse", "9p", "afs", "davfs", "vboxsf", "drvfs")
 _DENIED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
@@ -155,6 +158,19 @@ def remove(path: Path) -> bool:
         else:
             path.unlink(missing_ok=True)
     return not path.exists()
+
+
+def shared_file_system(folder: Path) -> str:
+    """The name and weak options of a network or FUSE file system that holds a folder; "" for a disk of this machine."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()).resolve()
+    holding = [mount for mount in psutil.disk_partitions(all=True) if there.is_relative_to(mount.mountpoint)]
+    if not holding:
+        return "a network share" if str(there).startswith("\\\\") else ""
+    mount = max(holding, key=lambda mount: len(mount.mountpoint))
+    kind, options = mount.fstype.casefold(), mount.opts.casefold().split(",")
+    if not kind.startswith(_SHARED) and "remote" not in options:
+        return ""
+    return ", ".join([kind or "remote", *(option for option in options if option in ("nolock", "soft"))])
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def write_record(results: Path, record: Record) -> None:
 
 
 def read_record(path: Path) -> Record | None:
-    """The record at `path`, None when there is none.
+    """The record at `path`, None when there is none, or only that of an older mihc, which is computed again.
 
     Raises
     ------
@@ -81,8 +81,8 @@ def read_record(path: Path) -> Record | None:
     try:
         envelope = json.loads(text)
         schema, content = envelope["schema"], envelope["record"]
-        if schema == SCHEMA and hash_json(content) == envelope["sha256"]:
-            return _from_json(content)
+        if schema <= SCHEMA and hash_json(content) == envelope["sha256"]:
+            return _from_json(content) if schema == SCHEMA else None
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path) from error
     if isinstance(schema, int) and schema > SCHEMA:
