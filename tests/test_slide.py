@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slide_fixtures import TiffLayout, coded_image, ome_document, ome_xml, write_ome_tiff, write_pages
+from slide_fixtures import TiffLayout, coded_image, ome_document, ome_xml, write_ome_tiff, write_ome_zarr, write_pages
 
 from mihc.errors import PanelError, SlideError
 from mihc.panel import Panel, PanelRow
@@ -283,6 +286,56 @@ def test_inspect_shows_the_file_and_the_refusal_with_what_to_type(tmp_path: Path
     text = "\n".join(inspect_slide(slide_with(tmp_path, size=None, unit=None)))
     assert "size         30 x 20 px\n" in text and "marker 1" in text
     assert "cannot use this file yet" in text and "slides.csv, column pixel_size_um" in text
+
+
+def test_SL25_a_blank_channel_is_opened_as_it_is(tmp_path: Path):
+    """A channel of zeros is no fault of the file; that it shows nothing is a check of the slide's quality."""
+    image = coded_image(2, 20, 30)
+    image[1] = 0
+    with open_slide(write_ome_tiff(tmp_path / "s.ome.tif", image)) as slide:
+        assert slide.warnings == () and not slide.image[1].any()
+        np.testing.assert_array_equal(slide.image[0], image[0])
+
+
+@pytest.mark.parametrize("unit", [b"\xb5m", b"\xc2\xb5m", b"\xce\xbcm", b"\xc3\x82\xc2\xb5m"])
+def test_SL41_a_micro_sign_in_any_encoding_is_a_micrometre(tmp_path: Path, unit: bytes):
+    """Latin-1, UTF-8, the Greek letter, and UTF-8 that was taken for Latin-1 and encoded again."""
+    document = ome_document(ome_xml(IMAGE, unit="µm")).replace("µm".encode(), unit)
+    with open_slide(write_pages(tmp_path / "s.ome.tif", IMAGE, description=document)) as slide:
+        assert slide.pixel_size_um == (0.5, 0.5) and slide.warnings == ()
+
+
+@pytest.mark.parametrize("unit", [b"\xff\xfem", b"\xef\xbf\xbdm", b"?m"])
+def test_SL41_a_unit_that_cannot_be_recognised_is_refused(tmp_path: Path, unit: bytes):
+    document = ome_document(ome_xml(IMAGE, unit="µm")).replace("µm".encode(), unit)
+    path = write_pages(tmp_path / "s.ome.tif", IMAGE, description=document)
+    with pytest.raises(SlideError, match=r"in the unit .* which is no length"):
+        open_slide(path)
+    with open_slide(path, pixel_size_um=0.5) as slide:
+        assert slide.pixel_size_um == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_SL43_a_slide_that_may_not_be_read_is_refused(tmp_path: Path, folder: bool):
+    path = write_ome_zarr(tmp_path / "s.ome.zarr", IMAGE) if folder else write_ome_tiff(tmp_path / "s.ome.tif", IMAGE)
+    open_slide(path).close()
+    for part in (*path.rglob("*"), path):
+        part.chmod(0)
+    with without_roots_rights(), pytest.raises(SlideError, match="no permission to read it") as caught:
+        open_slide(path)
+    assert caught.value.exit_code == 3 and "read access" in caught.value.fix
+
+
+@contextmanager
+def without_roots_rights() -> Iterator[None]:
+    """Root may read everything, so the test becomes nobody for a while."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 @settings(max_examples=300, deadline=None)

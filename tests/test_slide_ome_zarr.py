@@ -140,6 +140,15 @@ def test_SL39_a_dataset_outside_the_folder_is_refused(tmp_path: Path):
             open_slide(change(path, "0.5", point))
 
 
+@pytest.mark.parametrize("part", ["0", "0/c", "0/c/1", "0/c/1/0/0", "0/zarr.json", "zarr.json"])
+def test_SL39_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, part: str):
+    path = write_ome_zarr(tmp_path / "s.ome.zarr", IMAGE)
+    shutil.move(path / part, tmp_path / "elsewhere")
+    (path / part).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SlideError, match=r"outside the folder|missing chunk"):
+        open_slide(path)
+
+
 def test_SL26_focal_planes_need_a_choice(tmp_path: Path):
     image = coded_image(6, 20, 20).reshape(2, 3, 20, 20)
     path = write_ome_zarr(tmp_path / "s.ome.zarr", image, axes="czyx")

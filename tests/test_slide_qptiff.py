@@ -91,3 +91,37 @@ def test_SL40_a_doctype_in_a_page_is_refused(tmp_path: Path):
     path = write_pages(tmp_path / "s.qptiff", coded_image(1), description=text)
     with pytest.raises(SlideError, match="DTD"):
         open_slide(path, pixel_size_um=0.5)
+
+
+def write_components(path: Path, unmixed: list[str | None], names: list[str]) -> Path:
+    """Full-resolution pages that say whether they are unmixed (None = nothing)."""
+    with tifffile.TiffWriter(path, ome=False) as tif:
+        for plane, said, name in zip(coded_image(len(names)), unmixed, names):
+            text = qpi_xml("FullResolution", name).decode()
+            if said is not None:
+                text = text.replace("<Objective>", f"<IsUnmixedComponent>{said}</IsUnmixedComponent><Objective>")
+            tif.write(plane, description=text.encode(), metadata=None, software="PerkinElmer-QPI")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("unmixed", "fact", "warnings"),
+    [
+        (["True", "True"], "yes", ()),
+        (["False", "False"], "no", ()),
+        (["True", "False"], "in part", ("channels 1 are not unmixed, the others are",)),
+        ([None, None], None, ()),
+    ],
+)
+def test_channels_say_whether_they_are_unmixed(tmp_path: Path, unmixed: list, fact: str | None, warnings: tuple):
+    path = write_components(tmp_path / "s.qptiff", unmixed, ["DAPI", "CD8 (Opal 540)"])
+    with open_slide(path, pixel_size_um=0.5) as slide:
+        assert slide.facts.get("unmixed") == fact and slide.warnings == warnings
+        assert slide.dyes == ("", "Opal 540")
+
+
+def test_the_dye_beside_a_biomarker_is_its_name(tmp_path: Path):
+    path = write_pages(tmp_path / "s.qptiff", coded_image(1), description=qpi_xml("FullResolution", "Opal 540", "CD8"))
+    with open_slide(path, pixel_size_um=0.5) as slide:
+        assert (slide.channels, slide.dyes) == (("CD8",), ("Opal 540",))
+    assert "    0  CD8 [Opal 540]" in inspect_slide(path, pixel_size_um=0.5)

@@ -22,7 +22,8 @@ _SUBBLOCK = struct.Struct("<iiq")  # sizes of metadata, attachment and data
 _DIRECTORY_POSITION = 32 + 52  # in the file header's segment
 _MAX_DIMENSIONS = 40
 _FIXED_BYTES = 256  # of a subblock before its metadata, at least
-_PEEK_BYTES = 4096  # enough for the header of a compressed picture
+_PEEK_BYTES = 1024  # enough for the header of a compressed picture
+_BUFFER_BYTES = 1 << 14  # a subblock's header, metadata and first pixels in one read: each costs a trip to the server
 UNCOMPRESSED, JPEG_XR, ZSTD0, ZSTD1 = 0, 4, 5, 6
 _PIXEL_BYTES = {"Gray8": 1, "Gray16": 2, "Gray32Float": 4, "Bgr24": 3, "Bgr48": 6}
 _PIXEL_TYPES = {
@@ -60,7 +61,7 @@ def read_directory(path: Path) -> list[Subblock]:
         when the file is truncated, or an entry lies outside it or contradicts its subblock
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with path.open("rb", buffering=_BUFFER_BYTES) as file:
         file.seek(_DIRECTORY_POSITION)
         start = int.from_bytes(file.read(8), "little", signed=True)
         data, count = _directory_bytes(file, path, start, size)

@@ -30,7 +30,7 @@ class QpiPage:
 
 def is_qptiff(skeleton: TiffSkeleton) -> bool:
     """Whether the file is written by Akoya's software."""
-    return skeleton.software.startswith("PerkinElmer-QPI") or _MARK in skeleton.description[:4096]
+    return skeleton.software.startswith("PerkinElmer-QPI") or _MARK in skeleton.description
 
 
 def read_qptiff(skeleton: TiffSkeleton) -> SlideContents:
