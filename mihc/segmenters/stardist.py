@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,9 @@ def make(*, weights: Path | None, nucleus_diameter_um: float, sensitivity: str) 
     import tensorflow as tf
     from stardist.models import StarDist2D
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    with suppress(RuntimeError):  # TensorFlow is at work in this process already
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
     try:
         model = StarDist2D(None, name=folder.name, basedir=str(folder.parent))
     except Exception as error:

@@ -19,6 +19,10 @@ UM = 0.5
 def weights(picture, tmp_path_factory):
     """A model's folder as StarDist saves it."""
     import keras
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)  # as the adapter does where it comes first
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     from stardist.geometry import star_dist
     from stardist.models import Config2D, StarDist2D
 
