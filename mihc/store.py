@@ -3,7 +3,7 @@
 A stage writes aside, inside a `Transaction`; a clean exit makes all its files visible in one decided step, and a kill
 at any moment leaves, after recovery, the old generation or the new one. The parts are in `mihc.stores`:
 
-    files          names, hashes, durable moves        images, labels   OME-Zarr pyramids
+    files          names, hashes, durable moves        images, labels   OME-Zarr pyramids, their bytes in arrays, chunks
     locks          one writer at a time                tables           parquet, CSV, JSON
     records        what a committed stage was          contents         the digest of what the results say
     transactions   the journal and its recovery        inputs           content hashes of slides
@@ -24,12 +24,14 @@ from mihc.errors import DamagedError, InputError, OutputConflict, ResourceError
 from mihc.stores import records, transactions, verification
 from mihc.stores.files import LITTER, checked_relative, hash_file, hash_json, replace_file, size_of
 from mihc.stores.images import (
+    IMAGE_PASS,
     IMAGE_SHARD,
     StoredImage,
     build_pyramid,
     create_image,
     open_image,
     set_display_windows,
+    write_image_pass,
     write_image_window,
 )
 from mihc.stores.inputs import hash_input
@@ -47,6 +49,7 @@ from mihc.stores.transactions import Transaction
 from mihc.stores.verification import Damage
 
 __all__ = [
+    "IMAGE_PASS",
     "IMAGE_SHARD",
     "LABEL_CHUNK",
     "Damage",
@@ -69,6 +72,7 @@ __all__ = [
     "write_bytes",
     "write_cells",
     "write_csv",
+    "write_image_pass",
     "write_image_window",
     "write_json",
     "write_label_window",
