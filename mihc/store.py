@@ -3,7 +3,8 @@
 A stage writes aside, inside a `Transaction`; a clean exit makes all its files visible in one decided step, and a kill
 at any moment leaves, after recovery, the old generation or the new one. The parts are in `mihc.stores`:
 
-    files          names, hashes, durable moves        images, labels   OME-Zarr pyramids, their bytes in arrays, chunks
+    files          names, hashes, durable moves        images, labels   OME-Zarr pyramids
+    in_place       a slide's own chunks                arrays, chunks   their bytes
     locks          one writer at a time                tables           parquet, CSV, JSON
     records        what a committed stage was          contents         the digest of what the results say
     transactions   the journal and its recovery        inputs           content hashes of slides
@@ -31,6 +32,7 @@ from mihc.stores.images import (
     create_image,
     open_image,
     set_display_windows,
+    use_in_place,
     write_image_pass,
     write_image_window,
 )
@@ -69,6 +71,7 @@ __all__ = [
     "read_cells",
     "read_csv",
     "set_display_windows",
+    "use_in_place",
     "write_bytes",
     "write_cells",
     "write_csv",

@@ -202,17 +202,17 @@ class ZarrPixels:
     """Pixels of the full-resolution array; zarr may be read from several threads."""
 
     def __init__(self, path: Path, folder: Path, array: Any, axes: Axes):
-        self._path, self._folder, self._array, self._axes = path, folder, array, axes
+        self._path, self.folder, self.array, self.axes = path, folder, array, axes
 
     def close(self) -> None:
         """Nothing is held open between reads."""
 
     def read(self, channels: Sequence[int], y0: int, y1: int, x0: int, x1: int, z: int) -> np.ndarray:
         """Pixels (len(channels), y1 - y0, x1 - x0)."""
-        out = np.empty((len(channels), y1 - y0, x1 - x0), self._array.dtype.newbyteorder("="))
+        out = np.empty((len(channels), y1 - y0, x1 - x0), self.array.dtype.newbyteorder("="))
         for at, run in _runs(channels):
             place = {"t": 0, "z": z, "c": slice(run.start, run.stop), "y": slice(y0, y1), "x": slice(x0, x1)}
-            selection = tuple(place[name] for name in self._axes.names)
+            selection = tuple(place[name] for name in self.axes.names)
             self._require_chunks(selection)
             block = self._block(selection)
             out[at : at + len(run)] = self._ordered(block)
@@ -220,7 +220,7 @@ class ZarrPixels:
 
     def _require_chunks(self, selection: tuple[int | slice, ...]) -> None:
         """zarr reads a chunk that is not there as its fill value: lost pixels would count as glass."""
-        stored = getattr(self._array, "shards", None) or self._array.chunks
+        stored = getattr(self.array, "shards", None) or self.array.chunks
         spans = [
             range(part.start // size, -(-part.stop // size))
             if isinstance(part, slice)
@@ -228,8 +228,8 @@ class ZarrPixels:
             for part, size in zip(selection, stored)
         ]
         for chunk in itertools.product(*spans):
-            key = self._array.metadata.encode_chunk_key(chunk)
-            if not (self._folder / key).is_file():
+            key = self.array.metadata.encode_chunk_key(chunk)
+            if not (self.folder / key).is_file():
                 raise unreadable(
                     self._path,
                     f"missing chunk {key}",
@@ -238,14 +238,14 @@ class ZarrPixels:
 
     def _block(self, selection: tuple[int | slice, ...]) -> np.ndarray:
         try:
-            return np.asarray(self._array[selection])
+            return np.asarray(self.array[selection])
         except Exception as error:  # codecs raise their own types
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise unreadable(self._path, f"a chunk is damaged: {first_line}") from error
 
     def _ordered(self, block: np.ndarray) -> np.ndarray:
         """The block as (c, y, x)."""
-        left = [name for name in self._axes.names if name in "cyx"]
+        left = [name for name in self.axes.names if name in "cyx"]
         if "c" not in left:
             block, left = block[np.newaxis], ["c", *left]
         return block.transpose([left.index(name) for name in "cyx"])

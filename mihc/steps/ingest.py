@@ -114,7 +114,10 @@ def _store(job: Job, row: SlideRow, source: Source, transaction: Transaction) ->
             windows=None,
             name=row.slide,
         )
-        tasks = [(source, str(path), index[markers[plane]], plane, dtype, box) for plane, box in _passes(shape)]
+        in_place = _used_in_place(slide, path, dtype, [index[marker] for marker in markers])
+        tasks = [
+            (source, str(path), index[markers[plane]], plane, dtype, box, in_place) for plane, box in _passes(shape)
+        ]
         try:
             passes = job.map(row.slide, "slide", store_pass, tasks)
         finally:
@@ -122,6 +125,7 @@ def _store(job: Job, row: SlideRow, source: Source, transaction: Transaction) ->
         for done in passes:
             transaction.vouch(name, done.written)
         transaction.vouch(name, store.build_pyramid(path, job.submit, first=2))
+        transaction.notes["in_place"] = in_place
         transaction.notes |= _notes(slide, markers, dtype) | _channel_facts(markers, passes, slide)
     _show_contrast(path)
 
@@ -135,6 +139,13 @@ def _stored_dtype(slide: Slide) -> str:
             fix="Export the slide with 8 or 16 bits, or as 32-bit floating point numbers.",
         )
     return STORED[name]
+
+
+def _used_in_place(slide: Slide, path: Path, dtype: str, channels: list[int]) -> bool:
+    """Whether the store's level 0 is now the slide's own chunk files."""
+    if slide.format != "OME-Zarr" or slide.pixels.array.dtype.newbyteorder("=") != np.dtype(dtype):
+        return False
+    return store.use_in_place(path, slide.pixels.array, slide.pixels.folder, slide.pixels.axes.names, channels)
 
 
 def _passes(shape: tuple[int, int, int]) -> list[tuple[int, tuple[int, int, int, int]]]:
@@ -160,8 +171,10 @@ class Pass:
     saturated: int  # pixels at the camera's ceiling
 
 
-def store_pass(source: Source, path: str, channel: int, plane: int, dtype: str, box: tuple[int, int, int, int]) -> Pass:
-    """Read one square of one channel, once; write it and the level above."""
+def store_pass(
+    source: Source, path: str, channel: int, plane: int, dtype: str, box: tuple[int, int, int, int], in_place: bool
+) -> Pass:
+    """Read one square of one channel, once; write it, unless it is used in place, and the level above."""
     seen: list[tuple[float, float, int]] = []
     with _open_slides.borrow(source) as slide:
         ceiling = _ceiling(slide, dtype)
@@ -173,7 +186,7 @@ def store_pass(source: Source, path: str, channel: int, plane: int, dtype: str, 
             seen.append((float(block.min()), float(largest), saturated))
             return block
 
-        written = store.write_image_pass(path, plane, box, read)
+        written = store.write_image_pass(path, plane, box, read, in_place=in_place)
     smallest, largest, saturated = zip(*seen)
     return Pass(plane, written, min(smallest), max(largest), sum(saturated))
 

@@ -22,6 +22,7 @@ import numpy as np
 Spans = Sequence[tuple[int, int]]  # (start, stop) of each axis
 Written = dict[str, tuple[int, str]]  # (bytes, sha256) of each file, by its name in the array's or image's folder
 
+IN_PLACE = "in_place"  # attribute of an array whose chunks are a slide's own files: see `mihc.stores.in_place`
 _CRC_BYTES = 4
 _ABSENT = 2**64 - 1  # in a shard's index: no such chunk
 
@@ -46,6 +47,8 @@ def layout_of(metadata: dict) -> Layout | None:
     KeyError, TypeError, ValueError
         the metadata is no zarr v3 array's
     """
+    if metadata.get("attributes", {}).get(IN_PLACE):
+        return None
     unit = tuple(int(side) for side in metadata["chunk_grid"]["configuration"]["chunk_shape"])
     shape, codecs, chunk = tuple(int(side) for side in metadata["shape"]), metadata["codecs"], unit
     sharded = [codec["name"] for codec in codecs] == ["sharding_indexed"]
@@ -65,6 +68,14 @@ def layout_of(metadata: dict) -> Layout | None:
         return None
     dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
     return Layout(shape, dtype, chunk, unit, sharded, names[1])
+
+
+def is_checked_when_read(folder: Path) -> bool:
+    """Whether every chunk of an array carries a checksum of its own; False where the metadata cannot be read."""
+    try:
+        return layout_of(json.loads((folder / "zarr.json").read_text(encoding="utf-8"))) is not None
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return False
 
 
 def read_layout(folder: Path) -> Layout:

@@ -19,6 +19,8 @@ from mihc.stores import ngff
 from mihc.windows import pixel_size_pair
 
 if TYPE_CHECKING:
+    import zarr
+
     from mihc.stores.arrays import StoredArray
     from mihc.stores.chunks import Written
 
@@ -153,10 +155,30 @@ def _in_level(level: int, written: Written) -> Written:
     return {f"{level}/{name}": fact for name, fact in written.items()}
 
 
+def use_in_place(
+    path: str | Path, array: zarr.Array, folder: Path, axes: Sequence[str], channels: Sequence[int]
+) -> bool:
+    """Make level 0 of the channels of an OME-Zarr slide's own chunk files; see `mihc.stores.in_place`.
+
+    Returns
+    -------
+    False where they cannot be used as they are, or cannot be linked here: nothing has changed then
+    """
+    from mihc.stores import in_place
+
+    found = in_place.takable(array, folder, axes)
+    return found is not None and in_place.take(found, Path(path) / "0", channels)
+
+
 def write_image_pass(
-    path: str | Path, c: int, box: tuple[int, int, int, int], read: Callable[[int, int, int, int], np.ndarray]
+    path: str | Path,
+    c: int,
+    box: tuple[int, int, int, int],
+    read: Callable[[int, int, int, int], np.ndarray],
+    *,
+    in_place: bool = False,
 ) -> Written:
-    """Write levels 0 and 1 of one square of one channel, each pixel read once.
+    """Write levels 0 and 1 of one square of one channel, each pixel read once; only level 1 if 0 is used in place.
 
     Parameters
     ----------
@@ -176,7 +198,8 @@ def write_image_pass(
     written: Written = {}
     for top, bottom, left, right in boxes((y1 - y0, x1 - x0), (IMAGE_SHARD, IMAGE_SHARD)):
         block = read(y0 + top, y0 + bottom, x0 + left, x0 + right)
-        written |= write_image_window(path, 0, c, y0 + top, x0 + left, block)
+        if not in_place:
+            written |= write_image_window(path, 0, c, y0 + top, x0 + left, block)
         if halved is None:
             halved = np.empty((-(-(y1 - y0) // 2), -(-(x1 - x0) // 2)), block.dtype)
         halved[top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)] = halve(block)
