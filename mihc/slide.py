@@ -58,6 +58,11 @@ class Slide:
         """Channel names that occur more than once: such a channel can only be asked for by its index."""
         return duplicate_names(self.channels)
 
+    @property
+    def pixels(self) -> PixelSource:
+        """Where the pixels come from, in the way of the file's format."""
+        return self._source
+
     def close(self) -> None:
         """Give the file back; reading afterwards fails."""
         self._source.close()

@@ -4,6 +4,7 @@ A stage writes aside, inside a `Transaction`; a clean exit makes all its files v
 at any moment leaves, after recovery, the old generation or the new one. The parts are in `mihc.stores`:
 
     files          names, hashes, durable moves        images, labels   OME-Zarr pyramids
+    in_place       a slide's own chunks                arrays, chunks   their bytes
     locks          one writer at a time                tables           parquet, CSV, JSON
     records        what a committed stage was          contents         the digest of what the results say
     transactions   the journal and its recovery        inputs           content hashes of slides
@@ -24,12 +25,15 @@ from mihc.errors import DamagedError, InputError, OutputConflict, ResourceError
 from mihc.stores import records, transactions, verification
 from mihc.stores.files import LITTER, checked_relative, hash_file, hash_json, replace_file, shared_file_system, size_of
 from mihc.stores.images import (
+    IMAGE_PASS,
     IMAGE_SHARD,
     StoredImage,
     build_pyramid,
     create_image,
     open_image,
     set_display_windows,
+    use_in_place,
+    write_image_pass,
     write_image_window,
 )
 from mihc.stores.inputs import hash_input
@@ -47,6 +51,7 @@ from mihc.stores.transactions import Transaction
 from mihc.stores.verification import Damage
 
 __all__ = [
+    "IMAGE_PASS",
     "IMAGE_SHARD",
     "LABEL_CHUNK",
     "Damage",
@@ -67,9 +72,11 @@ __all__ = [
     "read_csv",
     "rebuild_marker",
     "set_display_windows",
+    "use_in_place",
     "write_bytes",
     "write_cells",
     "write_csv",
+    "write_image_pass",
     "write_image_window",
     "write_json",
     "write_label_window",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import os
 import pickle
+import random
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -16,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mihc.errors import DamagedError
+from mihc.steps.ingest import Pass, store_pass
 from mihc.store import (
     IMAGE_SHARD,
     LABEL_CHUNK,
@@ -32,7 +37,7 @@ from mihc.store import (
     write_image_window,
     write_label_window,
 )
-from mihc.stores import images, labels
+from mihc.stores import images, labels, ngff
 from mihc.stores.images import halve
 
 
@@ -153,9 +158,48 @@ def test_N8_labels_wider_than_32_bits_or_signed_are_refused(tmp_path):
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 10**6))
 def test_S10_a_level_of_labels_invents_no_id(height, width, seed):
     ids = np.random.default_rng(seed).integers(0, 2**32, (height, width), dtype="uint32")
-    smaller = ids[::2, ::2]
-    assert set(smaller.ravel()) <= set(ids.ravel())
-    assert smaller.shape == halve(ids).shape  # labels and image keep the same shapes
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ngff, "SMALLEST", 8)  # pixels, so that small pictures have levels
+        write_labels(Path(folder) / "labels/cells", ids)
+        levels = [level[...] for level in open_labels(folder, "cells")]
+    assert [level.shape for level in levels] == [(-(-height // 2**k), -(-width // 2**k)) for k in range(len(levels))]
+    assert max(levels[-1].shape) <= 8 and np.array_equal(levels[0], ids)
+    assert all(set(level.ravel()) <= set(ids.ravel()) for level in levels)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 150), st.integers(1, 150), st.integers(1, 3), st.integers(0, 10**6))
+def test_S5_any_shape_in_any_order_by_any_threads_keeps_every_pixel_and_the_means_of_all_levels(h, w, planes, seed):
+    image = noise((planes, h, w), "uint16", seed)
+    shards = {"IMAGE_SHARD": 32, "IMAGE_PASS": 64, "_CHUNK": 8}
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(4) as pool:
+        patch.setattr(ngff, "SMALLEST", 10)
+        for name, side in shards.items():
+            patch.setattr(images, name, side)
+        path = Path(folder) / "a"
+        create_image(
+            path,
+            shape=image.shape,
+            dtype="uint16",
+            pixel_size_um=1,
+            channels=["c"] * planes,
+            colours=["F" * 6] * planes,
+        )
+        tasks = [(c, (y, min(y + 64, h), x, min(x + 64, w)))
+                 for c in range(planes) for y in range(0, h, 64) for x in range(0, w, 64)]  # fmt: skip
+        random.Random(seed).shuffle(tasks)
+        done = [
+            pool.submit(images.write_image_pass, path, c, box, lambda y0, y1, x0, x1, c=c: image[c, y0:y1, x0:x1])
+            for c, box in tasks
+        ]
+        written = {name: fact for future in done for name, fact in future.result().items()}
+        written |= build_pyramid(path, pool.submit, first=2)
+        levels = [level[...] for level in open_image(path).levels]
+        files = {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*/c/*/*/*")}
+    assert int(levels[0].sum(dtype="u8")) == int(image.sum(dtype="u8")) and np.array_equal(levels[0], image)
+    for finer, level in itertools.pairwise(levels):
+        assert np.array_equal(level, np.stack([halve(plane) for plane in finer]))
+    assert written == {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
 
 
 def test_S10_every_level_on_disk_holds_ids_of_level_0_only(tmp_path):
@@ -322,8 +366,16 @@ def test_no_path_is_longer_than_120_characters_while_or_after_it_is_written(tmp_
 
 
 def test_what_is_handed_to_workers_can_be_pickled():
-    for function in (images.halve_image_window, labels.halve_label_window, write_image_window, write_label_window):
+    for function in (
+        images.halve_image_window,
+        labels.halve_label_window,
+        write_image_window,
+        write_label_window,
+        store_pass,
+    ):
         assert pickle.loads(pickle.dumps(function)) is function
+    done = Pass(0, {"0/c/0/0/0": (3, "a")}, 1.0, 2.0, 0)
+    assert pickle.loads(pickle.dumps(done)) == done
 
 
 def test_a_failing_task_leaves_no_other_one_running():

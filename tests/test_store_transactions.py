@@ -1,280 +1,27 @@
-"""Whatever happens while results are written, they are the old generation or the new one."""
+"""What a transaction makes visible, replaces, refuses and takes with it."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from store_generations import assert_old_or_new, reference_generations, write_generation
 
-from mihc.errors import InputError, MihcError, OutputConflict, ResourceError
+from mihc.errors import DamagedError, InputError, MihcError, OutputConflict, ResourceError
 from mihc.store import Store, write_csv, write_text
 from mihc.stores import files
-
-PRIMITIVES = ("replace", "rename", "fsync", "mkdir", "unlink", "rmdir")
-
-
-class Killed(BaseException):
-    """The process is dead: nothing it would still do happens."""
-
-
-class Faults:
-    """Counts the steps that change the disk's names or force bytes to it, and fails at the k-th (and all after)."""
-
-    def __init__(self, monkeypatch, *, at=None, error=Killed, forever=True):
-        self.count, self.at, self.error, self.forever, self.lock = 0, at, error, forever, threading.Lock()
-        for name in PRIMITIVES:
-            monkeypatch.setattr(os, name, self._faulty(getattr(os, name), real=name != "fsync"))
-
-    def _faulty(self, function, *, real):
-        def step(*args, **keywords):
-            with self.lock:
-                self.count += 1
-                now = self.count
-            if self.at is not None and (now == self.at or (self.forever and now > self.at)):
-                raise self.error
-            return function(*args, **keywords) if real else None
-
-        return step
-
-
-def write_generation(store: Store, number: int) -> None:
-    """Three files and a folder in one stage; the second generation drops one file and changes the others."""
-    with store.transaction("table", {"input": str(number)}) as transaction:
-        write_text(transaction.path("regions.csv"), f"generation\n{number}\n")
-        figures = transaction.path("figures")
-        for picture in range(number, number + 2):
-            write_text(figures / f"p{picture}.svg", f"picture {picture} of {number}")
-        if number == 1:
-            write_text(transaction.path("old_only.csv"), "generation\n1\n")
-        transaction.notes["number"] = number
-
-
-def visible(folder: Path) -> dict[str, str]:
-    """Every file that a person sees, with its text."""
-    paths = (p for p in folder.rglob("*") if p.is_file() and not p.relative_to(folder).parts[0].startswith("."))
-    return {p.relative_to(folder).as_posix(): p.read_text() for p in paths}
-
-
-def leave_locks_dead(folder: Path) -> None:
-    """Make every lock that of a process that has ended."""
-    for owner in (folder / ".locks").glob("*/owner.json"):
-        content = json.loads(owner.read_text())
-        owner.write_text(json.dumps({**content, "started": "1"}))
-
-
-def assert_old_or_new(folder: Path, generations: dict[int, dict[str, str]]) -> int:
-    store = Store(folder)
-    record = store.record("table")
-    number = record.notes["number"] if record else 0
-    assert visible(folder) == generations[number]
-    assert store.verify() == []
-    assert list((folder / ".tmp").iterdir()) == []
-    return number
 
 
 @pytest.fixture
 def generations(tmp_path):
-    found = {0: {}}
-    for number in (1, 2):
-        store = Store(tmp_path / f"reference{number}")
-        write_generation(store, number)
-        found[number] = visible(store.folder)
-    return found
-
-
-def killed_at(folder: Path, step: int, action) -> tuple[bool, int]:
-    """Run `action` until the given step; whether it got to its end, and how many steps there were."""
-    with pytest.MonkeyPatch.context() as patch:
-        faults = Faults(patch, at=step)
-        try:
-            action()
-            return faults.count < step, faults.count
-        except Killed:
-            return False, faults.count
-
-
-def test_S1_a_kill_at_every_single_step_leaves_the_old_or_the_new_generation(tmp_path, generations):
-    seen = []
-    for step in range(1, 400):
-        folder = tmp_path / f"k{step}"
-        with pytest.MonkeyPatch.context() as patch:
-            Faults(patch)  # fsync costs nothing here
-            write_generation(Store(folder), 1)
-        ended, _ = killed_at(folder, step, lambda folder=folder: write_generation(Store(folder), 2))
-        leave_locks_dead(folder)
-        Store(folder).recover()
-        seen.append(assert_old_or_new(folder, generations))
-        if ended:
-            break
-    assert ended and seen == sorted(seen) and {1, 2} == set(seen)  # decided at one step, and never undecided again
-    assert seen.count(1) > 10 and seen.count(2) > 10
-
-
-def test_S1_a_kill_at_every_step_of_the_very_first_generation_leaves_nothing_or_all(tmp_path, generations):
-    seen = set()
-    for step in range(1, 400):
-        folder = tmp_path / f"k{step}"
-        ended, _ = killed_at(folder, step, lambda folder=folder: write_generation(Store(folder), 1))
-        leave_locks_dead(folder)
-        Store(folder).recover()
-        if (folder / ".tmp").exists():
-            seen.add(assert_old_or_new(folder, generations))
-        if ended:
-            break
-        with pytest.MonkeyPatch.context() as patch:
-            Faults(patch)
-            write_generation(Store(folder), 2)
-        assert assert_old_or_new(folder, generations) == 2
-    assert ended and seen == {0, 1}
-
-
-def test_R7_recovery_may_be_killed_at_every_step_too(tmp_path, generations):
-    with pytest.MonkeyPatch.context() as patch:
-        steps = Faults(patch)
-        write_generation(Store(tmp_path / "count"), 1)
-        before = steps.count
-        write_generation(Store(tmp_path / "count"), 2)
-        total = steps.count - before
-    for step in range(3, total, 6):
-        folder = tmp_path / f"k{step}"
-        with pytest.MonkeyPatch.context() as patch:
-            Faults(patch)
-            write_generation(Store(folder), 1)
-        killed_at(folder, step, lambda folder=folder: write_generation(Store(folder), 2))
-        for again in range(1, 200):
-            leave_locks_dead(folder)
-            ended, _ = killed_at(folder, again, lambda folder=folder: Store(folder).recover())
-            if ended:
-                break
-        leave_locks_dead(folder)
-        Store(folder).recover()
-        assert ended and assert_old_or_new(folder, generations) in (1, 2)
-
-
-@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_S1_an_error_of_the_disk_at_every_single_step_is_told_and_survived(tmp_path, generations, number):
-    told = 0
-    for step in range(1, 400):
-        folder = tmp_path / f"k{step}"
-        with pytest.MonkeyPatch.context() as patch:
-            Faults(patch)
-            write_generation(Store(folder), 1)
-        store = Store(folder)
-        with pytest.MonkeyPatch.context() as patch:
-            faults = Faults(patch, at=step, error=OSError(number, "the disk says no"), forever=False)
-            try:
-                write_generation(store, 2)
-            except ResourceError:
-                assert number == errno.ENOSPC
-                told += 1
-            except OSError as error:
-                assert error.errno == number == errno.EIO
-                told += 1
-        store.recover()
-        assert assert_old_or_new(folder, generations) in (1, 2)
-        if faults.count < step:
-            break
-    assert faults.count < step and told > 20
-
-
-def test_S7_every_byte_is_forced_to_the_disk_before_the_journal_decides(tmp_path, monkeypatch):
-    events = []
-    sync, replace = files.sync_file, os.replace
-    monkeypatch.setattr(files, "sync_file", lambda path: (events.append(("sync", path.name)), sync(path)))
-    monkeypatch.setattr(os, "replace", lambda a, b: (events.append(("to", Path(b).name)), replace(a, b))[1])
-    write_generation(Store(tmp_path / "results"), 1)
-    decided = next(i for i, (what, name) in enumerate(events) if what == "to" and name.endswith(".commit"))
-    synced = {name for what, name in events[:decided] if what == "sync"}
-    assert {"regions.csv", "old_only.csv", "p1.svg", "p2.svg"} <= synced
-    assert any(name.endswith(".commit~new") for name in synced)
-    assert not any(what == "to" and name in ("regions.csv", "figures") for what, name in events[:decided])
-
-
-# Forks one writer per line "folder number" of its input, and says when the writer is dead.
-WRITERS = """
-import os, sys
-from mihc.store import Store, write_text
-
-def write_without_end(folder, number):
-    os.fsync = lambda descriptor: None  # a kill, unlike a power cut, loses nothing that was written
-    store = Store(folder)
-    while True:
-        number += 1
-        for slide in ("S1", "S2", ""):
-            name = slide or "all"
-            with store.lock(slide):
-                with store.transaction("image", {"g": str(number)}, slide) as transaction:
-                    image = transaction.path(f"slides/{name}.ome.zarr")
-                    for part in ("zarr.json", "0/zarr.json", "0/c/0"):
-                        write_text(image / part, f"{number} " * number)
-                with store.transaction("cells", {"g": str(number)}, slide) as transaction:
-                    write_text(transaction.path(f"slides/{name}.ome.zarr/labels/cells/zarr.json"), f"{number} ")
-                    write_text(transaction.path(f"cells/{name}.csv"), f"{number} ")
-            print("wrote", name, number, flush=True)
-
-for line in sys.stdin:
-    folder, number = line.split()
-    writer = os.fork()
-    if not writer:
-        write_without_end(folder, int(number))
-    print("writer", writer, 0, flush=True)
-    os.waitpid(writer, 0)
-    print(flush=True)
-    print("dead", writer, 0, flush=True)
-"""
-
-
-def killed_writer(writers: subprocess.Popen, folder: Path, number: int, seconds: float) -> dict[str, int]:
-    """Start a writer, kill it some time after its first commit; the generations that it said were committed."""
-    writers.stdin.write(f"{folder} {number}\n")
-    writers.stdin.flush()
-    told, pid, timer = {}, 0, None
-    for line in writers.stdout:
-        words = line.split()
-        if len(words) != 3 or not words[2].isdecimal():
-            continue  # cut short by the kill
-        if words[0] == "writer":
-            pid = int(words[1])
-        elif words[0] == "dead":
-            return told
-        elif words[0] == "wrote":
-            told[words[1]] = int(words[2])
-        if timer is None and pid and told:
-            timer = threading.Timer(seconds, os.kill, (pid, signal.SIGKILL))
-            timer.start()
-    raise AssertionError("the writers ended")
-
-
-def test_R7_thirty_kills_at_random_times_and_every_acknowledged_generation_is_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    folder, rng, least, number = tmp_path / "results", random.Random(7), {}, 0
-    command, pipe = [sys.executable, "-c", WRITERS], subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as writers:
-        for _ in range(30):
-            least |= killed_writer(writers, folder, number, rng.uniform(0, 0.1))
-            store = Store(folder)
-            store.recover()
-            assert store.verify() == []
-            assert list((folder / ".tmp").iterdir()) == []
-            for name, told in least.items():
-                generation = int(store.record("image", name.replace("all", "")).key["g"])
-                parts = (folder / f"slides/{name}.ome.zarr").rglob("*")
-                texts = {p.read_text() for p in parts if p.is_file() and "labels" not in p.parts}
-                assert texts == {f"{generation} " * generation}
-                assert generation >= told
-                number = max(number, generation)
-        writers.stdin.close()
-    assert number >= 30
+    return reference_generations(tmp_path)
 
 
 def test_R6_an_exception_inside_leaves_the_old_generation_and_no_trace(tmp_path, generations):
@@ -510,31 +257,18 @@ def test_a_folder_held_open_is_kept_beside_too(tmp_path, monkeypatch, generation
     assert assert_old_or_new(store.folder, generations) == 2
 
 
-def test_an_input_is_hashed_again_only_when_it_may_have_changed(tmp_path, monkeypatch):
-    store, slide = Store(tmp_path / "results"), tmp_path / "slide.tif"
-    slide.write_bytes(b"pixels")
-    monkeypatch.setattr("mihc.stores.inputs._AT_REST_NS", -1)
-    first = store.hash_input(slide)
-    monkeypatch.setattr("mihc.stores.inputs.hash_file", lambda path: pytest.fail("read again"))
-    assert store.hash_input(slide) == first
-    monkeypatch.undo()
-    monkeypatch.setattr("mihc.stores.inputs._AT_REST_NS", -1)
-    stat = slide.stat()
-    slide.write_bytes(b"pixelZ")
-    os.utime(slide, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same time: still seen by its ctime
-    assert store.hash_input(slide) != first
-
-
-def test_an_input_at_rest_for_less_than_a_clock_tick_is_read_every_time(tmp_path):
-    store, slide = Store(tmp_path / "results"), tmp_path / "slide.tif"
-    slide.write_bytes(b"pixels")
-    store.hash_input(slide)
-    assert not (store.folder / ".records/inputs").exists()
-
-
-def test_SL42_an_input_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
-    store, slide = Store(tmp_path / "results"), tmp_path / "slide.tif"
-    slide.write_bytes(b"pixels")
-    monkeypatch.setattr("mihc.stores.inputs.hash_file", lambda path: path.write_bytes(b"more pixels") and "x")
-    with pytest.raises(InputError, match="changed while reading"):
-        store.hash_input(slide)
+def test_what_is_vouched_for_is_recorded_as_it_was_written_and_a_disk_that_loses_bytes_is_noticed(tmp_path):
+    store, text = Store(tmp_path / "results"), "counts\n"
+    fact = {"a.txt": (len(text), hashlib.sha256(text.encode()).hexdigest())}
+    with store.transaction("table", {}) as transaction:
+        write_text(transaction.path("figures") / "a.txt", text)
+        transaction.vouch("figures", fact)
+    assert store.record("table").files == {"figures/a.txt": fact["a.txt"]} and store.verify() == []
+    with pytest.raises(DamagedError, match="7 bytes were written and 5 are there"), store.transaction("table", {}) as t:
+        write_text(t.path("figures") / "a.txt", text[:5])
+        t.vouch("figures", fact)
+    assert store.path("figures/a.txt").read_text() == text
+    with store.transaction("table", {}) as transaction:
+        write_text(transaction.path("figures") / "a.txt", "kounts\n")  # same length, other bytes than were in hand
+        transaction.vouch("figures", fact)
+    assert store.verify() == ["figures/a.txt: the file's content is not what was committed (stage table)"]

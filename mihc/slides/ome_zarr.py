@@ -130,7 +130,7 @@ def _described(path: Path, folder: Path, attributes: dict[str, Any], name: str) 
         dtype=np.dtype(full.dtype),
         channels=names,
         pixel_sizes=_pixel_sizes(multiscale, datasets[0], axes),
-        open_pixels=lambda: ZarrPixels(path, full, axes),
+        open_pixels=lambda: ZarrPixels(path, folder / str(datasets[0]["path"]), full, axes),
         z_planes=lengths.get("z", 1),
         time_points=lengths.get("t", 1),
         levels=tuple(tuple(array.shape[axes.names.index(axis)] for axis in "yx") for array in arrays),
@@ -206,31 +206,31 @@ def _scale(holder: dict[str, Any]) -> list[float] | None:
 class ZarrPixels:
     """Pixels of the full-resolution array, whose chunks are all there; zarr may be read from several threads."""
 
-    def __init__(self, path: Path, array: Any, axes: Axes):
-        self._path, self._array, self._axes = path, array, axes
+    def __init__(self, path: Path, folder: Path, array: Any, axes: Axes):
+        self._path, self.folder, self.array, self.axes = path, folder, array, axes
 
     def close(self) -> None:
         """Nothing is held open between reads."""
 
     def read(self, channels: Sequence[int], y0: int, y1: int, x0: int, x1: int, z: int) -> np.ndarray:
         """Pixels (len(channels), y1 - y0, x1 - x0)."""
-        out = np.empty((len(channels), y1 - y0, x1 - x0), self._array.dtype.newbyteorder("="))
+        out = np.empty((len(channels), y1 - y0, x1 - x0), self.array.dtype.newbyteorder("="))
         for at, run in _runs(channels):
             place = {"t": 0, "z": z, "c": slice(run.start, run.stop), "y": slice(y0, y1), "x": slice(x0, x1)}
-            selection = tuple(place[name] for name in self._axes.names)
+            selection = tuple(place[name] for name in self.axes.names)
             out[at : at + len(run)] = self._ordered(self._block(selection))
         return out
 
     def _block(self, selection: tuple[int | slice, ...]) -> np.ndarray:
         try:
-            return np.asarray(self._array[selection])
+            return np.asarray(self.array[selection])
         except Exception as error:  # codecs raise their own types
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise unreadable(self._path, f"a chunk is damaged: {first_line}") from error
 
     def _ordered(self, block: np.ndarray) -> np.ndarray:
         """The block as (c, y, x)."""
-        left = [name for name in self._axes.names if name in "cyx"]
+        left = [name for name in self.axes.names if name in "cyx"]
         if "c" not in left:
             block, left = block[np.newaxis], ["c", *left]
         return block.transpose([left.index(name) for name in "cyx"])

@@ -101,7 +101,8 @@ def _store(job: Job, row: SlideRow, source: Source, transaction: Transaction) ->
         index = panel.match(slide.channels)
         dtype = _stored_dtype(slide)
         job.store.require_space(int(np.prod(slide.image.shape)) * np.dtype(dtype).itemsize)
-        path = transaction.path(f"slides/{row.slide}.ome.zarr")
+        name = f"slides/{row.slide}.ome.zarr"
+        path = transaction.path(name)
         shape = (len(panel.measured), *slide.image.shape[1:])
         markers = [line.marker for line in panel.measured]
         store.create_image(
@@ -114,20 +115,21 @@ def _store(job: Job, row: SlideRow, source: Source, transaction: Transaction) ->
             windows=None,
             name=row.slide,
         )
-        boxes = _boxes(shape[1:])
+        in_place = _used_in_place(slide, path, dtype, [index[marker] for marker in markers])
         tasks = [
-            (source, str(path), index[marker], plane, dtype, box)
-            for box in boxes
-            for plane, marker in enumerate(markers)
+            (source, str(path), index[markers[plane]], plane, dtype, box, in_place) for plane, box in _passes(shape)
         ]
         try:
-            extremes = job.map(row.slide, "slide", store_block, tasks)
+            passes = job.map(row.slide, "slide", store_pass, tasks)
         finally:
             _open_slides.close(source)
-        facts = _channel_facts(markers, tasks, extremes, slide)
+        facts = _channel_facts(markers, passes, slide)
         if not job.study.settings.qc.allow_blank:
             _refuse_blank(row.slide, facts["channels"])
-        store.build_pyramid(path, job.submit)
+        for done in passes:
+            transaction.vouch(name, done.written)
+        transaction.vouch(name, store.build_pyramid(path, job.submit, first=2))
+        transaction.notes["in_place"] = in_place
         transaction.notes |= _notes(slide, markers, dtype) | facts
     _show_contrast(path)
 
@@ -143,26 +145,54 @@ def _stored_dtype(slide: Slide) -> str:
     return STORED[name]
 
 
-def _boxes(shape_yx: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    height, width = shape_yx
-    side = store.IMAGE_SHARD
+def _used_in_place(slide: Slide, path: Path, dtype: str, channels: list[int]) -> bool:
+    """Whether the store's level 0 is now the slide's own chunk files."""
+    if slide.format != "OME-Zarr" or slide.pixels.array.dtype.newbyteorder("=") != np.dtype(dtype):
+        return False
+    return store.use_in_place(path, slide.pixels.array, slide.pixels.folder, slide.pixels.axes.names, channels)
+
+
+def _passes(shape: tuple[int, int, int]) -> list[tuple[int, tuple[int, int, int, int]]]:
+    """(channel, (y0, y1, x0, x1)) of every task: along a row before the next channel, since strips span the slide."""
+    planes, height, width = shape
+    side = store.IMAGE_PASS
     return [
-        (y, min(y + side, height), x, min(x + side, width))
+        (plane, (y, min(y + side, height), x, min(x + side, width)))
         for y in range(0, height, side)
+        for plane in range(planes)
         for x in range(0, width, side)
     ]
 
 
-def store_block(
-    source: Source, path: str, channel: int, plane: int, dtype: str, box: tuple[int, int, int, int]
-) -> tuple[float, float, int]:
-    """Read one block of one channel, write it; return (smallest, largest, pixels at the camera's ceiling)."""
-    y0, y1, x0, x1 = box
+@dataclass(frozen=True)
+class Pass:
+    """What one task of ingest did and saw."""
+
+    plane: int
+    written: dict[str, tuple[int, str]]  # (bytes, sha256) by name in the image's folder
+    smallest: float
+    largest: float
+    saturated: int  # pixels at the camera's ceiling
+
+
+def store_pass(
+    source: Source, path: str, channel: int, plane: int, dtype: str, box: tuple[int, int, int, int], in_place: bool
+) -> Pass:
+    """Read one square of one channel, once; write it, unless it is used in place, and the level above."""
+    seen: list[tuple[float, float, int]] = []
     with _open_slides.borrow(source) as slide:
-        block = _lossless(np.asarray(slide.image[channel, y0:y1, x0:x1]), dtype, Path(source.path).name)
         ceiling = _ceiling(slide, dtype)
-    store.write_image_window(Path(path), 0, plane, y0, x0, block)
-    return float(block.min()), float(block.max()), int(np.count_nonzero(block >= ceiling))
+
+        def read(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+            block = _lossless(np.asarray(slide.image[channel, y0:y1, x0:x1]), dtype, Path(source.path).name)
+            largest = block.max()
+            saturated = int(np.count_nonzero(block >= ceiling)) if largest >= ceiling else 0
+            seen.append((float(block.min()), float(largest), saturated))
+            return block
+
+        written = store.write_image_pass(path, plane, box, read, in_place=in_place)
+    smallest, largest, saturated = zip(*seen)
+    return Pass(plane, written, min(smallest), max(largest), sum(saturated))
 
 
 def _lossless(block: np.ndarray, dtype: str, place: str) -> np.ndarray:
@@ -197,15 +227,15 @@ def _notes(slide: Slide, markers: list[str], dtype: str) -> dict:
     }
 
 
-def _channel_facts(markers: list[str], tasks: list[tuple], extremes: list[tuple], slide: Slide) -> dict:
+def _channel_facts(markers: list[str], passes: list[Pass], slide: Slide) -> dict:
     height, width = slide.image.shape[1:]
     facts = {}
     for plane, marker in enumerate(markers):
-        found = [extreme for task, extreme in zip(tasks, extremes) if task[3] == plane]
+        found = [done for done in passes if done.plane == plane]
         facts[marker] = {
-            "smallest": min(low for low, _, _ in found),
-            "largest": max(high for _, high, _ in found),
-            "saturated_share": sum(count for _, _, count in found) / (height * width),
+            "smallest": min(done.smallest for done in found),
+            "largest": max(done.largest for done in found),
+            "saturated_share": sum(done.saturated for done in found) / (height * width),
         }
     return {"channels": facts}
 

@@ -1,7 +1,7 @@
 """Zarr v3 arrays on disk: made with checksums, written in whole shards, read only when every chunk is there.
 
 zarr takes a chunk file that is missing for zeros, so every chunk is written, also an empty one, and presence is
-checked when an array is opened. crc32c follows the compressor, so that no byte of a chunk can change unseen.
+checked when an array is opened. zarr describes the arrays; the bytes of their chunks are made in `mihc.stores.chunks`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
 from mihc.errors import DamagedError
-
-_WRITE_ALL = {"write_empty_chunks": True}
+from mihc.stores.chunks import Layout, Spans, layout_of, read_box
 
 
 class AsideStore(LocalStore):
@@ -67,23 +66,12 @@ def create_array(
         compressors=[codec, Crc32cCodec()],
         fill_value=0,
         dimension_names=list(dimension_names),
-        config=_WRITE_ALL,
     )
 
 
-def open_for_writing(path: Path) -> zarr.Array:
-    """An array whose whole shards may be written from several threads or processes at once."""
-    return zarr.open_array(AsideStore(path), mode="r+").with_config(_WRITE_ALL)
-
-
-def write_unit(array: zarr.Array) -> tuple[int, ...]:
-    """The shape of what one task writes whole: a shard, or a chunk where there are none."""
-    return tuple(array.shards or array.chunks)
-
-
-def check_aligned(array: zarr.Array, y0: int, x0: int, height: int, width: int) -> None:
+def check_aligned(layout: Layout, y0: int, x0: int, height: int, width: int) -> None:
     """Refuse a window that would share a shard with another one: such writes lose data without a word."""
-    for start, length, unit, end in zip((y0, x0), (height, width), write_unit(array)[-2:], array.shape[-2:]):
+    for start, length, unit, end in zip((y0, x0), (height, width), layout.unit[-2:], layout.shape[-2:]):
         whole = start % unit == 0 and (length % unit == 0 or start + length == end) and start + length <= end
         if not whole:
             raise ValueError(f"a window from {start} of {length} pixels does not fill whole blocks of {unit} to {end}")
@@ -102,13 +90,15 @@ class StoredArray:
     def __init__(self, path: Path):
         self.path = path
         try:
+            metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+            self._layout = layout_of(metadata)
             self._array = zarr.open_array(LocalStore(path, read_only=True), mode="r")
-        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise _damaged(path, "zarr.json cannot be read") from error
         self.shape: tuple[int, ...] = self._array.shape
         self.dtype: np.dtype = self._array.dtype
         self.chunks: tuple[int, ...] = self._array.chunks
-        missing = missing_chunks(path, self.shape, write_unit(self._array))
+        missing = missing_chunks(path, self.shape, tuple(self._array.shards or self._array.chunks))
         if missing:
             raise _damaged(path, f"chunk {missing[0]} is missing or empty ({len(missing)} in all)")
 
@@ -128,11 +118,15 @@ class StoredArray:
         return self.size * self.dtype.itemsize
 
     def __getitem__(self, selection: object) -> np.ndarray:
+        box = _box(selection, self.shape) if self._layout else None
         try:
-            return np.asarray(self._array[selection])
+            if box is None:
+                return np.asarray(self._array[selection])
+            spans, single = box
+            return read_box(self.path, self._layout, spans)[tuple(0 if one else slice(None) for one in single)]
         except IndexError:
             raise
-        except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             raise _damaged(self.path, f"a chunk does not match its checksum ({error})") from error
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
@@ -140,6 +134,29 @@ class StoredArray:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+
+def _box(selection: object, shape: tuple[int, ...]) -> tuple[Spans, list[bool]] | None:
+    """(start, stop) of each axis, and which axes go away; None for what is no box of whole numbers and plain slices."""
+    parts = list(selection) if isinstance(selection, tuple) else [selection]
+    if Ellipsis in [part for part in parts if part is Ellipsis]:
+        at = next(number for number, part in enumerate(parts) if part is Ellipsis)
+        parts[at : at + 1] = [slice(None)] * (len(shape) + 1 - len(parts))
+    parts += [slice(None)] * (len(shape) - len(parts))
+    spans, single = [], []
+    for part, length in zip(parts, shape):
+        one = isinstance(part, (int, np.integer)) and -length <= part < length
+        if one:
+            start, stop, step = int(part) % length, int(part) % length + 1, 1
+        elif isinstance(part, slice):
+            start, stop, step = part.indices(length)
+        else:
+            return None
+        if step != 1:
+            return None
+        spans.append((start, max(start, stop)))
+        single.append(one)
+    return (spans, single) if len(parts) == len(shape) else None
 
 
 def missing_chunks(path: Path, shape: Sequence[int], unit: Sequence[int]) -> list[str]:

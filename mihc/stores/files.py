@@ -12,13 +12,13 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import psutil
 
-from mihc.errors import MihcError, OutputConflict, ResourceError
+from mihc.errors import DamagedError, MihcError, OutputConflict, ResourceError
 
 LONGEST_PATH = 120  # characters under results/, so that Windows' 260 leave room for the study's own folder
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what file browsers leave behind; nobody's result
@@ -109,24 +109,42 @@ def sync_folder(path: Path) -> bool:
     return True
 
 
-def seal(folder: Path, roots: Sequence[str]) -> tuple[dict[str, tuple[int, str]], bool]:
-    """Force everything in `roots` to the disk and hash it.
+def seal(
+    folder: Path, roots: Sequence[str], known: Mapping[str, tuple[int, str]]
+) -> tuple[dict[str, tuple[int, str]], bool]:
+    """Force everything in `roots` to the disk and hash it, but for what was hashed while it was written.
+
+    Parameters
+    ----------
+    known
+        (size, sha256) of files whose bytes were in hand when they were written, by name relative to `folder`
 
     Returns
     -------
     (size, sha256) per file, and whether the file system could force folders too
+
+    Raises
+    ------
+    DamagedError
+        a file has not the size that was written
     """
     files = [checked_relative(relative) for root in roots for relative in files_in(folder, root)]
     with ThreadPoolExecutor(4) as pool:
-        sealed = dict(zip(files, pool.map(lambda relative: _seal_file(folder / relative), files)))
+        facts = pool.map(lambda relative: _seal_file(folder / relative, known.get(relative)), files)
+        sealed = dict(zip(files, facts))
     folders = {parent for relative in files for parent in PurePosixPath(relative).parents}
     durable = [sync_folder(folder / path) for path in sorted(folders, key=lambda path: -len(path.parts))]
     return sealed, all(durable)
 
 
-def _seal_file(path: Path) -> tuple[int, str]:
-    sync_file(path)
-    return path.stat().st_size, hash_file(path)
+def _seal_file(path: Path, known: tuple[int, str] | None) -> tuple[int, str]:
+    told = path.stat()
+    size = told.st_size
+    if told.st_nlink == 1:  # else it is a slide's own file under a second name, on the disk since long
+        sync_file(path)
+    if known and known[0] != size:
+        raise DamagedError(f"{known[0]} bytes were written and {size} are there", place=str(path))
+    return known or (size, hash_file(path))
 
 
 def replace_file(path: Path, data: bytes, *, shared: bool = False) -> None:

@@ -19,10 +19,15 @@ from mihc.stores import ngff
 from mihc.windows import pixel_size_pair
 
 if TYPE_CHECKING:
+    import zarr
+
     from mihc.stores.arrays import StoredArray
+    from mihc.stores.chunks import Written
 
 IMAGE_SHARD = 2048  # pixels: side of what one task writes; windows are multiples of it
+IMAGE_PASS = 2 * IMAGE_SHARD  # pixels: side of what one task of ingest reads: four shards, and one of the level above
 _CHUNK = 512  # pixels: side of what one read decodes
+_BAND = 64  # rows that are halved together, so that they stay in the processor's cache
 
 Submit = Callable[..., Future]
 
@@ -117,7 +122,7 @@ def set_display_windows(path: str | Path, windows: Sequence[tuple[float, float]]
     ngff.write_group(Path(path), {key: value for key, value in ome.items() if key != "version"})
 
 
-def write_image_window(path: str | Path, level: int, c: int, y0: int, x0: int, block: np.ndarray) -> None:
+def write_image_window(path: str | Path, level: int, c: int, y0: int, x0: int, block: np.ndarray) -> Written:
     """Write whole shards of one level.
 
     Parameters
@@ -127,52 +132,125 @@ def write_image_window(path: str | Path, level: int, c: int, y0: int, x0: int, b
     block
         (y, x) of channel c, or (n, y, x) of n channels from c on; it ends at a multiple of IMAGE_SHARD or at the edge
 
+    Returns
+    -------
+    bytes and sha256 of each file, by its name in the image's folder
+
     Raises
     ------
     ValueError
         the block would share a shard with another window
     """
-    from mihc.stores.arrays import check_aligned, open_for_writing
+    from mihc.stores.arrays import check_aligned
+    from mihc.stores.chunks import read_layout, write_box
 
     planes = block[np.newaxis] if block.ndim == 2 else block
-    array = open_for_writing(Path(path) / str(level))
-    height, width = planes.shape[1:]
-    check_aligned(array, y0, x0, height, width)
-    for number, plane in enumerate(planes):
-        array[c + number, y0 : y0 + height, x0 : x0 + width] = plane
+    folder = Path(path) / str(level)
+    layout = read_layout(folder)
+    check_aligned(layout, y0, x0, *planes.shape[1:])
+    return _in_level(level, write_box(folder, layout, (c, y0, x0), planes))
 
 
-def build_pyramid(path: str | Path, submit: Submit) -> None:
-    """Fill every level from the one before, one task per shard; `submit` is an executor's."""
-    from mihc.stores.arrays import boxes, open_for_writing, read_group, write_unit
-
-    path = Path(path)
-    levels = len(read_group(path)["multiscales"][0]["datasets"])
-    for level in range(1, levels):
-        array = open_for_writing(path / str(level))
-        places = list(boxes(array.shape[1:], write_unit(array)[1:]))
-        run_all(submit, halve_image_window, [(str(path), level, c, *b) for c in range(array.shape[0]) for b in places])
+def _in_level(level: int, written: Written) -> Written:
+    return {f"{level}/{name}": fact for name, fact in written.items()}
 
 
-def halve_image_window(path: str, level: int, c: int, y0: int, y1: int, x0: int, x1: int) -> None:
+def use_in_place(
+    path: str | Path, array: zarr.Array, folder: Path, axes: Sequence[str], channels: Sequence[int]
+) -> bool:
+    """Make level 0 of the channels of an OME-Zarr slide's own chunk files; see `mihc.stores.in_place`.
+
+    Returns
+    -------
+    False where they cannot be used as they are, or cannot be linked here: nothing has changed then
+    """
+    from mihc.stores import in_place
+
+    found = in_place.takable(array, folder, axes)
+    return found is not None and in_place.take(found, Path(path) / "0", channels)
+
+
+def write_image_pass(
+    path: str | Path,
+    c: int,
+    box: tuple[int, int, int, int],
+    read: Callable[[int, int, int, int], np.ndarray],
+    *,
+    in_place: bool = False,
+) -> Written:
+    """Write levels 0 and 1 of one square of one channel, each pixel read once; only level 1 if 0 is used in place.
+
+    Parameters
+    ----------
+    box
+        (y0, y1, x0, x1) of level 0: from multiples of IMAGE_PASS to the next ones or to the edge
+    read
+        returns the pixels (y, x) of a part (y0, y1, x0, x1) of the box, at most IMAGE_SHARD a side
+
+    Returns
+    -------
+    bytes and sha256 of each file, by its name in the image's folder
+    """
+    from mihc.stores.arrays import boxes
+
+    y0, y1, x0, x1 = box
+    halved: np.ndarray | None = None
+    written: Written = {}
+    for top, bottom, left, right in boxes((y1 - y0, x1 - x0), (IMAGE_SHARD, IMAGE_SHARD)):
+        block = read(y0 + top, y0 + bottom, x0 + left, x0 + right)
+        if not in_place:
+            written |= write_image_window(path, 0, c, y0 + top, x0 + left, block)
+        if halved is None:
+            halved = np.empty((-(-(y1 - y0) // 2), -(-(x1 - x0) // 2)), block.dtype)
+        halved[top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)] = halve(block)
+    if (Path(path) / "1").is_dir():
+        written |= write_image_window(path, 1, c, y0 // 2, x0 // 2, halved)
+    return written
+
+
+def build_pyramid(path: str | Path, submit: Submit, *, first: int = 1) -> Written:
+    """Fill the levels from `first` on, each from the one before, one task per shard; `submit` is an executor's.
+
+    Returns
+    -------
+    bytes and sha256 of each file, by its name in the image's folder
+    """
+    from mihc.stores.arrays import boxes, read_group
+    from mihc.stores.chunks import read_layout
+
+    path, written = Path(path), {}
+    for level in range(first, len(read_group(path)["multiscales"][0]["datasets"])):
+        layout = read_layout(path / str(level))
+        places = list(boxes(layout.shape[1:], layout.unit[1:]))
+        tasks = [(str(path), level, c, *box) for c in range(layout.shape[0]) for box in places]
+        for files in run_all(submit, halve_image_window, tasks):
+            written |= files
+    return written
+
+
+def halve_image_window(path: str, level: int, c: int, y0: int, y1: int, x0: int, x1: int) -> Written:
     """Compute and write one shard of one channel of a level; the four shards below it are read one after the other."""
-    from mihc.stores.arrays import boxes, open_for_writing
+    from mihc.stores.arrays import boxes
+    from mihc.stores.chunks import read_box, read_layout
 
-    finer, array = open_for_writing(Path(path) / str(level - 1)), open_for_writing(Path(path) / str(level))
-    block = np.empty((y1 - y0, x1 - x0), array.dtype)
+    folder = Path(path) / str(level - 1)
+    finer = read_layout(folder)
+    height, width = finer.shape[1:]
+    block = np.empty((y1 - y0, x1 - x0), finer.dtype.newbyteorder("="))
     for top, bottom, left, right in boxes(block.shape, (IMAGE_SHARD // 2, IMAGE_SHARD // 2)):
-        ys, xs = slice(2 * (y0 + top), 2 * (y0 + bottom)), slice(2 * (x0 + left), 2 * (x0 + right))
-        block[top:bottom, left:right] = halve(np.asarray(finer[c, ys, xs]))
-    array[c, y0:y1, x0:x1] = block
+        ys = 2 * (y0 + top), min(2 * (y0 + bottom), height)
+        xs = 2 * (x0 + left), min(2 * (x0 + right), width)
+        block[top:bottom, left:right] = halve(read_box(folder, finer, ((c, c + 1), ys, xs))[0])
+    return write_image_window(path, level, c, y0, x0, block)
 
 
 def halve(block: np.ndarray) -> np.ndarray:
     """The mean of 2 x 2 pixels: (y, x) of any real dtype to (ceil(y / 2), ceil(x / 2)) of the same."""
     odd = [(0, side % 2) for side in block.shape]
     even = np.pad(block, odd, mode="edge") if any(after for _, after in odd) else block
-    wide = np.float64 if block.dtype.kind == "f" else np.uint32 if block.dtype.itemsize <= 2 else np.int64
-    if block.dtype.kind == "i":
-        wide = np.int64
+    if block.dtype.kind == "u" and block.dtype.itemsize <= 2:
+        return _halved_by_pairs(even)
+    wide = np.float64 if block.dtype.kind == "f" else np.int64
     total = even[0::2, 0::2].astype(wide)
     for dy, dx in ((0, 1), (1, 0), (1, 1)):
         total += even[dy::2, dx::2]
@@ -184,12 +262,28 @@ def halve(block: np.ndarray) -> np.ndarray:
     return total.astype(block.dtype)
 
 
-def run_all(submit: Submit, function: Callable[..., None], tasks: Iterable[tuple]) -> None:
-    """Run every task; after a failure no task is left running on files that are about to be discarded."""
+def _halved_by_pairs(even: np.ndarray) -> np.ndarray:
+    """`halve` of uint8 or uint16 with even sides: two neighbours are taken as one number and added by its halves."""
+    bits = 8 * even.dtype.itemsize
+    pairs = np.ascontiguousarray(even).view(f"u{2 * even.dtype.itemsize}")
+    low, two, shift = (pairs.dtype.type(number) for number in (2**bits - 1, 2, bits))
+    out = np.empty((even.shape[0] // 2, even.shape[1] // 2), even.dtype)
+    for row in range(0, len(pairs), _BAND):
+        band = pairs[row : row + _BAND]
+        total = band & low
+        total += band >> shift
+        total = total[0::2] + total[1::2]
+        total += two
+        total >>= two
+        out[row // 2 : row // 2 + len(total)] = total
+    return out
+
+
+def run_all(submit: Submit, function: Callable[..., Written], tasks: Iterable[tuple]) -> list[Written]:
+    """What every task returns; after a failure no task is left running on files that are about to be discarded."""
     futures = [submit(function, *task) for task in tasks]
     try:
-        for future in futures:
-            future.result()
+        return [future.result() for future in futures]
     except BaseException:
         for future in futures:
             future.cancel()

@@ -18,6 +18,7 @@ from mihc.windows import pixel_size_pair
 
 if TYPE_CHECKING:
     from mihc.stores.arrays import StoredArray
+    from mihc.stores.chunks import Written
 
 LABEL_CHUNK = 1024  # pixels: side of what one task writes; windows are multiples of it
 
@@ -54,41 +55,49 @@ def create_labels(
         )
 
 
-def write_label_window(path: str | Path, level: int, y0: int, x0: int, block: np.ndarray) -> None:
+def write_label_window(path: str | Path, level: int, y0: int, x0: int, block: np.ndarray) -> Written:
     """Write whole chunks of one level: block (y, x) from (y0, x0), multiples of LABEL_CHUNK or up to the edge.
+
+    Returns
+    -------
+    bytes and sha256 of each file, by its name in the level's folder
 
     Raises
     ------
     ValueError
         the block would share a chunk with another window, or holds what is no uint32
     """
-    from mihc.stores.arrays import check_aligned, open_for_writing
+    from mihc.stores.arrays import check_aligned
+    from mihc.stores.chunks import read_layout, write_box
 
     if not np.can_cast(block.dtype, np.uint32, casting="safe"):
         raise ValueError(f"labels are uint32, not {block.dtype}")
-    array = open_for_writing(Path(path) / str(level))
-    height, width = block.shape
-    check_aligned(array, y0, x0, height, width)
-    array[y0 : y0 + height, x0 : x0 + width] = block
+    folder = Path(path) / str(level)
+    layout = read_layout(folder)
+    check_aligned(layout, y0, x0, *block.shape)
+    return write_box(folder, layout, (y0, x0), block)
 
 
 def build_label_pyramid(path: str | Path, submit: Submit) -> None:
     """Fill every level from the one before, one task per chunk; `submit` is an executor's."""
-    from mihc.stores.arrays import boxes, open_for_writing, read_group, write_unit
+    from mihc.stores.arrays import boxes, read_group
+    from mihc.stores.chunks import read_layout
 
     path = Path(path)
     for level in range(1, len(read_group(path)["multiscales"][0]["datasets"])):
-        array = open_for_writing(path / str(level))
-        run_all(submit, halve_label_window, [(str(path), level, *box) for box in boxes(array.shape, write_unit(array))])
+        layout = read_layout(path / str(level))
+        run_all(submit, halve_label_window, [(str(path), level, *box) for box in boxes(layout.shape, layout.unit)])
 
 
-def halve_label_window(path: str, level: int, y0: int, y1: int, x0: int, x1: int) -> None:
+def halve_label_window(path: str, level: int, y0: int, y1: int, x0: int, x1: int) -> Written:
     """Take every second pixel of the level before for one chunk of a level."""
-    from mihc.stores.arrays import open_for_writing
+    from mihc.stores.chunks import read_box, read_layout
 
-    finer = open_for_writing(Path(path) / str(level - 1))
-    block = np.asarray(finer[2 * y0 : 2 * y1, 2 * x0 : 2 * x1])
-    open_for_writing(Path(path) / str(level))[y0:y1, x0:x1] = block[::2, ::2]
+    folder = Path(path) / str(level - 1)
+    finer = read_layout(folder)
+    height, width = finer.shape
+    block = read_box(folder, finer, ((2 * y0, min(2 * y1, height)), (2 * x0, min(2 * x1, width))))
+    return write_label_window(path, level, y0, x0, block[::2, ::2])
 
 
 def open_labels(path: str | Path, name: str) -> list[StoredArray]:

@@ -16,6 +16,7 @@ import dataclasses
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -48,6 +49,7 @@ class Transaction:
         self.notes: dict[str, object] = {}  # JSON facts kept in the record; part of its digest, so no times in here
         self.peak_mb = 0.0
         self._roots: set[str] = set()
+        self._known: dict[str, tuple[int, str]] = {}
 
     def path(self, relative: str) -> Path:
         """Where to write what will be `results/<relative>`: a file, or a folder that is replaced as a whole."""
@@ -57,6 +59,13 @@ class Transaction:
         path = self.folder / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def vouch(self, relative: str, written: Mapping[str, tuple[int, str]]) -> None:
+        """Tell bytes and sha256 of files in `path(relative)`, by their names there, hashed while they were written.
+
+        They are not read again for the record, so what the disk makes of them is noticed by `mihc verify`.
+        """
+        self._known |= {f"{relative}/{name}": fact for name, fact in written.items()}
 
     def __enter__(self) -> Self:
         self._lock = contextlib.ExitStack()
@@ -93,7 +102,7 @@ class Transaction:
         missing = [root for root in roots if not (self.folder / root).exists()]
         if missing:
             raise MihcError(f"stage {self.stage} announced {missing[0]} and did not write it", place=self.slide)
-        sealed, durable = files.seal(self.folder, roots)
+        sealed, durable = files.seal(self.folder, roots, self._known)
         if not durable:
             self.store.remark("This file system cannot force folders to the disk: a power cut may undo the last step.")
         if not self.store.holds(self.slide):
