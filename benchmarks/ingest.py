@@ -143,7 +143,11 @@ def spinning() -> Callable[[int], None]:
 def used() -> tuple[float, float]:
     """(CPU seconds, peak memory in MB) of this process so far."""
     told = resource.getrusage(resource.RUSAGE_SELF)
-    return told.ru_utime + told.ru_stime, told.ru_maxrss / 1024
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return told.ru_utime + told.ru_stime, told.ru_maxrss / 1024
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return told.ru_utime + told.ru_stime, int(line.split()[1]) / 1024  # ru_maxrss would count the parent's too
 
 
 def one_run(what: str, slide: Path, workers: int) -> None:
