@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CHILD = """
-import json, resource, sys
+import json, pathlib, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from mihc.errors import MihcError
 from mihc.slide import inspect_slide, open_slide
@@ -20,7 +20,8 @@ for path in json.load(sys.stdin):
             said = ["read", int(slide.image[:].sum(dtype="u8"))]
     except MihcError as error:
         said = ["refused", error.what]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    status = pathlib.Path("/proc/self/status").read_text()  # ru_maxrss would count what the parent had before
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 1000
     print(json.dumps([path, *said, peak]), flush=True)
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +13,8 @@ from numcodecs import Blosc
 
 from mihc import pipeline
 from mihc.drawing.slide import draw_slide
-from mihc.errors import DamagedError
+from mihc.errors import DamagedError, MihcError
+from mihc.slide import open_slide
 from mihc.store import Store, digest_results, open_image, open_labels
 from mihc.study import read_study
 
@@ -205,24 +205,19 @@ def test_a_slide_that_changes_or_vanishes_later_is_noticed_or_does_no_harm(tmp_p
     assert np.array_equal(open_image(Store(results).path("slides/S1.ome.zarr")).levels[0][...], changed)
 
 
-def test_a_link_to_a_link_is_no_second_name(tmp_path, image):
+def test_a_chunk_that_is_a_link_is_not_there(tmp_path, image):
     slide = write_zarr(tmp_path / "s.ome.zarr", image)
     (slide / "0/c/2/0/0").rename(tmp_path / "elsewhere")
     (slide / "0/c/2/0/0").symlink_to(tmp_path / "elsewhere")
-    run(study(tmp_path / "study", slide), until="slide")
-    results = tmp_path / "study/results"
-    assert not any(p.is_symlink() for p in results.rglob("*"))
-    assert np.array_equal(open_image(results / "slides/S1.ome.zarr").levels[0][...], image)
+    with pytest.raises(MihcError, match="missing chunk c/2/0/0"):
+        open_slide(slide)
 
 
-def test_a_chunk_left_out_of_a_foreign_shard_reads_as_zarr_reads_it(tmp_path, image):
+def test_a_chunk_left_out_of_a_foreign_shard_is_missing(tmp_path, image):
     sparse = image.copy()
     sparse[:, :512, :512] = 0
-    slide = write_zarr(tmp_path / "s.ome.zarr", sparse, sharded=True, compressors=[
-        zarr.codecs.BloscCodec(cname="zstd", typesize=2), zarr.codecs.Crc32cCodec()])  # fmt: skip
+    slide = write_zarr(tmp_path / "s.ome.zarr", sparse, sharded=True)
     array = zarr.open_array(slide / "0", mode="r+").with_config({"write_empty_chunks": False})
     array[...] = sparse
-    run(study(tmp_path / "study", slide), until="slide")
-    results = tmp_path / "study/results"
-    assert json.loads((results / "slides/S1.ome.zarr/0/zarr.json").read_text())["attributes"] == {"in_place": True}
-    assert np.array_equal(open_image(results / "slides/S1.ome.zarr").levels[0][...], sparse)
+    with pytest.raises(MihcError, match="missing chunk in shard"):
+        open_slide(slide)
