@@ -32,7 +32,6 @@ import numpy as np
 from mihc.errors import InputError
 from mihc.nuclei_ids import block_of_id, named, nucleus_ids
 from mihc.nuclei_reference import (
-    NucleiPlane,
     NucleusReference,
     diameter_px,
     gaussian,
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from mihc.nuclei_grid import Segmenter
 
 __all__ = [
-    "NucleiPlane",
     "NucleusReference",
     "block_of_id",
     "find_nuclei",
@@ -226,7 +224,8 @@ def slide_reference(
     Parameters
     ----------
     image : (y, x) array or anything with `.shape` and `image[y0:y1, x0:x1]`, of any real dtype, counts. It is read in
-        the boxes of `reference_blocks`, so windows and workers have no influence. Several stains: `NucleiPlane`.
+        the boxes of `reference_blocks`, so windows and workers have no influence.
+        Several stains: `NuclearStain` of mihc.nuclei_stain.
     pixel_size_um : µm, a number or a (y, x) pair.
     nucleus_diameter_um : µm, the usual nucleus.
 

@@ -82,17 +82,6 @@ def reference_blocks(shape_yx: tuple[int, int], *, side: int = 256, most: int = 
     return [(y, min(y + side, shape_yx[0]), x, min(x + side, shape_yx[1])) for y in starts[0] for x in starts[1]]
 
 
-class NucleiPlane:
-    """The sum of a slide's nuclear stains as one lazy (y, x) array, for `slide_reference`."""
-
-    def __init__(self, image: object, channels: Sequence[int]):
-        self.image, self.channels = image, tuple(channels)
-        self.shape = tuple(image.shape[-2:])
-
-    def __getitem__(self, box: tuple[slice, slice]) -> np.ndarray:
-        return sum_planes([np.asarray(self.image[channel, box[0], box[1]]) for channel in self.channels])
-
-
 def sum_planes(planes: Sequence[np.ndarray]) -> np.ndarray:
     """Sum of (y, x) planes: int64 for integers, float64 for floats; one plane is returned as it is."""
     if len(planes) == 1:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mihc.nuclei_reference import _isodata, reference_blocks, sum_planes
+from mihc.nuclei_reference import reference_blocks, sum_planes
 
 PARTS = 1024  # the share is a whole number of these, so that it is written and read without a change
 USUAL = 80  # percentile of the autofluorescence on nuclear pixels up to which it is usual
@@ -80,20 +80,39 @@ def measure_autofluorescence(image: object, channels: Sequence[int], channel: in
     nothing = Autofluorescence(channel, 0.0, 0, 0.0)
     if not len(stain) or stain.min() == stain.max():
         return nothing
-    cut = _isodata(stain)
-    nuclear = stain > cut
-    background = float(np.rint(np.median(stain[~nuclear])))
-    low, usual = (float(np.rint(v)) for v in np.percentile(glow[nuclear], (100 - USUAL, USUAL)))
-    far = glow > usual + FAR * max(usual - low, 1.0)
+    nuclear = stain > _midway(stain)
+    background = float(np.median(stain[~nuclear]))
+    low, usual = (float(value) for value in np.percentile(glow[nuclear], (100 - USUAL, USUAL)))
+    far = glow > usual + FAR * (usual - low)
     if far.sum() < FEWEST:
         return nothing
-    owed = (stain[far] - background) / (glow[far] - usual)
-    share = float(np.median(owed))
+    share = _slope(glow[far] - usual, stain[far] - background)
     dark = float(np.percentile(glow, 1))
-    of_nuclei = float(np.median((stain[nuclear] - background) / np.maximum(glow[nuclear] - dark, 1.0)))
+    least = (float(glow.max()) - dark) / PARTS
+    of_nuclei = float(np.median((stain[nuclear] - background) / np.maximum(glow[nuclear] - dark, least)))
     if not 0 < share * OTHER_COLOUR <= of_nuclei:
         return nothing
     return Autofluorescence(channel, usual, round(share * PARTS), background)
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    """The middle of y / x, each weighing x²: nuclei that lie under debris then count little, and far ones nothing."""
+    ratio = y / x
+    order = np.argsort(ratio, kind="stable")
+    weight = np.cumsum((x * x)[order])
+    return float(ratio[order][np.searchsorted(weight, 0.5 * weight[-1])])
+
+
+def _midway(values: np.ndarray) -> float:
+    """The threshold midway between the means of what lies above and below it, to a thousandth of the range."""
+    cut, step = float(values.mean()), (float(values.max()) - float(values.min())) / 1000
+    for _ in range(50):
+        above = values > cut
+        new = 0.5 * (float(values[above].mean()) + float(values[~above].mean()))
+        if abs(new - cut) <= step:
+            break
+        cut = new
+    return cut
 
 
 def _samples(image: object, channels: Sequence[int], channel: int) -> tuple[np.ndarray, np.ndarray]:

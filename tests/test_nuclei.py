@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from mihc.errors import InputError
 from mihc.nuclei import (
-    NucleiPlane,
     NucleusReference,
     block_of_id,
     find_nuclei,
@@ -21,6 +20,7 @@ from mihc.nuclei import (
     segment_nuclei,
     slide_reference,
 )
+from mihc.nuclei_stain import NuclearStain
 
 UM = 0.5
 
@@ -241,8 +241,8 @@ def test_N8_a_slide_too_large_for_ids_of_32_bits_is_refused():
 
 def test_several_stains_are_summed_without_wrapping():
     planes = np.full((2, 3, 4), 60_000, np.uint16)
-    assert (NucleiPlane(planes, (0, 1))[0:3, 0:4] == 120_000).all()
-    assert NucleiPlane(planes, (0, 1)).shape == (3, 4)
+    assert (NuclearStain(planes, (0, 1))[0:3, 0:4] == 120_000).all()
+    assert NuclearStain(planes, (0, 1)).shape == (3, 4)
 
 
 def test_the_reference_measures_background_contrast_and_noise():

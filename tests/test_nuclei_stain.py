@@ -106,6 +106,14 @@ def test_nuclear_stain_that_shines_into_the_autofluorescence_takes_no_nucleus_aw
     assert (segmented(image, dapi, measured) == segmented(image, dapi, None)).all()
 
 
+def test_the_share_is_the_same_in_other_units(dirty):
+    """Float pictures from 0 to 1, as inForm writes them."""
+    _, image, _, dapi, glow = dirty
+    counts, units = (measure_autofluorescence(picture, (dapi,), glow) for picture in (image, image / 2.0**16))
+    assert abs(counts.share - units.share) <= 1
+    assert units.usual == pytest.approx(counts.usual / 2**16) and units.floor == pytest.approx(counts.floor / 2**16)
+
+
 @pytest.mark.parametrize("level", [0, 300])
 def test_an_even_autofluorescence_is_harmless(level):
     image = draw((300, 300))[0]
