@@ -36,11 +36,11 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install --no-compile -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt plugins/napari/pyproject.toml | $(VENV)/bin/python
-	$(PIP) install -c constraints.txt -e ".[test]" -e plugins/napari
+	$(PIP) install --no-compile -c constraints.txt -e ".[test]" -e plugins/napari
 	@touch $@ $(VENV)/.core
 
 clean:

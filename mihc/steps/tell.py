@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -60,9 +61,10 @@ def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -
     shown = [row for row in job.study.slides if row.slide in measured and row.file is not None]
     tables["given_cells"] = _given_cells(job, [row for row in job.study.slides if row.slide in measured and row.cells])
     pictures = []
-    for done, row in enumerate(shown, 1):
-        pictures.append(_picture(job, row))
-        job.say("", "report", done, len(shown))
+    with ThreadPoolExecutor(job.study.settings.compute.workers) as pool:
+        for done, picture in enumerate(pool.map(lambda row: _picture(job, row), shown), 1):
+            pictures.append(picture)
+            job.say("", "report", done, len(shown))
     folder = transaction.path("report.html").parent
     transaction.path("figures").mkdir(exist_ok=True)
     write_report(folder, study=job.study, tables=tables, run=run, pictures=pictures)
