@@ -29,14 +29,14 @@ def fill_holes(mask: np.ndarray, largest: int, longest: int) -> None:
     box[:, 0::2] = 2**31 - 1
     box[:, 1::2] = -1
     for run in range(len(rows)):
-        top = _root(roots, run)
+        top = find_root(roots, run)
         size[top] += ends[run, 1] - ends[run, 0]
         box[top, 0] = min(box[top, 0], rows[run])
         box[top, 1] = max(box[top, 1], rows[run])
         box[top, 2] = min(box[top, 2], ends[run, 0])
         box[top, 3] = max(box[top, 3], ends[run, 1] - 1)
     for run in range(len(rows)):
-        top = _root(roots, run)
+        top = find_root(roots, run)
         tall, wide = box[top, 1] - box[top, 0], box[top, 3] - box[top, 2]
         if size[top] <= largest and tall < longest and wide < longest:
             mask[rows[run], ends[run, 0] : ends[run, 1]] = True
@@ -71,7 +71,8 @@ def _empty_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @compiled
-def _root(roots: np.ndarray, at: int) -> int:
+def find_root(roots: np.ndarray, at: int) -> int:
+    """The root of a tree of a union-find forest; the path to it is halved."""
     while roots[at] != at:
         roots[at] = roots[roots[at]]
         at = roots[at]
@@ -80,7 +81,7 @@ def _root(roots: np.ndarray, at: int) -> int:
 
 @compiled
 def _unite(roots: np.ndarray, one: int, other: int) -> None:
-    a, b = _root(roots, one), _root(roots, other)
+    a, b = find_root(roots, one), find_root(roots, other)
     roots[max(a, b)] = min(a, b)
 
 

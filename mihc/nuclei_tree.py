@@ -10,16 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from mihc.kernels import compiled
+from mihc.nuclei_masks import find_root
 
 ONE = 1 << 16  # qualities are integers in 1/ONE, so that sums over pieces have no rounding
-
-
-@compiled
-def _find(roots: np.ndarray, at: int) -> int:
-    while roots[at] != at:
-        roots[at] = roots[roots[at]]
-        at = roots[at]
-    return at
 
 
 @compiled
@@ -61,7 +54,7 @@ def _parents(levels: np.ndarray, order: np.ndarray, roots: np.ndarray, width: in
             other = at + ring[k]
             there = roots[other] >= 0
             if there and not before:  # the next ones in the ring touch this one, so they have its root
-                top = _find(roots, other)
+                top = find_root(roots, other)
                 if top != at:
                     parent[top] = at
                     roots[top] = at
