@@ -193,7 +193,9 @@ def cells_in_window(
 
     Parameters
     ----------
-    block : (c, y, x) of any real dtype: every plane that `settings` names, over the window's padded box.
+    block : (c, y, x) array of any real dtype, or anything with `.shape`, `.dtype` and `block[c, y0:y1, x0:x1]`: every
+        plane that `settings` names, over the window's padded box. The nuclear stain alone is read of the whole box, of
+        the other planes only what the window's own cells cover.
     window : its halo must be at least `halo_px(...)` of these settings where the slide does not end.
     shape : (y, x) pixels of the slide.
     pixel_size_um : µm, a number or a (y, x) pair.
@@ -219,8 +221,11 @@ def cells_in_window(
         seeds = block_of_id(ids, shape) - (window.py0, window.px0)
     grown = grow_cells(labels, pixel_size_um=pixel_size_um, distance_um=settings.cell_expansion_um)
     own, rows, order = _rows(seeds, ids, window, everyone="spillover" in settings.features)
-    labelled = Labelled(labels, grown, rows, ids[order], own, window.py0, window.px0, *shape)
-    table = cell_table(block, labelled, pixel_size_um, settings)
+    near = _near_cells(grown, rows, pixel_size_um, settings)
+    place = (window.py0 + near[0].start, window.px0 + near[1].start)
+    nuclei, cells = (np.ascontiguousarray(both[near]) for both in (labels, grown))
+    labelled = Labelled(nuclei, cells, rows, ids[order], own, *place, *shape)
+    table = cell_table(np.asarray(block[:, near[0], near[1]]), labelled, pixel_size_um, settings)
     core = window.core_in_padded
     return WindowCells(_named(labels[core], ids), _named(grown[core], ids), table)
 
@@ -287,6 +292,23 @@ def _rows(seeds: np.ndarray, ids: np.ndarray, window: Window, *, everyone: bool)
     rows = np.full(len(seeds) + 1, -1, np.int32)
     rows[order + 1] = np.arange(len(order))
     return own, rows, order
+
+
+def _near_cells(
+    grown: np.ndarray, rows: np.ndarray, pixel_size_um: float | tuple[float, float], settings: CellSettings
+) -> tuple[slice, slice]:
+    """The box around the cells that have a row, and around what is measured beside them."""
+    from mihc.cells_kernels import box_of_rows
+
+    y0, y1, x0, x1 = (int(edge) for edge in box_of_rows(grown, rows))
+    more = [0, 0]
+    if "background" in settings.features:
+        more = [background_px(side) + 1 for side in pixel_size_pair(pixel_size_um)]
+    height, width = grown.shape
+    return (
+        slice(max(y0 - more[0], 0), min(y1 + more[0], height)),
+        slice(max(x0 - more[1], 0), min(x1 + more[1], width)),
+    )
 
 
 def _label_image(labels: np.ndarray, name: str) -> np.ndarray:

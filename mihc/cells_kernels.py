@@ -87,3 +87,15 @@ def name_labels(labels: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
         for x in range(labels.shape[1]):
             label = labels[y, x]
             out[y, x] = ids[label - 1] if label != 0 else np.uint32(0)
+
+
+@compiled
+def box_of_rows(labels: np.ndarray, rows: np.ndarray) -> tuple[int, int, int, int]:
+    """First row and the one past the last, and so the columns, of the pixels whose label has a row; zeros if none."""
+    top, bottom, left, right = labels.shape[0], 0, labels.shape[1], 0
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            if labels[y, x] != 0 and rows[labels[y, x]] >= 0:
+                top, bottom = min(top, y), y + 1
+                left, right = min(left, x), max(right, x + 1)
+    return (top, bottom, left, right) if bottom > 0 else (0, 0, 0, 0)

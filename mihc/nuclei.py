@@ -289,7 +289,7 @@ class _Views:
 
 
 def _views(plane: np.ndarray, reference: NucleusReference, diameter: float, recipe: Recipe) -> _Views:
-    from mihc.nuclei_kernels import SCALE, box_mean, brighter, class_means, compress, cut_between, smooth
+    from mihc.nuclei_kernels import SCALE, above_cut, box_mean, class_means, compress, smooth
     from mihc.nuclei_masks import fill_holes
 
     around, half = _px(recipe.around, diameter), recipe.half * reference.contrast
@@ -299,9 +299,8 @@ def _views(plane: np.ndarray, reference: NucleusReference, diameter: float, reci
     wide = compress(smooth(plane, gaussian(recipe.wide * diameter)), reference.background, half)
     noise = SCALE * recipe.noise * reference.noise * noise_left(weights) / half
     floor = SCALE * recipe.floor / (recipe.floor + recipe.half)
-    mean = box_mean(fine, around)
-    high, low = class_means(fine, cut_between(mean, mean, 0.0, 0.0, floor), around)
-    foreground = brighter(fine, cut_between(low, high, recipe.cut, noise, floor))
+    high, low = class_means(fine, box_mean(fine, around), floor, around)
+    foreground = above_cut(fine, low, high, recipe.cut, noise, floor)
     fill_holes(foreground, round(recipe.hole * _usual_px(diameter)), _px(recipe.hole_side, diameter))
     return _Views(smoothed, fine, wide, low, high, foreground)
 

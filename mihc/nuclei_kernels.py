@@ -1,14 +1,14 @@
 """Loops over pixels for `nuclei`: smoothing, local threshold, growth.
 
-Every loop is exact: integers, or float64 that holds integers below 2^53, so a pixel's result is the same in any window
-whose halo covers the loop's support. Borders repeat the edge pixel.
+A pixel's result is the same in any window whose halo covers the loop's support: sums are of integers, and where floats
+are summed, each pixel's sum has one order. Borders repeat the edge pixel.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mihc.kernels import compiled
+from mihc.kernels import compiled, compiled_unchecked
 
 FRACTION = 16  # smoothed values are in 1/16 of a count
 SCALE = 4096  # compressed values are in 1/4096
@@ -23,11 +23,12 @@ def smooth(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
     total = 0.0
     for weight in weights:
         total += weight
-    scale = FRACTION / (total * total)
+    single = weights.astype(np.float32)  # each pixel's sum has one order, so that rounding is the same in any window
+    scale, half = np.float32(FRACTION / (total * total)), np.float32(0.5)
     rows = 2 * reach + 1
-    across = np.empty((rows, width), np.float64)  # the rows in reach, smoothed along x; row y lies at y % rows
-    padded = np.empty(width + 2 * reach, np.float64)
-    line = np.empty(width, np.float64)
+    across = np.empty((rows, width), np.float32)  # the rows in reach, smoothed along x; row y lies at y % rows
+    padded = np.empty(width + 2 * reach, np.float32)
+    line = np.empty(width, np.float32)
     out = np.empty((height, width), np.int32)
     for last in range(height + reach):
         if last < height:
@@ -36,18 +37,18 @@ def smooth(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
             for x in range(reach):
                 padded[x] = image[last, 0]
                 padded[width + reach + x] = image[last, width - 1]
-            _weigh(padded, weights, across[last % rows])
+            _weigh(padded, single, across[last % rows])
         y = last - reach
         if y < 0:
             continue
-        line[:] = weights[reach] * across[y % rows]
+        line[:] = single[reach] * across[y % rows]
         for k in range(reach):
             above, below = across[max(y + k - reach, 0) % rows], across[min(y + reach - k, height - 1) % rows]
-            weight = weights[k]
+            weight = single[k]
             for x in range(width):
                 line[x] += weight * (above[x] + below[x])
         for x in range(width):
-            out[y, x] = np.int32(np.floor(line[x] * scale + 0.5))
+            out[y, x] = np.int32(np.floor(line[x] * scale + half))
     return out
 
 
@@ -91,21 +92,23 @@ def despeckle(image: np.ndarray) -> np.ndarray:
     return out
 
 
-@compiled
+@compiled_unchecked
 def compress(smoothed: np.ndarray, background: float, half: float) -> np.ndarray:
-    """x / (x + half) in 1/SCALE of the x by which smoothed values exceed the background: int32, 0 to SCALE - 1.
+    """x / (x + half) in 1/SCALE of the x by which smoothed values exceed the background: int16, 0 to SCALE - 1.
 
     Bright nuclei then do not outvote dim ones. `background` and `half` are in counts.
     """
-    out = np.empty(smoothed.shape, np.int32)
+    out = np.empty(smoothed.shape, np.int16)
+    none, scale = np.float32(0.0), np.float32(SCALE)
+    dark, middle = np.float32(FRACTION * background), np.float32(FRACTION * half)
     for y in range(smoothed.shape[0]):
         for x in range(smoothed.shape[1]):
-            above = max(smoothed[y, x] - FRACTION * background, 0.0)
-            out[y, x] = np.int32(SCALE * above / (above + FRACTION * half))
+            above = max(np.float32(smoothed[y, x]) - dark, none)
+            out[y, x] = np.int16(min(scale * (above / (above + middle)), scale - np.float32(1.0)))
     return out
 
 
-@compiled
+@compiled_unchecked
 def excess(smoothed: np.ndarray, low: np.ndarray, background: float, half: float) -> np.ndarray:
     """Smoothed counts above a compressed level, not below 0 -> int32 in 1/FRACTION of a count."""
     out = np.empty(smoothed.shape, np.int32)
@@ -117,33 +120,31 @@ def excess(smoothed: np.ndarray, low: np.ndarray, background: float, half: float
 
 
 @compiled
-def cut_between(low: np.ndarray, high: np.ndarray, share: float, step: float, floor: float) -> np.ndarray:
-    """The cut `share` of the way from low to high, at least `step` (uncompressed) above low and at least `floor`."""
-    out = np.empty(low.shape, np.float32)
-    for y in range(low.shape[0]):
-        for x in range(low.shape[1]):
-            dark = low[y, x]
-            slope = 1.0 - dark / SCALE  # squared: of the compression at the darker mean
-            out[y, x] = max(dark + max(share * (high[y, x] - dark), step * slope * slope), floor)
-    return out
+def above_cut(
+    values: np.ndarray, low: np.ndarray, high: np.ndarray, share: float, step: float, floor: float
+) -> np.ndarray:
+    """True where a value exceeds its cut: `share` of the way from low to high, at least `floor` and `step` above low.
 
-
-@compiled
-def brighter(values: np.ndarray, cut: np.ndarray) -> np.ndarray:
-    """True where a value exceeds its cut."""
+    The step is uncompressed.
+    """
     out = np.empty(values.shape, np.bool_)
+    part, rise, least, one = np.float32(share), np.float32(step), np.float32(floor), np.float32(1.0)
     for y in range(values.shape[0]):
         for x in range(values.shape[1]):
-            out[y, x] = values[y, x] > cut[y, x]
+            dark = low[y, x]
+            slope = one - dark / np.float32(SCALE)  # squared: of the compression at the darker mean
+            cut = max(dark + max(part * (high[y, x] - dark), rise * slope * slope), least)
+            out[y, x] = np.float32(values[y, x]) > cut
     return out
 
 
-@compiled
+@compiled_unchecked
 def box_mean(values: np.ndarray, reach: int) -> np.ndarray:
-    """Mean over the square of 2 reach + 1 pixels, as far as it lies in the array -> float32."""
+    """Mean of compressed values over the square of 2 reach + 1 pixels, as far as it lies in the array -> float32."""
     height, width = values.shape
     out = np.empty((height, width), np.float32)
-    column = np.zeros(width, np.int64)
+    column, columns = np.zeros(width, np.int32), _columns_in_reach(width, reach)
+    line = np.empty(width, np.float32)
     rows = 0
     for y in range(min(reach, height)):
         rows += 1
@@ -166,18 +167,31 @@ def box_mean(values: np.ndarray, reach: int) -> np.ndarray:
                 total += column[x + reach]
             if x - reach - 1 >= 0:
                 total -= column[x - reach - 1]
-            columns = min(x + reach, width - 1) - max(x - reach, 0) + 1
-            out[y, x] = total / (rows * columns)
+            line[x] = total
+        for x in range(width):
+            out[y, x] = line[x] / np.float32(rows * columns[x])
     return out
 
 
 @compiled
-def class_means(values: np.ndarray, cut: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the pixels above their cut, and of the others, over a square of 2 reach + 1 -> two float32 arrays.
+def _columns_in_reach(width: int, reach: int) -> np.ndarray:
+    """How many columns of a row of `width` lie within `reach` of each one."""
+    out = np.empty(width, np.int32)
+    for x in range(width):
+        out[x] = min(x + reach, width - 1) - max(x - reach, 0) + 1
+    return out
 
-    An empty class takes the value of the pixel's own cut.
+
+@compiled_unchecked
+def class_means(values: np.ndarray, mean: np.ndarray, floor: float, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means of compressed values above their cut, and of the others, over a square of 2 reach + 1 -> float32 arrays.
+
+    A pixel's cut is the float32 `mean` there, at least `floor`. An empty class takes the value of the pixel's own cut.
     """
     height, width = values.shape
+    least, one = np.float32(floor), np.float32(1.0)
+    columns = _columns_in_reach(width, reach)
+    bright, others = np.empty(width, np.float32), np.empty(width, np.float32)
     high = np.empty((height, width), np.float32)
     low = np.empty((height, width), np.float32)
     # Of a column's pixels in reach: sums of the brighter and of all, at most SCALE each, and how many are brighter.
@@ -190,8 +204,8 @@ def class_means(values: np.ndarray, cut: np.ndarray, reach: int) -> tuple[np.nda
                 continue
             rows += sign
             for x in range(width):
-                value = sign * values[source, x]
-                above = values[source, x] > cut[source, x]
+                value = sign * np.int32(values[source, x])
+                above = np.float32(values[source, x]) > max(mean[source, x], least)
                 high_sum[x] += value if above else np.int32(0)
                 high_count[x] += sign if above else np.int32(0)
                 every_sum[x] += value
@@ -208,13 +222,17 @@ def class_means(values: np.ndarray, cut: np.ndarray, reach: int) -> tuple[np.nda
             if at - reach - 1 >= 0:
                 x = at - reach - 1
                 a, b, c = a - high_sum[x], b - high_count[x], c - every_sum[x]
-            others = rows * (min(at + reach, width - 1) - max(at - reach, 0) + 1) - b
-            high[y, at] = a / b if b > 0 else cut[y, at]
-            low[y, at] = (c - a) / others if others > 0 else cut[y, at]
+            bright[at], others[at] = b, rows * columns[at] - b
+            high[y, at], low[y, at] = a, c - a
+        for x in range(width):
+            cut = max(mean[y, x], least)
+            above, below = high[y, x] / max(bright[x], one), low[y, x] / max(others[x], one)
+            high[y, x] = above if bright[x] > 0 else cut
+            low[y, x] = below if others[x] > 0 else cut
     return high, low
 
 
-@compiled
+@compiled_unchecked
 def splitting_levels(
     fine: np.ndarray,
     wide: np.ndarray,
@@ -340,7 +358,7 @@ def grow(
     A label takes no pixel whose value is below the label's bound. Changes `labels` in place.
     """
     height, width = labels.shape
-    cost = np.full((height, width), limit + 1, np.int32)
+    cost = np.full((height, width), limit + 1, np.int16)
     first = np.full(limit + 1, -1, np.int64)  # per cost a chain of entries: a place, and the next entry
     places = _edge_pixels(labels, mask)
     count = len(places)

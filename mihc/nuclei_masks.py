@@ -85,34 +85,38 @@ def _unite(roots: np.ndarray, one: int, other: int) -> None:
     roots[max(a, b)] = min(a, b)
 
 
-@compiled
 def squared_distance(mask: np.ndarray, reach: int) -> np.ndarray:
-    """Squared distance to the nearest pixel that is not in `mask`, at most reach squared -> int32.
+    """Squared distance to the nearest pixel that is not in `mask`, at most reach squared -> int16, or int32 if need be.
 
     What lies outside the array counts as mask.
     """
+    out = np.empty(mask.shape, np.int16 if 2 * reach * reach <= np.iinfo(np.int16).max else np.int32)
+    _squared_distance(mask, reach, out)
+    return out
+
+
+@compiled
+def _squared_distance(mask: np.ndarray, reach: int, out: np.ndarray) -> None:
     height, width = mask.shape
-    down = np.empty((height, width), np.int32)
-    for x in range(width):
-        down[0, x] = reach if mask[0, x] else 0
-    for y in range(1, height):
-        for x in range(width):
-            down[y, x] = min(down[y - 1, x] + 1, reach) if mask[y, x] else 0
-    for y in range(height - 2, -1, -1):
-        for x in range(width):
-            down[y, x] = min(down[y, x], down[y + 1, x] + 1)
-    out = np.empty((height, width), np.int32)
-    limit = np.int32(reach * reach)
-    squares = np.empty(width + 2 * reach, np.int32)
+    number = out.dtype.type
+    none, one, deepest = number(0), number(1), number(reach)
+    away = np.empty(width, out.dtype)  # along the column, to the nearest pixel above, or here, that is not in the mask
+    away[:] = deepest
     for y in range(height):
-        squares[:] = limit
         for x in range(width):
-            squares[x + reach] = down[y, x] * down[y, x]
+            away[x] = min(number(away[x] + one), deepest) if mask[y, x] else none
+            out[y, x] = away[x]
+    squares = np.empty(width + 2 * reach, out.dtype)
+    squares[:] = number(reach * reach)
+    away[:] = deepest
+    for y in range(height - 1, -1, -1):
         line = out[y]
         for x in range(width):
+            away[x] = min(number(away[x] + one), line[x])
+            squares[x + reach] = number(away[x] * away[x])
+        for x in range(width):
             line[x] = squares[x + reach]
-        for k in range(-reach, reach + 1):
-            step = np.int32(k * k)
+        for k in range(1, reach):
+            step, left, right = number(k * k), squares[reach - k :], squares[reach + k :]
             for x in range(width):
-                line[x] = min(line[x], squares[x + reach + k] + step)
-    return out
+                line[x] = min(line[x], number(min(left[x], right[x]) + step))

@@ -15,6 +15,7 @@ import numpy as np
 
 from mihc.nuclei_reference import reference_blocks, sum_planes
 
+STRIP = 256  # rows that are worked on at a time
 PARTS = 1024  # the share is a whole number of these, so that it is written and read without a change
 USUAL = 80  # percentile of the autofluorescence on nuclear pixels up to which it is usual
 FAR = 3.0  # spreads above that from which a pixel is far brighter
@@ -43,8 +44,16 @@ def nuclear_stain(
     stain = sum_planes([np.asarray(image[channel, box[0], box[1]]) for channel in channels])
     if autofluorescence is None or autofluorescence.share == 0:
         return stain
-    glow = np.asarray(image[autofluorescence.channel, box[0], box[1]]).astype(np.float64)
-    owed = np.maximum(glow - autofluorescence.usual, 0.0) * (autofluorescence.share / PARTS)
+    left = np.empty_like(stain)
+    glow = np.asarray(image[autofluorescence.channel, box[0], box[1]])
+    for y in range(0, len(stain), STRIP):
+        part = slice(y, y + STRIP)
+        left[part] = _without_glow(stain[part], glow[part], autofluorescence)
+    return left
+
+
+def _without_glow(stain: np.ndarray, glow: np.ndarray, autofluorescence: Autofluorescence) -> np.ndarray:
+    owed = np.maximum(glow.astype(np.float64) - autofluorescence.usual, 0.0) * (autofluorescence.share / PARTS)
     if stain.dtype.kind != "f":
         stain, owed = stain.astype(np.int64), np.rint(owed).astype(np.int64)
     return np.maximum(stain - owed, np.minimum(stain, stain.dtype.type(autofluorescence.floor)))

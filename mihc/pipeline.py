@@ -31,6 +31,7 @@ import pandas as pd
 
 import mihc
 from mihc.errors import InputError, MihcError, OutputConflict, ResourceError, UsageError
+from mihc.memory import give_back_large_arrays
 from mihc.stages import NUMERIC_LIBRARIES, PACKAGE, Event, Job, MemoryMeter, Step, Stopped
 from mihc.steps.call import call, call_table
 from mihc.steps.gather import compare, gather, slide_table
@@ -99,6 +100,7 @@ def run(
     rows = _chosen(study, slides)
     _check_stage(until)
     workers = workers or study.settings.compute.workers
+    give_back_large_arrays()
     with ExitStack() as stack:
         executor = executor or stack.enter_context(local_executor(workers))
         meter = stack.enter_context(MemoryMeter())

@@ -46,7 +46,16 @@ from mihc.stores.labels import (
 )
 from mihc.stores.locks import Lock
 from mihc.stores.records import Record
-from mihc.stores.tables import read_cells, read_csv, write_bytes, write_cells, write_csv, write_json, write_text
+from mihc.stores.tables import (
+    read_cells,
+    read_csv,
+    write_bytes,
+    write_cells,
+    write_cells_in_parts,
+    write_csv,
+    write_json,
+    write_text,
+)
 from mihc.stores.transactions import Transaction
 from mihc.stores.verification import Damage
 
@@ -75,6 +84,7 @@ __all__ = [
     "use_in_place",
     "write_bytes",
     "write_cells",
+    "write_cells_in_parts",
     "write_csv",
     "write_image_pass",
     "write_image_window",

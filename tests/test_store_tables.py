@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mihc.errors import DamagedError
-from mihc.store import digest_results, read_cells, read_csv, write_cells, write_csv
+from mihc.store import digest_results, read_cells, read_csv, write_cells, write_cells_in_parts, write_csv
+from mihc.stores import tables
 
 CELLS = pd.DataFrame(
     {
@@ -186,3 +188,18 @@ def test_only_the_named_columns_are_text_when_the_table_has_columns_of_its_own(t
     assert got["patient"].tolist() == ["007", "008"]
     assert got["status"][0] == 1.0 and math.isnan(got["status"][1])
     assert got["unit"].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("rows", [[0], [0, 0], [5, 0, 3], [3, 9, 9, 1], [20], [8], [4, 4, 8]])
+def test_parts_of_a_table_make_the_file_of_the_whole(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(tables, "ROW_GROUP", 8)
+    count = sum(rows)
+    whole = pd.DataFrame(
+        {"slide": ["S1"] * count, "cell": np.arange(count, dtype=np.uint32), "CD3_cell_mean": np.linspace(0, 1, count)}
+    )
+    ends = np.cumsum([0, *rows])
+    parts = [whole.iloc[a:b].reset_index(drop=True) for a, b in itertools.pairwise(ends)]
+    write_cells(tmp_path / "whole.parquet", whole)
+    write_cells_in_parts(tmp_path / "parts.parquet", parts)
+    pd.testing.assert_frame_equal(read_cells(tmp_path / "parts.parquet"), whole, check_dtype=False)
+    assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "parts.parquet").read_bytes()

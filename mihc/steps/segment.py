@@ -6,7 +6,9 @@ reads them.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -85,22 +87,34 @@ def _segment(job: Job, row: SlideRow, image: Record, found: Found | None, transa
     for name, folder in labels.items():
         store.create_labels(folder, shape=shape, pixel_size_um=stored.pixel_size_um, name=name)
     halo = _halo(stored, settings, found)
-    tasks = [
-        (str(path), image.digest, tuple(str(folder) for folder in labels.values()), window, settings, reference, found)
-        for window in windows(shape, _side(job), halo)
-    ]
-    tables = job.map(row.slide, "cells", segment_window, tasks)
+    parts = transaction.scratch("cells")
+    out = (*(str(folder) for folder in labels.values()), str(parts))
+    every = windows(shape, _side(job), halo)
+    tasks = [(str(path), image.digest, out, window, settings, reference, found) for window in every]
+    counts = job.map(row.slide, "cells", segment_window, tasks)
     for folder in labels.values():
         store.build_label_pyramid(folder, job.submit)
-    cells = pd.concat(tables, ignore_index=True).sort_values("cell", kind="stable", ignore_index=True)
-    cells.insert(0, "slide", row.slide)
-    store.write_cells(transaction.path(measured_table(row.slide)), cells)
+    store.write_cells_in_parts(transaction.path(measured_table(row.slide)), _in_order(row.slide, every, parts))
     transaction.notes |= {
-        "cells": len(cells),
+        "cells": sum(counts),
         "reference": reference.as_dict(),
         "autofluorescence": settings.autofluorescence.as_dict() if settings.autofluorescence else None,
         "fixed_point_bits": dict(zip(stored.channels, settings.fixed_point_bits, strict=True)),
     }
+
+
+def _in_order(slide: str, every: Sequence[Window], parts: Path) -> Iterator[pd.DataFrame]:
+    """The rows of all windows by id, which rises with the seeds' rows: a row of windows at a time."""
+    for _, row in itertools.groupby(every, key=lambda window: window.y0):
+        tables = [store.read_cells(_part(parts, window)) for window in row]
+        cells = pd.concat(tables, ignore_index=True).sort_values("cell", kind="stable", ignore_index=True)
+        cells.insert(0, "slide", slide)
+        yield cells
+
+
+def _part(folder: str | Path, window: Window) -> Path:
+    """Where the rows of a window wait for those of the others."""
+    return Path(folder) / f"{window.y0}_{window.x0}.parquet"
 
 
 def _settings(job: Job, stored: StoredImage, stain: NuclearStain, image: Record) -> CellSettings:
@@ -140,6 +154,21 @@ class _Plane:
         return self.image[self.channel, box[0], box[1]]
 
 
+class _Padded:
+    """A window's padded box of a stored image as a (c, y, x) array that is read where it is sliced."""
+
+    def __init__(self, image: store.StoredArray, window: Window) -> None:
+        self.image, self.window = image, window
+        self.shape, self.dtype = (image.shape[0], *window.padded_shape), image.dtype
+
+    def __getitem__(self, box: tuple[int | slice, slice, slice]) -> np.ndarray:
+        rows, columns = (
+            slice(start + part.indices(size)[0], start + part.indices(size)[1])
+            for part, start, size in zip(box[1:], (self.window.py0, self.window.px0), self.shape[1:], strict=True)
+        )
+        return np.asarray(self.image[box[0], rows, columns])
+
+
 def _side(job: Job) -> int:
     """The window's side: study.toml's, rounded up to whole label chunks, which one task must write alone."""
     return -(-job.study.settings.compute.window // store.LABEL_CHUNK) * store.LABEL_CHUNK
@@ -154,18 +183,20 @@ def _image(path: str, digest: str) -> StoredImage:
 def segment_window(
     image: str,
     digest: str,
-    labels: tuple[str, str],
+    out: tuple[str, str, str],
     window: Window,
     settings: CellSettings,
     reference: NucleusReference,
     given: Found | None,
-) -> pd.DataFrame:
-    """Read one window, all channels, once; write its core of both labels; return the rows of the cells it owns."""
+) -> int:
+    """Read one window; write its core of both labels, and the rows of the cells it owns -> how many they are.
+
+    `out` names the folders of the nuclei, of the cells and of the rows.
+    """
     stored = _image(image, digest)
     level = stored.levels[0]
-    block = level[:, window.py0 : window.py1, window.px0 : window.px1]
     found = cells_in_window(
-        block,
+        _Padded(level, window),
         window,
         shape=level.shape[1:],
         pixel_size_um=stored.pixel_size_um,
@@ -173,6 +204,7 @@ def segment_window(
         reference=reference,
         given=given_nuclei(given, window.padded) if given else None,
     )
-    for folder, core in zip(labels, (found.nuclei, found.cells), strict=True):
+    for folder, core in zip(out, (found.nuclei, found.cells)):
         store.write_label_window(Path(folder), 0, window.y0, window.x0, core)
-    return found.table
+    store.write_cells(_part(out[2], window), found.table)
+    return len(found.table)

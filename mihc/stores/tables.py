@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,14 @@ from mihc.errors import DamagedError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 # Read as text whatever they look like: an id 007 is not 7, and a patient named NA is not missing.
 _TEXT = """slide patient panel batch control region tissue_class population marker category check verdict explanation
     reason method who status message family analysis endpoint measure split term adjust_method estimate_kind note
     unit"""
 TEXT_COLUMNS = frozenset(_TEXT.split())
+ROW_GROUP = 1 << 18  # rows
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r\n]")
 _QUOTED = re.compile(r'[",\r\n]|^\s|\s$')
@@ -31,24 +34,53 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|-?inf|nan"
 
 def write_cells(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table as parquet: zstd, a checksum per page, floats byte-stream-split; the same table, the same bytes."""
+    write_cells_in_parts(path, [table])
+
+
+def write_cells_in_parts(path: str | Path, parts: Iterable[pd.DataFrame]) -> None:
+    """Write as one table, as `write_cells` does, parts of it that come one after the other; few are held at a time.
+
+    There must be at least one part; the parts may have no rows. How the rows are parted changes no byte.
+    """
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        writer, waiting, written = None, None, False
+        for part in parts:
+            arrow = _arrow(part)
+            if writer is None:
+                writer = stack.enter_context(_writer(path, arrow.schema))
+            waiting = arrow if waiting is None else pa.concat_tables([waiting, arrow.cast(waiting.schema)])
+            while waiting.num_rows >= ROW_GROUP:
+                writer.write_table(waiting.slice(0, ROW_GROUP).combine_chunks(), ROW_GROUP)
+                waiting, written = waiting.slice(ROW_GROUP), True
+        if waiting.num_rows or not written:
+            writer.write_table(waiting.combine_chunks(), ROW_GROUP)
+
+
+def _arrow(table: pd.DataFrame) -> pa.Table:
+    import pyarrow as pa
 
     plain = table.assign(
         **{name: table[name].astype(object) for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)}
     )
     arrow = pa.Table.from_pandas(plain, preserve_index=False)
-    arrow = arrow.cast(pa.schema([_portable(field) for field in arrow.schema]))
-    floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(
-        arrow,
+    return arrow.cast(pa.schema([_portable(field) for field in arrow.schema]))
+
+
+def _writer(path: str | Path, schema: pa.Schema) -> pq.ParquetWriter:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    return pq.ParquetWriter(
         path,
+        schema,
         compression="zstd",
         use_dictionary=False,
         use_byte_stream_split=floats,
         write_page_checksum=True,
-        row_group_size=1 << 18,
     )
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mihc.store import Store
 
 TMP = ".tmp"
+SCRATCH = "scratch"  # in a transaction's own folder, beside what it will make visible
 
 
 class Transaction:
@@ -53,11 +54,17 @@ class Transaction:
 
     def path(self, relative: str) -> Path:
         """Where to write what will be `results/<relative>`: a file, or a folder that is replaced as a whole."""
-        if relative.split("/")[0] in (TMP, ".locks", ".records"):
+        if relative.split("/")[0] in (TMP, ".locks", ".records", SCRATCH):
             raise MihcError(f"{relative}: this name belongs to the store itself")
         self._roots.add(files.checked_relative(relative))
         path = self.folder / relative
         path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def scratch(self, name: str) -> Path:
+        """Make a folder for what is needed only until the stage is written; it never becomes visible."""
+        path = self.folder / SCRATCH / name
+        path.mkdir(parents=True)
         return path
 
     def vouch(self, relative: str, written: Mapping[str, tuple[int, str]]) -> None:
