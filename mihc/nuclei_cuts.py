@@ -39,7 +39,7 @@ def cut_necks(
     """
     most = count + labels.size // max(1, int(limits[1])) + 1
     box = boxes(labels, count, most)
-    name = 1
+    name = np.int64(1)  # a bare 1 is a type of its own, for which all would be compiled once more
     while name <= count:
         rows, columns = slice(box[name, 0], box[name, 1] + 1), slice(box[name, 2], box[name, 3] + 1)
         part, core = labels[rows, columns], cores[rows, columns]

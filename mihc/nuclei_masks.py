@@ -91,12 +91,13 @@ def squared_distance(mask: np.ndarray, reach: int) -> np.ndarray:
     What lies outside the array counts as mask.
     """
     out = np.empty(mask.shape, np.int16 if 2 * reach * reach <= np.iinfo(np.int16).max else np.int32)
-    _squared_distance(mask, reach, out)
+    fill_squared_distance(mask, reach, out)
     return out
 
 
 @compiled
-def _squared_distance(mask: np.ndarray, reach: int, out: np.ndarray) -> None:
+def fill_squared_distance(mask: np.ndarray, reach: int, out: np.ndarray) -> None:
+    """Fill `out`, of a type that holds twice reach squared, as `squared_distance` does."""
     height, width = mask.shape
     number = out.dtype.type
     none, one, deepest = number(0), number(1), number(reach)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from mihc.kernels import compiled
-from mihc.nuclei_masks import squared_distance
+from mihc.nuclei_masks import fill_squared_distance
 from mihc.nuclei_tree import ellipse_quality, name_by_seed
 
 
@@ -34,7 +34,8 @@ def add_rest(
     first and the last of `areas`, and no side is above `longest`.
     """
     height, width = labels.shape
-    far = squared_distance(labels == 0, away + 1)
+    far = np.empty(labels.shape, np.int16)
+    fill_squared_distance(labels == 0, away + 1, far)
     limit = max(away * away, 2)  # farther than a corner neighbour
     free = foreground & (far > limit)
     queue = np.empty((free.sum(), 2), np.int32)

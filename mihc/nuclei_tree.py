@@ -237,7 +237,7 @@ def paint(
     """
     height, width = levels.shape
     owner = np.full(len(parent), -1, np.int32)
-    count = 0
+    count = np.int64(0)  # a bare 0 is a type of its own, for which name_by_seed would be compiled once more
     for node in range(len(parent) - 1, -1, -1):
         above = parent[node]
         if chosen[node]:
