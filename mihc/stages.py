@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mihc.decoders import Decoders
 from mihc.store import Record, Store, Transaction
 from mihc.study import Study
 
@@ -61,6 +62,8 @@ class Job:
     executor: Executor
     tell: Callable[[Event], None]
     meter: MemoryMeter
+    workers: int = 1  # tasks at once on a local executor
+    decoders: Decoders | None = None  # None: the executor's workers are processes already
     steps: list[Step] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)  # set when the run was interrupted
     _telling: threading.Lock = field(default_factory=threading.Lock)
@@ -103,16 +106,18 @@ class Job:
         *,
         before: int = 0,
         total: int | None = None,
+        each: Callable[[Any], None] = lambda result: None,
     ) -> list[Any]:
         """Run `function(*task)` for every task on the executor; results in the tasks' order, progress as they come.
 
-        `before` and `total` count for those who watch, where the tasks are a part of more.
+        `before` and `total` count for those who watch, where the tasks are a part of more; `each` is given every result
+        as it comes.
         """
         futures = [self.executor.submit(function, *task) for task in tasks]
         try:
             for done, future in enumerate(as_completed(futures), before + 1):
                 self.go_on()
-                future.result()
+                each(future.result())
                 self.say(slide, stage, done, total or len(futures))
             return [future.result() for future in futures]
         except BaseException:
@@ -123,6 +128,13 @@ class Job:
         """Hand one module-level function to the executor."""
         self.go_on()
         return self.executor.submit(function, *arguments)
+
+    def apart(self, function: Callable[..., Any], place: str) -> Callable[..., Any]:
+        """`function`, one of `mihc.steps.decode`'s tasks, as a child does it; `place` is the file, for messages."""
+        return partial(self._in_child, function.__name__, place) if self.decoders else function
+
+    def _in_child(self, task: str, place: str, *arguments: Any) -> Any:
+        return self.decoders.call(task, arguments, place=place, go_on=self.go_on)
 
     def input_hash(self, path: Path) -> str:
         """SHA-256 of a file's (or OME-Zarr folder's) content; read again only when its size or times have changed."""
