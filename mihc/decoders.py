@@ -121,6 +121,9 @@ class Decoders:
             self._busy += 1
             child = self._idle.pop() if self._idle else None
         try:
+            if child and not child.lives():  # whatever ended it while it waited, this task did not
+                child.end()
+                child = None
             child = child or _Child(self._module)
             return child.ask(task, arguments, go_on)
         finally:
@@ -200,6 +203,10 @@ class _Child:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._listener = threading.Thread(target=self._listen, name="mihc-decoder", daemon=True)
         self._listener.start()
+
+    def lives(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     def ask(self, task: str, arguments: Sequence, go_on: Callable[[], None]) -> object:
         """What the task returns; raises what it raises, Lost, or what `go_on` does: then the child is of no use."""
