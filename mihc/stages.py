@@ -7,6 +7,7 @@ decides between "reused" and "recomputed because ..." and keeps time and peak me
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,14 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mihc.decoders import Decoders
 from mihc.store import Record, Store, Transaction
 from mihc.study import Study
+
+if TYPE_CHECKING:
+    import psutil
 
 NUMERIC_LIBRARIES = ("numpy", "scipy", "numba", "shapely", "zarr", "tifffile", "imagecodecs", "pylibCZIrw", "pandas")
 SAMPLES_PER_SECOND = 10
@@ -188,7 +192,7 @@ class MemoryMeter:
     @contextmanager
     def watch(self) -> Iterator[Peak]:
         """Keep the peak until the block ends; stages that run side by side see each other's memory."""
-        peak = Peak(_used_megabytes())
+        peak = Peak(_used_megabytes(_family()))
         with self._lock:
             self._watched.append(peak)
         try:
@@ -199,18 +203,30 @@ class MemoryMeter:
                 self._watched = [other for other in self._watched if other is not peak]
 
     def _sample(self) -> None:
-        while not self._stop.wait(1 / SAMPLES_PER_SECOND):
-            used = _used_megabytes()
+        for number in itertools.count():
+            if self._stop.wait(1 / SAMPLES_PER_SECOND):
+                return
+            if number % SAMPLES_PER_SECOND == 0:  # looking for children costs as much as what they use
+                family = _family()
+            used = _used_megabytes(family)
             with self._lock:
                 for peak in self._watched:
                     peak.megabytes = max(peak.megabytes or 0.0, used)
 
 
-def _used_megabytes() -> float:
+def _family() -> list[psutil.Process]:
+    """This process and those that it started."""
     import psutil
 
-    me, total = psutil.Process(), 0
-    for process in [me, *me.children(recursive=True)]:
+    me = psutil.Process()
+    return [me, *me.children(recursive=True)]
+
+
+def _used_megabytes(family: Sequence[psutil.Process]) -> float:
+    import psutil
+
+    total = 0
+    for process in family:
         try:
             memory = process.memory_full_info()
         except psutil.Error:
