@@ -1,12 +1,15 @@
 """Ingest beside a tuned loop of the same work: CPU seconds, peak memory, and what a second worker gains.
 
     python benchmarks/ingest.py [FOLDER] [--side 4096] [--pairs 5]
+    python benchmarks/ingest.py FOLDER --until cells # what a second worker gains until the cells are measured
     python benchmarks/ingest.py FOLDER --layouts     # chunks and shards: seconds to write, window and viewer reads
 
 The slide (8 channels, 16 bit, zlib OME-TIFF in tiles of 512) is drawn into FOLDER once and kept. The loop decodes,
 halves, compresses and writes on two threads: no hashes, no checksums, nothing forced to the disk. mihc's seconds are
-those of `mihc run --until slide` without the imports: the hash of the input, the pixels' checks, the checksums and the
-commit are in them. Each run has its own process.
+those of `mihc run --until slide`, its decoding processes included, without the imports of any of them: the hash of the
+input, the pixels' checks, the checksums and the commit are in them. Its memory is PSS summed over all processes, 10
+times a second. Each run has its own process. What a second worker gains is measured with the start of the processes,
+and beside the pure loop in turns.
 """
 
 from __future__ import annotations
@@ -50,13 +53,26 @@ def draw(folder: Path, side: int) -> Path:
     return slide
 
 
-def ingest(slide: Path, workers: int) -> None:
-    """What mihc does."""
+def ingest(slide: Path, workers: int, until: str) -> float:
+    """What mihc does; returns its peak memory in MB."""
     from mihc import pipeline
     from mihc.study import read_study
 
-    results = pipeline.run(read_study(slide.parent), workers=workers, until="slide")
+    results = pipeline.run(read_study(slide.parent), workers=workers, until=until)
     assert not results.failed, results.failed
+    return results.peak_memory_mb or 0.0
+
+
+def cpu_of_starts(count: int) -> float:
+    """CPU seconds of decoding processes that start, import and do nothing."""
+    from mihc.decoders import Decoders
+    from mihc.pipeline import DECODING
+
+    before = cpu_seconds()
+    with Decoders(DECODING) as decoders, ThreadPoolExecutor(count) as pool:
+        decoders.prepare(count)
+        pool.submit(lambda: decoders.tell_idle("close_slide", [["", None, None, None, ""]])).result()
+    return cpu_seconds() - before
 
 
 def limit(slide: Path, workers: int, decode: Callable) -> None:
@@ -140,39 +156,45 @@ def spinning() -> Callable[[int], None]:
     return run
 
 
-def used() -> tuple[float, float]:
-    """(CPU seconds, peak memory in MB) of this process so far."""
-    told = resource.getrusage(resource.RUSAGE_SELF)
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of those that it started and that have ended."""
+    told = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in told)
+
+
+def peak_mb() -> float:
+    """Peak memory of this process so far."""
     status = Path("/proc/self/status")
     if not status.is_file():
-        return told.ru_utime + told.ru_stime, told.ru_maxrss / 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return told.ru_utime + told.ru_stime, int(line.split()[1]) / 1024  # ru_maxrss would count the parent's too
+    return int(line.split()[1]) / 1024  # ru_maxrss would count the parent's too
 
 
-def one_run(what: str, slide: Path, workers: int) -> None:
+def one_run(what: str, slide: Path, workers: int, until: str) -> None:
     """Run one of them in this process and print what it took."""
+    starts = 0.0
     if what == "mihc":  # what a loop imports and compiles is not counted either
         import mihc.pipeline
-        import mihc.slides.ome_tiff
-        import mihc.slides.tiff_pixels
+        import mihc.steps.decode
         import mihc.stores.arrays  # noqa: F401
 
         shutil.rmtree(slide.parent / "results", ignore_errors=True)
-        run = lambda: ingest(slide, workers)  # noqa: E731
+        starts = cpu_of_starts(workers)
+        run = lambda: ingest(slide, workers, until)  # noqa: E731
     else:
         decode = imagecodecs.deflate_decode if what == "libdeflate" else imagecodecs.zlib_decode
         run = lambda: limit(slide, workers, decode)  # noqa: E731
-    cpu, _ = used()
-    started = time.perf_counter()
-    run()
-    wall, (after, peak) = time.perf_counter() - started, used()
-    print(json.dumps({"cpu": after - cpu, "wall": wall, "peak": peak}))
+    before, started = cpu_seconds(), time.perf_counter()
+    peak = run()
+    wall, cpu = time.perf_counter() - started, cpu_seconds() - before
+    print(json.dumps({"cpu": cpu - starts, "wall": wall, "peak": peak or peak_mb(), "starts": starts}))
 
 
-def measured(what: str, slide: Path, workers: int = 2) -> dict[str, float]:
+def measured(what: str, slide: Path, workers: int = 2, until: str = "slide") -> dict[str, float]:
     """One run of one of them in a process of its own."""
-    command = [sys.executable, __file__, str(slide.parent), "--one", what, "--workers", str(workers), "--side"]
+    command = [sys.executable, __file__, str(slide.parent), "--one", what, "--workers", str(workers)]
+    command += ["--until", until, "--side"]
     told = subprocess.run([*command, slide.stem.partition(".")[0][1:]], check=True, capture_output=True, text=True)
     return json.loads(told.stdout.splitlines()[-1])
 
@@ -188,9 +210,11 @@ def compare(slide: Path, pairs: int) -> None:
         ratio = statistics.median(ours["cpu"] / run["cpu"] for ours, run in zip(runs["mihc"], found))
         name = what if what == "mihc" else f"loop, {what}"
         print(f"ingest    {name:18s} {cpu:6.2f} CPU-s, peak {peak:4.0f} MB;  mihc takes {ratio:4.2f} times as long")
+    starts = statistics.median(run["starts"] for run in runs["mihc"])
+    print(f"ingest    {'':18s} {starts:6.2f} CPU-s more in every run to start two processes")
 
 
-def speed_up(slide: Path, pairs: int) -> None:
+def speed_up(slide: Path, pairs: int, until: str) -> None:
     """What a second worker gains, beside what a second thread gains a loop that only computes."""
     spin = spinning()
 
@@ -201,11 +225,11 @@ def speed_up(slide: Path, pairs: int) -> None:
 
     shares = []
     for _ in range(pairs):
-        ours = measured("mihc", slide, 1)["wall"] / measured("mihc", slide, 2)["wall"]
-        loops = seconds(1) / seconds(2)
-        shares.append(ours / loops)
-        print(f"2 workers mihc {ours:4.2f} times as fast, a pure numba loop {loops:4.2f}")
-    print(f"2 workers median share {statistics.median(shares):4.2f}")
+        one, loop_1 = measured("mihc", slide, 1, until)["wall"], seconds(1)
+        two, loop_2 = measured("mihc", slide, 2, until)["wall"], seconds(2)
+        shares.append(one / two / (loop_1 / loop_2))
+        print(f"2 workers until {until}: mihc {one / two:4.2f} times as fast, a pure numba loop {loop_1 / loop_2:4.2f}")
+    print(f"2 workers until {until}: median share {statistics.median(shares):4.2f}")
 
 
 def note(rates: dict[str, float], name: str, size: int, started: float) -> None:
@@ -247,20 +271,23 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=4096, help="pixels, a multiple of 2048")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--layouts", action="store_true")
+    parser.add_argument("--until", default="slide", help="what a second worker gains until this stage, such as cells")
     parser.add_argument("--workers", type=int, default=2, help=argparse.SUPPRESS)
     parser.add_argument("--one", choices=["mihc", "zlib", "libdeflate"], help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
         global halve
         halve = compiled_halve() if chosen.one != "mihc" else None
-        one_run(chosen.one, chosen.folder.resolve() / f"S{chosen.side}.ome.tif", chosen.workers)
+        slide = chosen.folder.resolve() / f"S{chosen.side}.ome.tif"
+        one_run(chosen.one, slide, chosen.workers, chosen.until)
         return
     slide = draw(chosen.folder.resolve(), chosen.side)
     if chosen.layouts:
         layouts(slide)
         return
-    compare(slide, chosen.pairs)
-    speed_up(slide, chosen.pairs)
+    if chosen.until == "slide":
+        compare(slide, chosen.pairs)
+    speed_up(slide, chosen.pairs, chosen.until)
 
 
 if __name__ == "__main__":

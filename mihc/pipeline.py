@@ -30,6 +30,7 @@ from pathlib import Path
 import pandas as pd
 
 import mihc
+from mihc.decoders import Decoders
 from mihc.errors import InputError, MihcError, OutputConflict, ResourceError, UsageError
 from mihc.memory import give_back_large_arrays
 from mihc.stages import NUMERIC_LIBRARIES, PACKAGE, Event, Job, MemoryMeter, Step, Stopped
@@ -43,6 +44,7 @@ from mihc.store import Record, Store, hash_file, hash_json, write_json
 from mihc.study import SlideRow, Study
 
 STAGES = ("slide", "cells", "regions", "positives", "study", "statistics", "report")
+DECODING = "mihc.steps.decode"
 SECONDS_UNHEARD = 0.5  # at most, between a signal and its being heard
 
 
@@ -74,7 +76,8 @@ def run(
     study
         What `read_study` returned.
     executor
-        Where windows are computed; None makes a pool of threads, shut down at the end.
+        Where windows are computed; None makes a pool of threads, shut down at the end. Beside threads, slides are
+        decoded in processes of their own.
     workers
         Threads of that pool, and how many slides are under way at once; None: study.toml's. Changes no result.
     slides
@@ -104,7 +107,8 @@ def run(
     with ExitStack() as stack:
         executor = executor or stack.enter_context(local_executor(workers))
         meter = stack.enter_context(MemoryMeter())
-        job = Job(study, Store(study.results), executor, progress, meter)
+        decoders = stack.enter_context(Decoders(DECODING)) if isinstance(executor, ThreadPoolExecutor) else None
+        job = Job(study, Store(study.results), executor, progress, meter, workers, decoders)
         if slides is None:  # else each slide's lock recovers that slide: jobs beside this one are at the others
             job.store.recover()
         measured, failed = _each_slide(job, rows, until, workers)

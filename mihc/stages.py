@@ -7,19 +7,24 @@ decides between "reused" and "recomputed because ..." and keeps time and peak me
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mihc.decoders import Decoders
 from mihc.store import Record, Store, Transaction
 from mihc.study import Study
+
+if TYPE_CHECKING:
+    import psutil
 
 NUMERIC_LIBRARIES = ("numpy", "scipy", "numba", "shapely", "zarr", "tifffile", "imagecodecs", "pylibCZIrw", "pandas")
 SAMPLES_PER_SECOND = 10
@@ -61,6 +66,8 @@ class Job:
     executor: Executor
     tell: Callable[[Event], None]
     meter: MemoryMeter
+    workers: int = 1  # tasks at once on a local executor
+    decoders: Decoders | None = None  # None: the executor's workers are processes already
     steps: list[Step] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)  # set when the run was interrupted
     _telling: threading.Lock = field(default_factory=threading.Lock)
@@ -103,16 +110,18 @@ class Job:
         *,
         before: int = 0,
         total: int | None = None,
+        each: Callable[[Any], None] = lambda result: None,
     ) -> list[Any]:
         """Run `function(*task)` for every task on the executor; results in the tasks' order, progress as they come.
 
-        `before` and `total` count for those who watch, where the tasks are a part of more.
+        `before` and `total` count for those who watch, where the tasks are a part of more; `each` is given every result
+        as it comes.
         """
         futures = [self.executor.submit(function, *task) for task in tasks]
         try:
             for done, future in enumerate(as_completed(futures), before + 1):
                 self.go_on()
-                future.result()
+                each(future.result())
                 self.say(slide, stage, done, total or len(futures))
             return [future.result() for future in futures]
         except BaseException:
@@ -123,6 +132,13 @@ class Job:
         """Hand one module-level function to the executor."""
         self.go_on()
         return self.executor.submit(function, *arguments)
+
+    def apart(self, function: Callable[..., Any], place: str) -> Callable[..., Any]:
+        """`function`, one of `mihc.steps.decode`'s tasks, as a child does it; `place` is the file, for messages."""
+        return partial(self._in_child, function.__name__, place) if self.decoders else function
+
+    def _in_child(self, task: str, place: str, *arguments: Any) -> Any:
+        return self.decoders.call(task, arguments, place=place, go_on=self.go_on)
 
     def input_hash(self, path: Path) -> str:
         """SHA-256 of a file's (or OME-Zarr folder's) content; read again only when its size or times have changed."""
@@ -176,7 +192,7 @@ class MemoryMeter:
     @contextmanager
     def watch(self) -> Iterator[Peak]:
         """Keep the peak until the block ends; stages that run side by side see each other's memory."""
-        peak = Peak(_used_megabytes())
+        peak = Peak(_used_megabytes(_family()))
         with self._lock:
             self._watched.append(peak)
         try:
@@ -187,18 +203,30 @@ class MemoryMeter:
                 self._watched = [other for other in self._watched if other is not peak]
 
     def _sample(self) -> None:
-        while not self._stop.wait(1 / SAMPLES_PER_SECOND):
-            used = _used_megabytes()
+        for number in itertools.count():
+            if self._stop.wait(1 / SAMPLES_PER_SECOND):
+                return
+            if number % SAMPLES_PER_SECOND == 0:  # looking for children costs as much as what they use
+                family = _family()
+            used = _used_megabytes(family)
             with self._lock:
                 for peak in self._watched:
                     peak.megabytes = max(peak.megabytes or 0.0, used)
 
 
-def _used_megabytes() -> float:
+def _family() -> list[psutil.Process]:
+    """This process and those that it started."""
     import psutil
 
-    me, total = psutil.Process(), 0
-    for process in [me, *me.children(recursive=True)]:
+    me = psutil.Process()
+    return [me, *me.children(recursive=True)]
+
+
+def _used_megabytes(family: Sequence[psutil.Process]) -> float:
+    import psutil
+
+    total = 0
+    for process in family:
         try:
             memory = process.memory_full_info()
         except psutil.Error:

@@ -30,13 +30,14 @@ from mihc.stores.images import (
     StoredImage,
     build_pyramid,
     create_image,
+    display_window,
     open_image,
+    run_all,
     set_display_windows,
-    use_in_place,
     write_image_pass,
     write_image_window,
 )
-from mihc.stores.inputs import hash_input
+from mihc.stores.inputs import check_unchanged, fingerprint, hash_input
 from mihc.stores.labels import (
     LABEL_CHUNK,
     build_label_pyramid,
@@ -45,6 +46,7 @@ from mihc.stores.labels import (
     write_label_window,
 )
 from mihc.stores.locks import Lock
+from mihc.stores.ngff import level_shapes
 from mihc.stores.records import Record
 from mihc.stores.tables import (
     read_cells,
@@ -70,18 +72,22 @@ __all__ = [
     "Transaction",
     "build_label_pyramid",
     "build_pyramid",
+    "check_unchanged",
     "create_image",
     "create_labels",
     "digest_results",
+    "display_window",
+    "fingerprint",
     "hash_file",
     "hash_json",
+    "level_shapes",
     "open_image",
     "open_labels",
     "read_cells",
     "read_csv",
     "rebuild_marker",
+    "run_all",
     "set_display_windows",
-    "use_in_place",
     "write_bytes",
     "write_cells",
     "write_cells_in_parts",

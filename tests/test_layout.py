@@ -56,7 +56,7 @@ UNITS = {
     "associate": ["associate", "associations"],
     "figures": ["figures", "plots"],
     "report": ["report", "reports"],
-    "pipeline": ["pipeline", "memory", "stages", "steps", "cluster"],
+    "pipeline": ["pipeline", "memory", "stages", "steps", "cluster", "decoders"],
     "export": ["export", "exports"],
     "synthetic": ["synthetic", "drawing"],
     "cli": ["cli", "console", "__main__"],

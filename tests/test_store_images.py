@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mihc.errors import DamagedError
-from mihc.steps.ingest import Pass, store_pass
+from mihc.steps.decode import Pass, store_passes
 from mihc.store import (
     IMAGE_SHARD,
     LABEL_CHUNK,
@@ -368,10 +368,12 @@ def test_no_path_is_longer_than_120_characters_while_or_after_it_is_written(tmp_
 def test_what_is_handed_to_workers_can_be_pickled():
     for function in (
         images.halve_image_window,
+        images.halve_image_plane,
+        images.display_window,
         labels.halve_label_window,
         write_image_window,
         write_label_window,
-        store_pass,
+        store_passes,
     ):
         assert pickle.loads(pickle.dumps(function)) is function
     done = Pass(0, {"0/c/0/0/0": (3, "a")}, 1.0, 2.0, 0)

@@ -7,6 +7,7 @@ union of the subblocks' rectangles, never a matter of intensity.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from mihc.slides.czi_directory import Subblock, read_directory
 from mihc.slides.czi_inventory import file_refusals, file_warnings, scene_refusals, scene_warnings
 from mihc.slides.czi_text import CziText, read_czi_text
 
-CACHE_BYTES = 300 << 20  # decoded subblocks that neighbouring windows share
+CACHE_BYTES = 200 << 20  # decoded subblocks that neighbouring windows share; in every process that decodes
 _DTYPES = {"Gray8": np.dtype(np.uint8), "Gray16": np.dtype(np.uint16), "Gray32Float": np.dtype(np.float32)}
 _COMPRESSIONS = {0: "uncompressed", 1: "jpeg", 2: "lzw", 4: "jpeg-xr", 5: "zstd0", 6: "zstd1"}
 
@@ -134,7 +135,10 @@ def _compression(blocks: Sequence[Subblock]) -> str:
 
 
 class CziPixels:
-    """One scene's pixels, composed by libCZI; its reader may be used from several threads."""
+    """One scene's pixels, composed by libCZI; its reader may be used from several threads.
+
+    libCZI sees the file when the first pixels are asked for: whoever only looks at what a slide says runs no decoder.
+    """
 
     def __init__(
         self,
@@ -147,11 +151,23 @@ class CziPixels:
     ):
         self._path, self._x0, self._y0, self._planes = path, x0, y0, planes
         self._scene, self._dtype = scene, dtype
-        self._reader = _guarded(path, lambda: _open_reader(path))
+        self._opening = threading.Lock()
+        self._reader: Any = None
+        self._closed = False
 
     def close(self) -> None:
         """Give the file back."""
-        self._reader.close()
+        self._closed = True
+        if self._reader is not None:
+            self._reader.close()
+
+    def _opened(self) -> Any:
+        with self._opening:
+            if self._closed:
+                raise ValueError("the slide is closed")
+            if self._reader is None:
+                self._reader = _open_reader(self._path)
+        return self._reader
 
     def read(self, channels: Sequence[int], y0: int, y1: int, x0: int, x1: int, z: int) -> np.ndarray:
         """Pixels (len(channels), y1 - y0, x1 - x0); 0 where nothing was scanned."""
@@ -159,6 +175,8 @@ class CziPixels:
         roi = (self._x0 + x0, self._y0 + y0, x1 - x0, y1 - y0)
         for at, channel in enumerate(channels):
             plane = {"C": channel, **self._planes[z]}
-            block = _guarded(self._path, lambda plane=plane: self._reader.read(roi=roi, plane=plane, scene=self._scene))
+            block = _guarded(
+                self._path, lambda plane=plane: self._opened().read(roi=roi, plane=plane, scene=self._scene)
+            )
             out[at] = block[..., 0]
         return out

@@ -21,7 +21,7 @@ from mihc.slides.contents import unreadable
 from mihc.slides.tiff_chain import open_descriptor
 from mihc.slides.tiff_pages import strip_rows
 
-CACHE_BYTES = 640 << 20  # decoded strips that neighbouring windows share
+CACHE_BYTES = 320 << 20  # decoded strips that neighbouring windows share; in every process that decodes
 _WIDE_PX = 4096  # a segment at least this wide outlives the window that decoded it
 
 

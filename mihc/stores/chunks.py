@@ -86,6 +86,21 @@ def read_layout(folder: Path) -> Layout:
     return layout
 
 
+def check_aligned(layout: Layout, y0: int, x0: int, height: int, width: int) -> None:
+    """Refuse a window that would share a shard with another one: such writes lose data without a word."""
+    for start, length, unit, end in zip((y0, x0), (height, width), layout.unit[-2:], layout.shape[-2:]):
+        whole = start % unit == 0 and (length % unit == 0 or start + length == end) and start + length <= end
+        if not whole:
+            raise ValueError(f"a window from {start} of {length} pixels does not fill whole blocks of {unit} to {end}")
+
+
+def boxes(shape_yx: Sequence[int], side_yx: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
+    """(y0, y1, x0, x1) of every write unit of a plane, row by row."""
+    (height, width), (side_y, side_x) = shape_yx, side_yx
+    for y0, x0 in itertools.product(range(0, height, side_y), range(0, width, side_x)):
+        yield y0, min(y0 + side_y, height), x0, min(x0 + side_x, width)
+
+
 def write_box(folder: Path, layout: Layout, start: Sequence[int], block: np.ndarray) -> Written:
     """Write a block that fills whole units (up to the array's edge) from `start` on; each file in one piece.
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mihc.stores.arrays import StoredArray, boxes
+from mihc.stores.arrays import StoredArray
+from mihc.stores.chunks import boxes
 from mihc.stores.labels import label_names, open_labels
 from mihc.stores.records import read_record, record_path
 from mihc.stores.tables import read_cells

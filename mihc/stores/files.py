@@ -22,6 +22,7 @@ from mihc.errors import DamagedError, MihcError, OutputConflict, ResourceError
 
 LONGEST_PATH = 120  # characters under results/, so that Windows' 260 leave room for the study's own folder
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what file browsers leave behind; nobody's result
+SYNCS_AT_ONCE = 4  # files that are forced to the disk together
 _NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9_-]")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # a virus scanner lets go within a second; a person's Excel does not
@@ -112,12 +113,12 @@ def sync_folder(path: Path) -> bool:
 def seal(
     folder: Path, roots: Sequence[str], known: Mapping[str, tuple[int, str]]
 ) -> tuple[dict[str, tuple[int, str]], bool]:
-    """Force everything in `roots` to the disk and hash it, but for what was hashed while it was written.
+    """Force everything in `roots` to the disk and hash it, but for what was forced and hashed already.
 
     Parameters
     ----------
     known
-        (size, sha256) of files whose bytes were in hand when they were written, by name relative to `folder`
+        (size, sha256) of such files, whose bytes were in hand when they were written, by name relative to `folder`
 
     Returns
     -------
@@ -129,22 +130,23 @@ def seal(
         a file has not the size that was written
     """
     files = [checked_relative(relative) for root in roots for relative in files_in(folder, root)]
-    with ThreadPoolExecutor(4) as pool:
+    folders = {parent for relative in files for parent in PurePosixPath(relative).parents}
+    with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
         facts = pool.map(lambda relative: _seal_file(folder / relative, known.get(relative)), files)
         sealed = dict(zip(files, facts))
-    folders = {parent for relative in files for parent in PurePosixPath(relative).parents}
-    durable = [sync_folder(folder / path) for path in sorted(folders, key=lambda path: -len(path.parts))]
+        durable = list(pool.map(lambda path: sync_folder(folder / path), folders))
     return sealed, all(durable)
 
 
 def _seal_file(path: Path, known: tuple[int, str] | None) -> tuple[int, str]:
     told = path.stat()
-    size = told.st_size
+    if known:
+        if known[0] != told.st_size:
+            raise DamagedError(f"{known[0]} bytes were written and {told.st_size} are there", place=str(path))
+        return known
     if told.st_nlink == 1:  # else it is a slide's own file under a second name, on the disk since long
         sync_file(path)
-    if known and known[0] != size:
-        raise DamagedError(f"{known[0]} bytes were written and {size} are there", place=str(path))
-    return known or (size, hash_file(path))
+    return told.st_size, hash_file(path)
 
 
 def replace_file(path: Path, data: bytes, *, shared: bool = False) -> None:

@@ -7,11 +7,12 @@ there.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -30,6 +31,7 @@ _CHUNK = 512  # pixels: side of what one read decodes
 _BAND = 64  # rows that are halved together, so that they stay in the processor's cache
 
 Submit = Callable[..., Future]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,17 @@ def _channels(
     ]
 
 
+def display_window(path: str, level: int, c: int) -> tuple[float, float]:
+    """The 1st and the 99.8th percentile of one channel's pixels on a level, in counts: how bright it is shown."""
+    from mihc.stores.chunks import read_box, read_layout
+
+    folder = Path(path) / str(level)
+    layout = read_layout(folder)
+    pixels = read_box(folder, layout, ((c, c + 1), *((0, side) for side in layout.shape[1:])))
+    start, end = np.percentile(pixels, (1, 99.8))
+    return float(start), float(end)
+
+
 def set_display_windows(path: str | Path, windows: Sequence[tuple[float, float]]) -> None:
     """Record how bright each channel is shown: (start, end) in counts, one per channel. Inside a transaction."""
     from mihc.stores.arrays import read_group
@@ -141,8 +154,7 @@ def write_image_window(path: str | Path, level: int, c: int, y0: int, x0: int, b
     ValueError
         the block would share a shard with another window
     """
-    from mihc.stores.arrays import check_aligned
-    from mihc.stores.chunks import read_layout, write_box
+    from mihc.stores.chunks import check_aligned, read_layout, write_box
 
     planes = block[np.newaxis] if block.ndim == 2 else block
     folder = Path(path) / str(level)
@@ -191,7 +203,7 @@ def write_image_pass(
     -------
     bytes and sha256 of each file, by its name in the image's folder
     """
-    from mihc.stores.arrays import boxes
+    from mihc.stores.chunks import boxes
 
     y0, y1, x0, x1 = box
     halved: np.ndarray | None = None
@@ -209,29 +221,46 @@ def write_image_pass(
 
 
 def build_pyramid(path: str | Path, submit: Submit, *, first: int = 1) -> Written:
-    """Fill the levels from `first` on, each from the one before, one task per shard; `submit` is an executor's.
+    """Fill the levels from `first` on, each from the one before; `submit` is an executor's.
+
+    There is one task per shard, and one per channel for the levels that are a single shard.
 
     Returns
     -------
     bytes and sha256 of each file, by its name in the image's folder
     """
-    from mihc.stores.arrays import boxes, read_group
-    from mihc.stores.chunks import read_layout
+    from mihc.stores.arrays import read_group
+    from mihc.stores.chunks import boxes, read_layout
 
     path, written = Path(path), {}
     for level in range(first, len(read_group(path)["multiscales"][0]["datasets"])):
         layout = read_layout(path / str(level))
         places = list(boxes(layout.shape[1:], layout.unit[1:]))
-        tasks = [(str(path), level, c, *box) for c in range(layout.shape[0]) for box in places]
-        for files in run_all(submit, halve_image_window, tasks):
+        planes = range(layout.shape[0])
+        last = len(places) == 1
+        tasks = [(str(path), level, c) if last else (str(path), level, c, *box) for c in planes for box in places]
+        for files in run_all(submit, halve_image_plane if last else halve_image_window, tasks):
             written |= files
+        if last:
+            break
     return written
+
+
+def halve_image_plane(path: str, first: int, c: int) -> Written:
+    """Compute and write every level of one channel from `first` on, which are a single shard each."""
+    from mihc.stores.chunks import read_layout
+
+    written: Written = {}
+    for level in itertools.count(first):
+        if not (Path(path) / str(level)).is_dir():
+            return written
+        height, width = read_layout(Path(path) / str(level)).shape[1:]
+        written |= halve_image_window(path, level, c, 0, height, 0, width)
 
 
 def halve_image_window(path: str, level: int, c: int, y0: int, y1: int, x0: int, x1: int) -> Written:
     """Compute and write one shard of one channel of a level; the four shards below it are read one after the other."""
-    from mihc.stores.arrays import boxes
-    from mihc.stores.chunks import read_box, read_layout
+    from mihc.stores.chunks import boxes, read_box, read_layout
 
     folder = Path(path) / str(level - 1)
     finer = read_layout(folder)
@@ -279,7 +308,7 @@ def _halved_by_pairs(even: np.ndarray) -> np.ndarray:
     return out
 
 
-def run_all(submit: Submit, function: Callable[..., Written], tasks: Iterable[tuple]) -> list[Written]:
+def run_all(submit: Submit, function: Callable[..., Result], tasks: Iterable[tuple]) -> list[Result]:
     """What every task returns; after a failure no task is left running on files that are about to be discarded."""
     futures = [submit(function, *task) for task in tasks]
     try:

@@ -17,6 +17,23 @@ from mihc.stores.files import hash_file, hash_json, replace_file
 _AT_REST_NS = 5_000_000_000  # coarse clocks of file systems: a change within them would show no new time
 
 
+def fingerprint(path: Path) -> str:
+    """What changes whenever an input's files do: a hash of their names, sizes, times and inodes."""
+    return _fingerprint(path)[0]
+
+
+def check_unchanged(path: Path, before: str) -> None:
+    """Refuse an input whose fingerprint is no longer what it was.
+
+    Raises
+    ------
+    InputError
+        somebody wrote to it meanwhile
+    """
+    if fingerprint(path) != before:
+        raise InputError("changed while reading", place=path.name, fix="Wait until it is copied whole, then run again.")
+
+
 def hash_input(path: Path, cache: Path) -> str:
     """sha256 of a file's bytes, or of a folder's names and bytes.
 
@@ -32,8 +49,7 @@ def hash_input(path: Path, cache: Path) -> str:
         return str(known["sha256"])
     began = time.time_ns()
     digest = _hash_folder(path) if path.is_dir() else hash_file(path)
-    if _fingerprint(path)[0] != before:
-        raise InputError("changed while reading", place=path.name, fix="Wait until it is copied whole, then run again.")
+    check_unchanged(path, before)
     if began - newest > _AT_REST_NS:
         cache.mkdir(parents=True, exist_ok=True)
         replace_file(note, json.dumps({"fingerprint": before, "sha256": digest}).encode(), shared=True)

@@ -67,8 +67,7 @@ def write_label_window(path: str | Path, level: int, y0: int, x0: int, block: np
     ValueError
         the block would share a chunk with another window, or holds what is no uint32
     """
-    from mihc.stores.arrays import check_aligned
-    from mihc.stores.chunks import read_layout, write_box
+    from mihc.stores.chunks import check_aligned, read_layout, write_box
 
     if not np.can_cast(block.dtype, np.uint32, casting="safe"):
         raise ValueError(f"labels are uint32, not {block.dtype}")
@@ -80,8 +79,8 @@ def write_label_window(path: str | Path, level: int, y0: int, x0: int, block: np
 
 def build_label_pyramid(path: str | Path, submit: Submit) -> None:
     """Fill every level from the one before, one task per chunk; `submit` is an executor's."""
-    from mihc.stores.arrays import boxes, read_group
-    from mihc.stores.chunks import read_layout
+    from mihc.stores.arrays import read_group
+    from mihc.stores.chunks import boxes, read_layout
 
     path = Path(path)
     for level in range(1, len(read_group(path)["multiscales"][0]["datasets"])):

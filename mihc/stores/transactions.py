@@ -17,6 +17,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -50,7 +51,9 @@ class Transaction:
         self.notes: dict[str, object] = {}  # JSON facts kept in the record; part of its digest, so no times in here
         self.peak_mb = 0.0
         self._roots: set[str] = set()
-        self._known: dict[str, tuple[int, str]] = {}
+        self._known: dict[str, tuple[int, str]] = {}  # vouched for
+        self._forcing = ThreadPoolExecutor(files.SYNCS_AT_ONCE, thread_name_prefix="mihc-disk")
+        self._forced: list[Future[None]] = []
 
     def path(self, relative: str) -> Path:
         """Where to write what will be `results/<relative>`: a file, or a folder that is replaced as a whole."""
@@ -70,9 +73,12 @@ class Transaction:
     def vouch(self, relative: str, written: Mapping[str, tuple[int, str]]) -> None:
         """Tell bytes and sha256 of files in `path(relative)`, by their names there, hashed while they were written.
 
-        They are not read again for the record, so what the disk makes of them is noticed by `mihc verify`.
+        They are not read again for the record, so what the disk makes of them is noticed by `mihc verify`. From now on
+        they are forced to the disk, while others are computed.
         """
-        self._known |= {f"{relative}/{name}": fact for name, fact in written.items()}
+        for name, (size, sha) in written.items():
+            self._known[f"{relative}/{name}"] = int(size), str(sha)
+            self._forced.append(self._forcing.submit(files.sync_file, self.folder / relative / name))
 
     def __enter__(self) -> Self:
         self._lock = contextlib.ExitStack()
@@ -100,6 +106,7 @@ class Transaction:
                         raise error
                     self._commit()
             finally:
+                self._forcing.shutdown(cancel_futures=True)
                 self.store.busy.discard(self.id)
                 if not _journal(self.store.folder, self.id, self.slide).exists():
                     _clear(self.store.folder, self.id, self.slide)
@@ -109,6 +116,8 @@ class Transaction:
         missing = [root for root in roots if not (self.folder / root).exists()]
         if missing:
             raise MihcError(f"stage {self.stage} announced {missing[0]} and did not write it", place=self.slide)
+        for forced in self._forced:
+            forced.result()
         sealed, durable = files.seal(self.folder, roots, self._known)
         if not durable:
             self.store.remark("This file system cannot force folders to the disk: a power cut may undo the last step.")
