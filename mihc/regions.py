@@ -80,7 +80,7 @@ DEFAULT_CLASSES = {
 
 
 def read_regions(path: str | Path, *, pixel_size_um: float | tuple[float, float]) -> list[Region]:
-    """Return the regions of an annotation file of QuPath (.geojson), HALO (.annotations), ImageJ (.roi, .zip), ASAP (.xml).
+    """Return the regions of an annotation file of QuPath (.geojson), HALO (.annotations), ImageJ (.roi, .zip) or ASAP.
 
     Outlines of one name and class are united; an unnamed one takes its class as name. `tissue_class` is as the file has
     it ("" when it has none) until `map_classes`. What was left aside (rulers, comments, cells) comes as a UserWarning.

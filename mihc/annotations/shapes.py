@@ -55,7 +55,7 @@ class Reading:
         try:
             return polygon(rings, place=place)
         except CrossingError as error:
-            repaired = polygons_of(shapely.make_valid(Polygon(rings[0], rings[1:]))) if self.even_odd else None
+            repaired = even_odd_area(rings) if self.even_odd else None
             if repaired is None:
                 raise
             raw = Polygon(rings[0], rings[1:]).area
@@ -181,6 +181,27 @@ def _unambiguous(shape: Polygon, place: str) -> Polygon | MultiPolygon:
     found = re.match(r"(.*)\[(\S+) (\S+)\]", reason)
     where = f"{found[1].lower()} at ({float(found[2]):.10g}, {float(found[3]):.10g})" if found else reason.lower()
     raise CrossingError(where, place)
+
+
+def even_odd_area(rings: Sequence[np.ndarray]) -> Polygon | MultiPolygon | None:
+    """Return the area that an odd number of loops holds of rings that cross; None where it is none.
+
+    The rings are cut where they cross; of the faces between the pieces those stay from which a ray crosses the rings an
+    odd number of times.
+    """
+    lines = shapely.union_all([shapely.LinearRing(ring) for ring in rings])
+    faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(lines)))
+    edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
+    held = [
+        face for face in faces if _crossings(edges, *shapely.get_coordinates(shapely.point_on_surface(face))[0]) % 2
+    ]
+    return polygons_of(shapely.union_all(held)) if held else None
+
+
+def _crossings(edges: np.ndarray, x: float, y: float) -> int:
+    """How many edges (x0, y0, x1, y1) a ray from a point to the right crosses."""
+    x0, y0, x1, y1 = edges[(edges[:, 1] <= y) != (edges[:, 3] <= y)].T
+    return int((x < x0 + (y - y0) * ((x1 - x0) / (y1 - y0))).sum())
 
 
 def polygons_of(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:
