@@ -46,7 +46,20 @@ from mihc.stores.labels import (
 )
 from mihc.stores.locks import Lock
 from mihc.stores.records import Record
-from mihc.stores.tables import read_cells, read_csv, write_bytes, write_cells, write_csv, write_json, write_text
+from mihc.stores.tables import (
+    cell_columns,
+    csv_header,
+    csv_lines,
+    guarded,
+    read_cells,
+    read_cells_in_parts,
+    read_csv,
+    write_bytes,
+    write_cells,
+    write_csv,
+    write_json,
+    write_text,
+)
 from mihc.stores.transactions import Transaction
 from mihc.stores.verification import Damage
 
@@ -61,14 +74,19 @@ __all__ = [
     "Transaction",
     "build_label_pyramid",
     "build_pyramid",
+    "cell_columns",
     "create_image",
     "create_labels",
+    "csv_header",
+    "csv_lines",
     "digest_results",
+    "guarded",
     "hash_file",
     "hash_json",
     "open_image",
     "open_labels",
     "read_cells",
+    "read_cells_in_parts",
     "read_csv",
     "rebuild_marker",
     "set_display_windows",
