@@ -62,7 +62,7 @@ def test_the_table_annotates_the_cells_by_their_labels(study, opened):
         assert get_table_keys(table) == ("cells", "element", "cell")
         labels = np.unique(levels(data.labels["cells"])[0])
         assert set(labels[labels > 0].tolist()) == set(table.obs["cell"].tolist())
-        elements, joined = spatialdata.join_spatialelement_table(
+        _, joined = spatialdata.join_spatialelement_table(
             sdata=data, spatial_element_names="cells", table_name="table", how="left"
         )
         assert joined.n_obs == len(mihc.slide_cells(study, slide))
