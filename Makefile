@@ -44,4 +44,4 @@ $(VENV)/.test: pyproject.toml constraints.txt plugins/napari/pyproject.toml | $(
 	@touch $@ $(VENV)/.core
 
 clean:
-	rm -rf $(VENV) .venv-cellpose .venv-stardist .venv-instanseg $(DEMO) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-cellpose .venv-stardist .venv-instanseg .venv-spatialdata $(DEMO) .pytest_cache .ruff_cache .hypothesis

@@ -137,6 +137,44 @@ def review(
 
 
 @app.command()
+def export(
+    study: StudyFolder,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="csv, xlsx: one row per cell with its region, and regions; anndata: one .h5ad per slide; spatialdata:"
+            " one .zarr per slide; geojson: regions and cell outlines for QuPath; mcquant: MCMICRO's tables, pixels"
+        ),
+    ] = "csv",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="where to; STUDY/exports/FORMAT without it")
+    ] = None,
+    slides: Annotated[str | None, typer.Option(help="only these slides, with commas between: S1,S2")] = None,
+    images: Annotated[bool, typer.Option(help="spatialdata: copy the pictures too, which may be gigabytes")] = True,
+) -> None:
+    """Write cells and regions for other programs into a folder of their own; results/ stays as it is.
+
+    An older export in that folder is replaced; a folder that holds anything else is refused. xlsx, anndata and
+    spatialdata need: pip install "mihc[export]"
+    """
+    from mihc.export import export_study
+    from mihc.study import read_study
+
+    wanted = [name.strip() for name in slides.split(",")] if slides else None
+    exported = export_study(
+        read_study(study),
+        to=to,
+        out=out,
+        slides=wanted,
+        images=images,
+        tell=lambda slide: print(f"{slide} ...", file=sys.stderr),
+    )
+    for note in exported.notes:
+        print(note)
+    print(f"wrote {exported.folder}: {len(exported.slides)} slide{'s' * (len(exported.slides) > 1)} as {to}")
+
+
+@app.command()
 def verify(
     study: StudyFolder,
     repair: Annotated[bool, typer.Option(help="make what is damaged again")] = False,

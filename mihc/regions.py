@@ -22,7 +22,7 @@ import pandas as pd
 import shapely
 from shapely.geometry import Polygon
 
-from mihc.annotations.shapes import Shape, polygons_of
+from mihc.annotations.shapes import Outlines, Shape, polygons_of
 from mihc.areas.automatic import FoundRegions, automatic_regions, find_tissue, tissue_mask
 from mihc.areas.exclusions import excluded_regions
 from mihc.areas.ledger import area_ledger, ledger_warnings, partition
@@ -80,7 +80,7 @@ DEFAULT_CLASSES = {
 
 
 def read_regions(path: str | Path, *, pixel_size_um: float | tuple[float, float]) -> list[Region]:
-    """Return the regions of an annotation file: QuPath GeoJSON (.geojson, .json) or HALO (.annotations).
+    """Return the regions of an annotation file of QuPath (.geojson), HALO (.annotations), ImageJ (.roi, .zip) or ASAP.
 
     Outlines of one name and class are united; an unnamed one takes its class as name. `tissue_class` is as the file has
     it ("" when it has none) until `map_classes`. What was left aside (rulers, comments, cells) comes as a UserWarning.
@@ -92,12 +92,27 @@ def read_regions(path: str | Path, *, pixel_size_um: float | tuple[float, float]
     return regions
 
 
-def read_annotations(path: str | Path, *, pixel_size_um: float | tuple[float, float]) -> tuple[list[Region], list[str]]:
-    """Return the regions of an annotation file as `read_regions` does, and its warnings as text."""
-    shapes, notes = _reader(Path(path))(Path(path))
-    shapes, repeated = _without_repeats(shapes)
-    notes += [f"{place}: the same outline, name and class as before, counted once" for place in repeated]
-    size_y, size_x = pixel_size_pair(pixel_size_um)
+def read_annotations(
+    path: str | Path,
+    *,
+    pixel_size_um: float | tuple[float, float],
+    slide: str = "",
+    size_px: tuple[int, int] | None = None,
+    repair: str = "none",
+) -> tuple[list[Region], list[str]]:
+    """Return the regions of an annotation file as `read_regions` does, and its warnings as text.
+
+    Where `slide` and `size_px` (height, width) are given and the file says which slide it was drawn on, they must
+    agree. `repair` = "even-odd" takes what an odd number of loops holds of an outline that crosses itself, and says so.
+    """
+    outlines = _reader(Path(path))(Path(path), even_odd=repair == "even-odd")
+    _must_be_of(outlines, slide, size_px, Path(path).name)
+    shapes, repeated = _without_repeats(outlines.shapes)
+    notes = [
+        *outlines.notes,
+        *(f"{place}: the same outline, name and class as before, counted once" for place in repeated),
+    ]
+    size_y, size_x = (1.0, 1.0) if outlines.in_um else pixel_size_pair(pixel_size_um)
     regions = [
         Region(
             shape.name or shape.tissue_class,
@@ -109,20 +124,36 @@ def read_annotations(path: str | Path, *, pixel_size_um: float | tuple[float, fl
     return united(regions), notes
 
 
-def _reader(path: Path) -> Callable[[Path], tuple[list[Shape], list[str]]]:
+def _must_be_of(outlines: Outlines, slide: str, size_px: tuple[int, int] | None, place: str) -> None:
+    """Refuse what was drawn on another slide, as far as the file says."""
+    found = f"slide {outlines.slide}" if slide and outlines.slide not in ("", slide) else ""
+    if size_px is not None and outlines.size_px not in (None, tuple(size_px)):
+        found = "an image of {1} x {0} pixels".format(*outlines.size_px)
+    if found:
+        raise AnnotationError(
+            f"drawn on {found}, and this is {slide or 'another'}"
+            + ("" if size_px is None else f" of {size_px[1]} x {size_px[0]} pixels"),
+            place=place,
+            fix="Export the annotations of this very slide, or remove the file.",
+        )
+
+
+def _reader(path: Path) -> Callable[..., Outlines]:
+    from mihc.annotations.asap import read_asap
     from mihc.annotations.halo import read_halo
+    from mihc.annotations.imagej import read_roi, read_roi_set
     from mihc.annotations.qupath import read_qupath
 
     readers = {".geojson": read_qupath, ".json": read_qupath, ".annotations": read_halo}
-    if path.suffix.lower() in readers:
-        return readers[path.suffix.lower()]
-    later = {".zip": "ImageJ RoiSet", ".roi": "ImageJ ROI", ".xml": "ASAP XML"}
-    kind = later.get(path.suffix.lower(), f"{path.suffix or 'no suffix'}")
-    raise AnnotationError(
-        f"{kind} cannot be read as regions; QuPath .geojson and HALO .annotations can",
-        place=path.name,
-        fix="Open it in QuPath and export it there: File, Export objects as GeoJSON.",
-    )
+    readers |= {".roi": read_roi, ".zip": read_roi_set, ".xml": read_asap}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise AnnotationError(
+            f"a file {path.suffix or 'without suffix'} cannot be read as regions",
+            place=path.name,
+            fix="QuPath's .geojson, HALO's .annotations, ImageJ's .roi and .zip and ASAP's .xml can.",
+        )
+    return reader
 
 
 def _without_repeats(shapes: Sequence[Shape]) -> tuple[list[Shape], list[str]]:

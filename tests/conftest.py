@@ -1,5 +1,11 @@
-"""Settings of the tests."""
+"""Settings of the tests, and the small study that several files of them look at."""
 
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no defect: nothing is timed here (speed lives in benchmarks/).
@@ -7,3 +13,23 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 collect_ignore = ["adapters"]  # they run in environments of their own, see test_adapters.py
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory) -> Path:
+    """A drawn study of three patients, not to be written to."""
+    from mihc.synthetic import draw_study
+
+    return draw_study(tmp_path_factory.mktemp("drawn") / "study", patients=3, seed=5, size_px=(512, 512))
+
+
+@pytest.fixture(scope="session")
+def finished(drawn, tmp_path_factory) -> Path:
+    """The same with its results, not to be written to."""
+    from mihc.pipeline import run
+    from mihc.study import read_study
+
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    shutil.copytree(drawn, folder)
+    run(read_study(folder))
+    return folder

@@ -1,4 +1,4 @@
-"""Each adapter of a trained model in an environment of its own, made by pip from the extra of its name: minutes each.
+"""Each adapter of a trained model, and SpatialData, in an environment of its own, made by pip: minutes each.
 
 The tests themselves are in tests/adapters/check_<method>.py; they hear every attempt to reach the network and fail.
 """
@@ -31,11 +31,20 @@ def environment(method: str) -> Path:
     return python
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_an_adapter_loads_scales_and_owns_in_its_own_environment(method):
+def run_check(name: str) -> None:
     options = ["-q", "-c", "none.ini", "--rootdir", ".", "-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning"]
-    command = [environment(method), "-m", "pytest", *options, f"check_{method}.py"]
+    command = [environment(name), "-m", "pytest", *options, f"check_{name}.py"]
     done = subprocess.run(command, cwd=CHECKS, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_an_adapter_loads_scales_and_owns_in_its_own_environment(method):
+    run_check(method)
+
+
+@pytest.mark.slow
+def test_spatialdata_reads_and_validates_what_is_exported():
+    run_check("spatialdata")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import re
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from region_files import feature
 
 from mihc.errors import AnnotationError
 from mihc.regions import assign_regions, check_regions, map_classes, read_annotations, read_regions
@@ -19,16 +23,6 @@ from mihc.regions import assign_regions, check_regions, map_classes, read_annota
 SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
 HOLE = [[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]
 BOW_TIE = [[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]
-
-
-def feature(rings, classification="Tumor", name=None, kind="Polygon", **properties):
-    known = {"objectType": "annotation", "classification": classification, "name": name, **properties}
-    return {
-        "type": "Feature",
-        "id": "6423a977-ffff",
-        "geometry": {"type": kind, "coordinates": rings},
-        "properties": {key: value for key, value in known.items() if value is not None},
-    }
 
 
 def shifted(ring, x=0, y=0):
@@ -228,6 +222,77 @@ def test_AN12_a_region_inside_is_left_as_it_is(geojson):
     assert check_regions(regions, extent_um=(10, 10)) == (regions, [])
 
 
+@pytest.mark.parametrize("unit", ["µm", "um", "micrometer"])
+def test_AN13_coordinates_that_are_declared_to_be_microns_are_taken_as_microns(geojson, unit):
+    document = {"type": "FeatureCollection", "unit": unit, "features": [feature([SQUARE])]}
+    (region,) = read_regions(geojson(document), pixel_size_um=0.5)
+    assert region.polygon_um.bounds == (0, 0, 10, 10)
+    (region,) = read_regions(geojson(document | {"unit": "px"}), pixel_size_um=0.5)
+    assert region.polygon_um.bounds == (0, 0, 5, 5)
+    assert "the unit 'mm'" in refusal(geojson(document | {"unit": "mm"}))
+
+
+def test_AN13_the_report_shows_the_outlines_over_the_slide_for_a_person_to_judge():
+    from drawn_report import drawn_picture
+
+    from mihc.plots.overlays import slide_layers
+
+    picture = dataclasses.replace(drawn_picture("S01", um_per_px=8.0), positives={})
+    drawn = str(slide_layers(picture, {}))
+    assert "<image" in drawn
+    for region in picture.regions:
+        path = re.search(f'<path class="region" d="([^"]*)"[^>]*><title>{re.escape(region.name)} ', drawn)[1]
+        corners = np.array([pair.split() for pair in re.findall(r"[-\d.]+ [-\d.]+", path)], dtype=float)
+        x0, y0, x1, y1 = region.polygon_um.bounds
+        assert np.allclose([*corners.min(axis=0), *corners.max(axis=0)], np.array([x0, y0, x1, y1]) / 8.0, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("slide", "size_px", "words"),
+    [
+        ("S02", (20, 30), "drawn on slide S01, and this is S02"),
+        ("S01", (30, 20), "drawn on an image of 30 x 20 pixels"),
+    ],
+)
+def test_AN21_a_file_that_says_it_is_of_another_slide_is_refused(geojson, slide, size_px, words):
+    said = {"mihc": {"slide": "S01", "size_px": [20, 30]}}
+    path = geojson({"type": "FeatureCollection", **said, "features": [feature([SQUARE])]})
+    assert len(read_annotations(path, pixel_size_um=1, slide="S01", size_px=(20, 30))[0]) == 1
+    assert len(read_annotations(path, pixel_size_um=1)[0]) == 1
+    with pytest.raises(AnnotationError, match=words):
+        read_annotations(path, pixel_size_um=1, slide=slide, size_px=size_px)
+
+
+HOSTILE_NAMES = [
+    "<script>alert(1)</script>",
+    "=HYPERLINK(1)",
+    "@SUM(A1)",
+    "a\nb",
+    "-1+1",
+    "tumour|x",
+    "../../x",
+    "\u202e",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_AN23_a_hostile_name_is_kept_disarmed_in_tables_and_escaped_in_pictures(geojson, tmp_path, name):
+    from drawn_report import drawn_picture
+
+    from mihc.plots.overlays import slide_layers
+    from mihc.store import read_csv, write_csv
+
+    regions = map_classes(read_regions(geojson([feature([SQUARE], name=name)]), pixel_size_um=0.5), {})
+    assert [region.name for region in regions] == [name]
+    table = pd.DataFrame({"region": [region.name for region in regions], "cells": [7]})
+    write_csv(tmp_path / "regions.csv", table)
+    cell = (tmp_path / "regions.csv").read_text(encoding="utf-8").split("\n", 1)[1].lstrip('"')
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert read_csv(tmp_path / "regions.csv")["region"].tolist() == [name]
+    drawn = str(slide_layers(dataclasses.replace(drawn_picture("S01"), regions=regions, positives={}), {}))
+    assert "<script" not in drawn
+
+
 @pytest.mark.parametrize(
     "properties", [{"objectType": "detection"}, {"objectType": "cell"}, {"object_type": "cell", "objectType": None}]
 )
@@ -347,7 +412,12 @@ def test_AN20_a_doctype_is_refused(tmp_path, head):
 
 
 def test_files_of_other_kinds_are_refused_by_what_they_are(tmp_path):
-    for name, words in [("a.roi", "ImageJ"), ("a.xml", "ASAP"), ("a.csv", ".csv")]:
+    for name, words in [
+        ("a.roi", "not an ImageJ ROI"),
+        ("a.zip", "not a whole zip"),
+        ("a.xml", "not XML"),
+        ("a.csv", ".csv"),
+    ]:
         (tmp_path / name).write_text("x")
         assert words in refusal(tmp_path / name)
 
@@ -362,6 +432,46 @@ def test_NP14_geojson_and_halo_of_one_shape_are_equal(geojson, halo):
         halo(layer("Tumor", halo_region(SQUARE[::-1]), halo_region(HOLE, negative=1))), pixel_size_um=0.325
     )
     assert from_qupath == from_halo
+
+
+def test_N16_an_outline_that_crosses_itself_is_read_by_the_even_odd_rule_only_where_study_toml_asks(geojson):
+    path = geojson([feature([BOW_TIE])])
+    with pytest.raises(AnnotationError, match='repair = "even-odd" under'):
+        read_annotations(path, pixel_size_um=1)
+    (region,), (note,) = read_annotations(path, pixel_size_um=1, repair="even-odd")
+    assert region.polygon_um.area == 50
+    assert note.endswith(
+        "self-intersection at (5, 5), read by the even-odd rule: 50 square pixels (by its outline alone 0)"
+    )
+
+
+def test_N16_what_an_outline_goes_around_twice_is_not_of_it(geojson):
+    # a square, then from its corner a smaller one inside it the same way around
+    twice = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]
+    (region,), _ = read_annotations(geojson([feature([twice])]), pixel_size_um=1, repair="even-odd")
+    assert region.polygon_um.area == 100 - 16
+
+
+def test_N16_nothing_else_is_repaired(geojson):
+    for ring in (SQUARE[:-1], [[0, 0], [5, 0], [10, 0], [0, 0]]):
+        with pytest.raises(AnnotationError):
+            read_annotations(geojson([feature([ring])]), pixel_size_um=1, repair="even-odd")
+
+
+@given(holes=st.lists(st.integers(0, 24), max_size=12, unique=True), reverse=st.booleans())
+@settings(deadline=None, max_examples=100)
+def test_N2_holes_are_taken_from_the_area_and_hold_no_cell(tmp_path_factory, holes, reverse):
+    """A square of 50 pixels on a side with holes of 4 pixels on a grid of 5 x 5: 1,000 of its cells sit on pixels."""
+    boxes = [(10 * (k % 5) + 3, 10 * (k // 5) + 3) for k in holes]
+    rings = [[[x, y], [x + 4, y], [x + 4, y + 4], [x, y + 4], [x, y]] for x, y in boxes]
+    shell = [[0, 0], [50, 0], [50, 50], [0, 50], [0, 0]]
+    rings = [ring[::-1] if reverse else ring for ring in rings]
+    path = tmp_path_factory.mktemp("n2") / "S01.geojson"
+    path.write_text(json.dumps(feature([shell, *rings])))
+    regions = map_classes(read_regions(path, pixel_size_um=1), {})
+    assert regions[0].polygon_um.area == 2500 - 16 * len(holes)
+    y, x = np.mgrid[:50, :50].reshape(2, -1) + 0.5
+    assert (assign_regions(x, y, regions)["region"] == "Tumor").sum() == 2500 - 16 * len(holes)
 
 
 @given(start=st.integers(0, 11), reverse=st.booleans(), seed=st.integers(0, 999))

@@ -19,22 +19,6 @@ from mihc.errors import InputError, UsageError
 from mihc.pipeline import run
 from mihc.store import Store, digest_results
 from mihc.study import read_study
-from mihc.synthetic import draw_study
-
-
-@pytest.fixture(scope="session")
-def drawn(tmp_path_factory) -> Path:
-    """A drawn study of three patients, not to be written to."""
-    return draw_study(tmp_path_factory.mktemp("drawn") / "study", patients=3, seed=5, size_px=(512, 512))
-
-
-@pytest.fixture(scope="session")
-def finished(drawn, tmp_path_factory) -> Path:
-    """The same with its results, not to be written to."""
-    folder = tmp_path_factory.mktemp("finished") / "study"
-    shutil.copytree(drawn, folder)
-    run(read_study(folder))
-    return folder
 
 
 @pytest.fixture

@@ -146,6 +146,42 @@ def test_AN12_a_region_beyond_the_slide_is_refused(folder):
     assert "outside" in the_error(folder, open_slides=True).what
 
 
+def test_AN21_a_file_named_after_another_slide_or_used_for_two_pictures_is_refused(folder):
+    annotate(folder, "S1", (0, 0), (40, 0), (40, 40), (0, 40))
+    header = "slide,file,patient,annotations\n"
+    (folder / "slides.csv").write_text(header + "S1,a.tif,P1,\nS2,b.tif,P2,annotations/S1.geojson\n")
+    assert "S1.geojson is named after slide S1" in the_error(folder).what
+    (folder / "annotations" / "S1.geojson").rename(folder / "drawn.geojson")
+    (folder / "slides.csv").write_text(header + "S1,a.tif,P1,drawn.geojson\nS2,b.tif,P2,drawn.geojson\n")
+    assert "drawn.geojson is the file of slide S1 too, another picture" in the_error(folder).what
+
+
+def test_AN22_a_slide_without_annotations_is_refused_where_study_toml_wants_them_and_else_found_automatically(folder):
+    (folder / "slides.csv").write_text("slide,file,patient\nS1,a.tif,P1\n")
+    assert errors_of(folder, open_slides=True) == []
+    (folder / "study.toml").write_text(SETTINGS + '[regions]\nsource = "annotations"\n')
+    assert the_error(folder).place == "slides.csv, slide S1"
+    assert "has no annotations" in the_error(folder).what
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".annotations", ".roi", ".zip", ".xml"])
+def test_annotations_of_every_program_are_found_by_the_slides_id(folder, suffix):
+    from region_files import asap_annotation, feature, roi_polygon, write_asap, write_geojson, write_halo, zipped
+
+    ring, path = [[0, 0], [40, 0], [40, 40], [0, 40], [0, 0]], folder / "annotations" / f"S1{suffix}"
+    path.parent.mkdir(exist_ok=True)
+    if suffix == ".geojson":
+        write_geojson(path, [feature([ring])])
+    elif suffix == ".annotations":
+        write_halo(path, "Tumor", [ring], [])
+    elif suffix == ".xml":
+        write_asap(path, asap_annotation(ring))
+    else:
+        path.write_bytes(roi_polygon(ring) if suffix == ".roi" else zipped({"a.roi": roi_polygon(ring)}))
+    assert read_study(folder).slides[0].annotations == path
+    assert errors_of(folder, open_slides=True) == []
+
+
 def test_annotations_are_looked_at_even_where_the_slide_cannot_be_opened(folder):
     write_picture(folder / "a.tif", pixel_size_um=None, seed=9)
     (folder / "annotations" / "S1.geojson").write_text('{"type": "FeatureCollection", "features": []}')

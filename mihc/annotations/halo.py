@@ -6,71 +6,67 @@ be negative. A layer is a class: its name is what study.toml maps.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import shapely
-from defusedxml import DefusedXmlException, ElementTree
 from shapely.geometry import MultiPolygon, Polygon
 
-from mihc.annotations.shapes import Shape, box, closed_ring, ellipse, no_regions, polygon, polygons_of, read_bytes
+from mihc.annotations.markup import coordinate, parse_xml
+from mihc.annotations.shapes import (
+    Outlines,
+    Reading,
+    Shape,
+    box,
+    closed_ring,
+    ellipse,
+    no_regions,
+    polygons_of,
+    read_bytes,
+)
 from mihc.errors import AnnotationError
 
 SKIPPED = {"Pin": "pins", "Ruler": "rulers", "Text": "texts", "Arrow": "arrows"}
 
 
-def read_halo(path: Path) -> tuple[list[Shape], list[str]]:
-    """Return the outlines of a HALO file, holes subtracted, and warnings about what was left aside."""
+def read_halo(path: Path, *, even_odd: bool = False) -> Outlines:
+    """Return the outlines of a HALO file, holes subtracted; `even_odd` as in `Reading`."""
     root = parse_xml(read_bytes(path), path.name)
     if root.tag != "Annotations":
         raise AnnotationError(
             f"not a HALO file: its root is <{root.tag[:40]}>, <Annotations> is needed", place=path.name
         )
-    shapes: list[Shape] = []
-    aside: Counter[str] = Counter()
+    reading, shapes = Reading(path.name, even_odd), []
     for layer in root.iter("Annotation"):
-        shapes.extend(_layer(layer, path.name, aside))
+        shapes.extend(_layer(layer, reading))
     if not shapes:
         raise no_regions(path.name, "no layer holds a polygon, rectangle or ellipse")
-    return shapes, [f"{path.name}: {count} {kind} left aside" for kind, count in sorted(aside.items())]
+    return reading.outlines(shapes)
 
 
-def parse_xml(content: bytes, place: str) -> Element:
-    """Return the root of an XML file; a DOCTYPE or an entity is refused, as it could read or blow up things."""
-    try:
-        return ElementTree.fromstring(content, forbid_dtd=True)
-    except DefusedXmlException:
-        raise AnnotationError(
-            "a DOCTYPE (DTD), which region files never need", place=place, fix="Export the file again."
-        ) from None
-    except (ParseError, ValueError, RecursionError) as error:
-        raise AnnotationError(f"not XML: {str(error)[:80]}", place=place, fix="Export the file again.") from None
-
-
-def _layer(layer: Element, file: str, aside: Counter[str]) -> list[Shape]:
+def _layer(layer: Element, reading: Reading) -> list[Shape]:
     name = layer.get("Name", "")
     positives: list[Shape] = []
     negatives: list[Shape] = []
     for number, region in enumerate(layer.iter("Region"), start=1):
-        place = f'{file}, layer "{name}", region {number}'
-        aside.update("comments" for _ in region.iter("Comment"))
-        shape = _shape(region, name, place, aside)
+        place = f'{reading.file}, layer "{name}", region {number}'
+        reading.told.update("comments left aside" for _ in region.iter("Comment"))
+        shape = _shape(region, name, place, reading)
         if shape is not None:
             (negatives if region.get("NegativeROA", "0").strip().lower() in ("1", "true") else positives).append(shape)
     return _subtract(positives, negatives)
 
 
-def _shape(region: Element, layer: str, place: str, aside: Counter[str]) -> Shape | None:
+def _shape(region: Element, layer: str, place: str, reading: Reading) -> Shape | None:
     kind = region.get("Type", "Polygon")
     if kind in SKIPPED:
-        aside[SKIPPED[kind]] += 1
+        reading.told[f"{SKIPPED[kind]} left aside"] += 1
         return None
     if region.get("HasEndcaps", "0").strip().lower() in ("1", "true"):
-        aside["open lines"] += 1
+        reading.told["open lines left aside"] += 1
         return None
-    vertices = [(_number(v.get("X"), place), _number(v.get("Y"), place)) for v in region.iter("V")]
+    vertices = [(coordinate(v.get("X"), place), coordinate(v.get("Y"), place)) for v in region.iter("V")]
     if kind in ("Rectangle", "Ellipse"):
         if len(vertices) != 2:
             raise AnnotationError(f"a {kind} of {len(vertices)} vertices; its two corners are needed", place=place)
@@ -79,14 +75,7 @@ def _shape(region: Element, layer: str, place: str, aside: Counter[str]) -> Shap
         ring = np.array(_closed(vertices, place)).reshape(-1, 2)
     else:
         raise AnnotationError(f"a region of type {kind[:40]!r} is unknown", place=place, fix="Delete it, or redraw it.")
-    return Shape("", layer, polygon([closed_ring(ring.tolist(), place=place)], place=place), place)
-
-
-def _number(text: str | None, place: str) -> float:
-    try:
-        return float(text or "")
-    except ValueError:
-        raise AnnotationError(f"a vertex at {str(text)[:20]!r}, not a number", place=place) from None
+    return Shape("", layer, reading.polygon([closed_ring(ring.tolist(), place=place)], place), place)
 
 
 def _closed(vertices: list[tuple[float, float]], place: str) -> list[tuple[float, float]]:

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
-from mihc.annotations.shapes import Shape, closed_ring, ellipse, no_regions, polygon, polygons_of, read_bytes
+from mihc.annotations.shapes import (
+    Outlines,
+    Reading,
+    Shape,
+    closed_ring,
+    ellipse,
+    no_regions,
+    polygons_of,
+    read_bytes,
+    without_area,
+)
 from mihc.errors import AnnotationError
 
 # v0.2 wrote the Java class into "id"; later versions write "objectType" ("object_type" for a while)
@@ -27,26 +37,27 @@ V02_TYPES = {
     "PathRootObject": "root",
     "TMACoreObject": "tmaCore",
 }
+PIXELS = ("px", "pixel", "pixels")
+MICRONS = ("µm", "μm", "um", "micrometer", "micrometers", "micrometre", "micrometres", "micron", "microns")
 WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 
-def read_qupath(path: Path) -> tuple[list[Shape], list[str]]:
-    """Return the annotations of a GeoJSON file as shapes, and warnings about what was left aside."""
+def read_qupath(path: Path, *, even_odd: bool = False) -> Outlines:
+    """Return the annotations of a GeoJSON file; `even_odd` as in `Reading`."""
     document = _parse(read_bytes(path), path.name)
-    shapes: list[Shape] = []
-    aside: Counter[str] = Counter()
+    reading, shapes = Reading(path.name, even_odd), []
     for number, feature in enumerate(_features(document, path.name), start=1):
         place = f"{path.name}, feature {number}"
         if not isinstance(feature, dict):
             raise AnnotationError("found something that is not a GeoJSON feature", place=place, fix="Export it again.")
         if isinstance(feature.get("id"), str):
             place += f" (id {feature['id'][:60]})"
-        shape = _shape(feature, place, aside)
+        shape = _shape(feature, place, reading)
         if shape is not None:
             shapes.append(shape)
     if not shapes:
-        raise _nothing(path.name, aside)
-    return shapes, [f"{path.name}: {count} {kind} left aside" for kind, count in sorted(aside.items())]
+        raise _nothing(reading)
+    return replace(reading.outlines(shapes), **_declared(document, path.name))
 
 
 def _parse(content: bytes, place: str) -> Any:
@@ -72,6 +83,27 @@ def _refuse_number(word: str) -> float:
 def _finite(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _refuse_number(text[:20])
+
+
+def _declared(document: Any, place: str) -> dict[str, Any]:
+    """What the file says of its numbers and of its slide, in members that GeoJSON leaves to those who write it.
+
+    "unit" is px or µm; "mihc" is what `mihc export` writes. QuPath writes neither: its numbers are pixels.
+    """
+    if not isinstance(document, dict):
+        return {}
+    unit = document.get("unit", "px")
+    if unit not in (*PIXELS, *MICRONS):
+        raise AnnotationError(f"coordinates in the unit {str(unit)[:20]!r}", place=place, fix="Write them in px or µm.")
+    said = document.get("mihc") if isinstance(document.get("mihc"), dict) else {}
+    size = said.get("size_px")
+    whole = isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
+    slide = said.get("slide")
+    return {
+        "in_um": unit in MICRONS,
+        "slide": slide if isinstance(slide, str) else "",
+        "size_px": tuple(size) if whole else None,
+    }
 
 
 def _features(document: Any, place: str) -> list[Any]:
@@ -105,20 +137,20 @@ def _properties(feature: Any) -> dict[str, Any]:
     return properties if isinstance(properties, dict) else {}
 
 
-def _shape(feature: dict[str, Any], place: str, aside: Counter[str]) -> Shape | None:
+def _shape(feature: dict[str, Any], place: str, reading: Reading) -> Shape | None:
     kind = _object_type(feature)
     if kind != "annotation":
-        aside[f"QuPath {kind} objects (regions are annotations)"] += 1
+        reading.told[f"QuPath {kind} objects (regions are annotations) left aside"] += 1
         return None
     properties, geometry = _properties(feature), feature.get("geometry")
     tissue_class = _classification(properties.get("classification"), place)
     if not isinstance(geometry, dict):
         raise AnnotationError("a feature without geometry", place=place, fix="Export it again.")
     if geometry.get("type") in WITHOUT_AREA and tissue_class.endswith("*"):
-        aside[f"{geometry['type']} objects of the ignored class {tissue_class}"] += 1
+        reading.told[f"{geometry['type']} objects of the ignored class {tissue_class} left aside"] += 1
         return None
     name = properties.get("name")
-    return Shape(name if isinstance(name, str) else "", tissue_class, _geometry(geometry, place), place)
+    return Shape(name if isinstance(name, str) else "", tissue_class, _geometry(geometry, place, reading), place)
 
 
 def _object_type(feature: dict[str, Any]) -> str:
@@ -144,20 +176,16 @@ def _classification(value: Any, place: str) -> str:
     raise AnnotationError("a classification that is neither text nor has a name", place=place, fix="Export it again.")
 
 
-def _geometry(geometry: dict[str, Any], place: str) -> Polygon | MultiPolygon:
+def _geometry(geometry: dict[str, Any], place: str, reading: Reading) -> Polygon | MultiPolygon:
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
     if kind in WITHOUT_AREA:
-        raise AnnotationError(
-            f"a {kind} has no area and cannot be a region",
-            place=place,
-            fix='Delete it, or give it a class whose name ends in "*" (QuPath ignores those, and so does mihc).',
-        )
+        raise without_area(kind, place)
     if kind == "GeometryCollection" and isinstance(geometry.get("geometries"), list):
-        parts = [_geometry(_flat(part, place), place) for part in geometry["geometries"]]
+        parts = [_geometry(_flat(part, place), place, reading) for part in geometry["geometries"]]
     elif kind == "MultiPolygon" and isinstance(coordinates, list):
-        parts = [_polygon(rings, place) for rings in coordinates]
+        parts = [_polygon(rings, place, reading) for rings in coordinates]
     elif kind == "Polygon":
-        parts = [_polygon(coordinates, place)]
+        parts = [_polygon(coordinates, place, reading)]
     else:
         raise AnnotationError(f"a geometry of type {str(kind)[:40]!r} is no region", place=place, fix="Use polygons.")
     if not parts:
@@ -174,18 +202,18 @@ def _flat(part: Any, place: str) -> dict[str, Any]:
     return part
 
 
-def _polygon(rings: Any, place: str) -> Polygon | MultiPolygon:
+def _polygon(rings: Any, place: str, reading: Reading) -> Polygon | MultiPolygon:
     if not isinstance(rings, list) or not rings or not all(isinstance(ring, list) for ring in rings):
         raise AnnotationError("a polygon without rings", place=place, fix="Draw the region again, or delete it.")
-    return polygon([closed_ring(ring, place=place) for ring in rings], place=place)
+    return reading.polygon([closed_ring(ring, place=place) for ring in rings], place)
 
 
-def _nothing(place: str, aside: Counter[str]) -> AnnotationError:
-    if not aside:
-        return no_regions(place, "the file holds no features")
-    held = "; ".join(f"{count} {kind}" for kind, count in sorted(aside.items()))
+def _nothing(reading: Reading) -> AnnotationError:
+    if not reading.told:
+        return no_regions(reading.file, "the file holds no features")
+    held = "; ".join(f"{count} {what.removesuffix(' left aside')}" for what, count in sorted(reading.told.items()))
     return AnnotationError(
         f"no regions: the file holds only {held}",
-        place=place,
+        place=reading.file,
         fix="In QuPath select the annotations (Objects, Select, Select annotations), then export the selected objects.",
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,61 @@ class Shape:
     place: str  # file and feature, for messages
 
 
+@dataclass(frozen=True)
+class Outlines:
+    """What one region file holds."""
+
+    shapes: list[Shape]
+    notes: list[str]  # what was left aside or repaired, for people
+    in_um: bool = False  # the file says that its numbers are µm: `polygon_px` then holds µm
+    slide: str = ""  # the slide that the file says it was drawn on; "" where it does not say
+    size_px: tuple[int, int] | None = None  # (height, width) of that slide, where the file says it
+
+
+@dataclass
+class Reading:
+    """A region file while it is read: how strictly, and what there is to tell about it."""
+
+    file: str
+    even_odd: bool = False  # an outline that crosses itself is read by the even-odd rule instead of refused
+    told: Counter[str] = field(default_factory=Counter)  # what was left aside, with how many of it
+    repaired: list[str] = field(default_factory=list)
+
+    def polygon(self, rings: Sequence[np.ndarray], place: str) -> Polygon | MultiPolygon:
+        """Return the polygon of an outer ring and its holes; see `polygon`."""
+        try:
+            return polygon(rings, place=place)
+        except CrossingError as error:
+            repaired = even_odd_area(rings) if self.even_odd else None
+            if repaired is None:
+                raise
+            raw = Polygon(rings[0], rings[1:]).area
+            self.repaired.append(
+                f"{place}: {error.where}, read by the even-odd rule: {repaired.area:.10g} square pixels "
+                f"(by its outline alone {raw:.10g})"
+            )
+            return repaired
+
+    def outlines(self, shapes: list[Shape]) -> Outlines:
+        """Return the shapes with everything there is to tell about the file."""
+        return Outlines(
+            shapes, [*(f"{self.file}: {count} {what}" for what, count in sorted(self.told.items())), *self.repaired]
+        )
+
+
+class CrossingError(AnnotationError):
+    """An outline whose area can be read in more than one way."""
+
+    def __init__(self, where: str, place: str):
+        super().__init__(
+            f"{where}: the outline's area can be read in more than one way",
+            place=place,
+            fix="Open it in the drawing program, correct the outline at that point and export again; or write\n"
+            'repair = "even-odd" under [regions] of study.toml, and what an odd number of loops holds is taken.',
+        )
+        self.where = where
+
+
 def read_bytes(path: Path) -> bytes:
     """Return the content of a region file, refusing what is missing, empty or absurdly large."""
     if not path.is_file():
@@ -50,6 +106,15 @@ def no_regions(place: str, why: str) -> AnnotationError:
     """Return the error for a file that outlines nothing."""
     return AnnotationError(
         f"no regions: {why}", place=place, fix="Export the slide's annotations again, or remove the file."
+    )
+
+
+def without_area(kind: str, place: str, label: str = "class") -> AnnotationError:
+    """Return the error for a point or a line among the outlines; `label` is what the program calls a class."""
+    return AnnotationError(
+        f"a {kind} has no area and cannot be a region",
+        place=place,
+        fix=f'Delete it, or give it a {label} that ends in "*" (QuPath ignores such classes, and so does mihc).',
     )
 
 
@@ -114,12 +179,29 @@ def _unambiguous(shape: Polygon, place: str) -> Polygon | MultiPolygon:
         if parts is not None and math.isclose(parts.area, shape.area, rel_tol=1e-12):
             return parts
     found = re.match(r"(.*)\[(\S+) (\S+)\]", reason)
-    what = f"{found[1].lower()} at ({float(found[2]):.10g}, {float(found[3]):.10g})" if found else reason.lower()
-    raise AnnotationError(
-        f"{what}: the outline's area can be read in more than one way",
-        place=place,
-        fix="Open it in the drawing program, correct the outline at that point and export again.",
-    )
+    where = f"{found[1].lower()} at ({float(found[2]):.10g}, {float(found[3]):.10g})" if found else reason.lower()
+    raise CrossingError(where, place)
+
+
+def even_odd_area(rings: Sequence[np.ndarray]) -> Polygon | MultiPolygon | None:
+    """Return the area that an odd number of loops holds of rings that cross; None where it is none.
+
+    The rings are cut where they cross; of the faces between the pieces those stay from which a ray crosses the rings an
+    odd number of times.
+    """
+    lines = shapely.union_all([shapely.LinearRing(ring) for ring in rings])
+    faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(lines)))
+    edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
+    held = [
+        face for face in faces if _crossings(edges, *shapely.get_coordinates(shapely.point_on_surface(face))[0]) % 2
+    ]
+    return polygons_of(shapely.union_all(held)) if held else None
+
+
+def _crossings(edges: np.ndarray, x: float, y: float) -> int:
+    """How many edges (x0, y0, x1, y1) a ray from a point to the right crosses."""
+    x0, y0, x1, y1 = edges[(edges[:, 1] <= y) != (edges[:, 3] <= y)].T
+    return int((x < x0 + (y - y0) * ((x1 - x0) / (y1 - y0))).sum())
 
 
 def polygons_of(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:

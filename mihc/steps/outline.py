@@ -74,7 +74,7 @@ def outline(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
         "image": image.digest,
         "cells": cells.digest,
         "annotations": job.input_hash(drawn) if drawn else "none",
-        "settings": hash_json([settings.source, settings.classes, settings.precedence]),
+        "settings": hash_json([settings.source, settings.classes, settings.precedence, settings.repair]),
         "qc": hash_json([job.study.settings.qc.exclude, job.study.settings.segmentation.nucleus_diameter_um]),
         "panel": hash_json([(line.marker, line.role) for line in job.study.panel_of(row).measured]),
         "code": code_hash(*MODULES),
@@ -211,11 +211,17 @@ def _regions(
 
 
 def _from_annotations(job: Job, row: SlideRow, path: Path, field: _Field) -> tuple[list[Region], list[str]]:
-    regions, remarks = read_annotations(path, pixel_size_um=field.stored.pixel_size_um)
+    shape = field.stored.levels[0].shape[1:]
+    regions, remarks = read_annotations(
+        path,
+        pixel_size_um=field.stored.pixel_size_um,
+        slide=row.slide,
+        size_px=shape,
+        repair=job.study.settings.regions.repair,
+    )
     if not regions:
         raise AnnotationError("no regions are in it", place=path.name, fix="Draw at least one, or remove the file.")
     regions = map_classes(regions, job.study.settings.regions.classes)
-    shape = field.stored.levels[0].shape[1:]
     extent = tuple(pixels * size for pixels, size in zip(shape, field.stored.pixel_size_um, strict=True))
     regions, cut = check_regions(regions, extent_um=extent, place=path.name)
     return regions, [*remarks, *cut]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,12 +101,35 @@ def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
     DamagedError
         the file cannot be read or a checksum does not hold
     """
+    with _opened(path) as file:
+        return _as_frame(file.read(columns=None if columns is None else list(columns)))
+
+
+def read_cells_in_parts(path: str | Path, rows: int) -> Iterator[pd.DataFrame]:
+    """Read a parquet table as `read_cells` does, at most `rows` rows at a time; one empty part where it has none."""
+    import pyarrow as pa
+
+    with _opened(path) as file:
+        if file.metadata.num_rows == 0:
+            yield _as_frame(file.read())
+        for batch in file.iter_batches(batch_size=rows):
+            yield _as_frame(pa.Table.from_batches([batch]))
+
+
+def cell_columns(path: str | Path) -> list[str]:
+    """The columns of a parquet table."""
+    with _opened(path) as file:
+        return file.schema_arrow.names
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[pq.ParquetFile]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            arrow = file.read(columns=None if columns is None else list(columns))
+            yield file
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowInvalid) as error:
@@ -114,15 +138,51 @@ def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
             place=str(path),
             fix="Type: mihc verify STUDY --repair",
         ) from error
+
+
+def _as_frame(arrow: pa.Table) -> pd.DataFrame:
+    import pyarrow as pa
+
     return arrow.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table as UTF-8 CSV: floats that round-trip, NaN and null empty, no text that a spreadsheet would run."""
-    columns = [[_cell(value) for value in table[name]] for name in table.columns]
-    lines = [",".join(_quoted(_guarded(str(name))) for name in table.columns)]
-    lines.extend(",".join(row) for row in zip(*columns))
-    write_text(path, "\n".join(lines) + "\n")
+    write_text(path, csv_header(table.columns) + csv_lines(table))
+
+
+def csv_header(columns: Iterable[str]) -> str:
+    """The first line of what `write_csv` writes."""
+    return ",".join(_quoted(_guarded(str(name))) for name in columns) + "\n"
+
+
+def csv_lines(table: pd.DataFrame) -> str:
+    """The lines of what `write_csv` writes, without the first."""
+    columns = [_cells(table[name]) for name in table.columns]
+    return "".join(",".join(row) + "\n" for row in zip(*columns))
+
+
+def guarded(text: str) -> str:
+    """Text with an apostrophe before it where a spreadsheet would take it for a formula."""
+    return _guarded(text)
+
+
+def _cells(column: pd.Series) -> list[str]:
+    """What `_cell` says of every value, sooner for columns of one type."""
+    if column.dtype == np.float64:
+        return ["" if value != value else repr(value) for value in column.tolist()]
+    if column.dtype.kind in "iu" and isinstance(column.dtype, np.dtype):
+        return list(map(str, column.tolist()))
+    known: dict[object, str] = {}
+    return [_known(value, known) for value in column]
+
+
+def _known(value: object, known: dict[object, str]) -> str:
+    if not isinstance(value, str):
+        return _cell(value)
+    if value not in known:
+        known[value] = _cell(value)
+    return known[value]
 
 
 def _cell(value: object) -> str:

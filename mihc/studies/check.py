@@ -187,7 +187,9 @@ def _annotations(
     if settings.source == "auto" or row.annotations is None or not row.annotations.is_file():
         return []
     try:
-        found, notes = regions.read_annotations(row.annotations, pixel_size_um=pixel_size_um)
+        found, notes = regions.read_annotations(
+            row.annotations, pixel_size_um=pixel_size_um, slide=row.slide, size_px=shape, repair=settings.repair
+        )
         mapped = regions.map_classes(found, settings.classes)
         if shape is not None:
             size_y, size_x = pixel_size_pair(pixel_size_um)

@@ -134,16 +134,39 @@ def _patient_problems(slides: Collection[SlideRow], clinical: pd.DataFrame | Non
 
 
 def _annotation_problems(slides: Collection[SlideRow], settings: Settings) -> list[Problem]:
-    if settings.regions.source != "annotations":
+    """Slides without the annotations that they need, and files that annotate another slide."""
+    if settings.regions.source == "auto":
         return []
+    problems = _foreign_annotations(slides)
+    if settings.regions.source != "annotations":
+        return problems
     fix = 'Put the file into annotations/, or write source = "both" under [regions].'
-    return [
+    return problems + [
         Problem(
             f"slides.csv, slide {row.slide}", "has no annotations, but study.toml takes regions from them only", fix
         )
         for row in slides
         if row.annotations is None and row.counts and row.cells is None
     ]
+
+
+def _foreign_annotations(slides: Collection[SlideRow]) -> list[Problem]:
+    """Files named after another slide, and one file for two pictures: outlines are of one picture's pixels."""
+    ids = {row.slide.casefold(): row.slide for row in slides}
+    problems, first = [], {}
+    for row in slides:
+        if row.annotations is None:
+            continue
+        place = f"slides.csv, slide {row.slide}, column annotations"
+        named = ids.get(row.annotations.stem.casefold(), row.slide)
+        other = first.setdefault(row.annotations.resolve(), row)
+        if named != row.slide:
+            what = f"{row.annotations.name} is named after slide {named}"
+            problems.append(Problem(place, what, "Name this slide's own file, or give the file another name."))
+        elif (other.file, other.scene) != (row.file, row.scene):
+            what = f"{row.annotations.name} is the file of slide {other.slide} too, another picture"
+            problems.append(Problem(place, what, "Export the annotations of each picture into a file of its own."))
+    return problems
 
 
 def _population_problems(settings: Settings, panels: dict[str, Panel]) -> list[Problem]:

@@ -11,6 +11,7 @@ TISSUE_CLASSES = ("tumour", "stroma", "other", "excluded")  # what an annotation
 PRECEDENCE = ("excluded", "tumour", "stroma", "other")
 EXCLUDABLE = ("fold", "debris", "bubble", "out of focus")  # what quality masks are called
 REGION_SOURCES = ("both", "annotations", "auto")
+REPAIRS = ("none", "even-odd")
 UNCLEAR = ("withhold", "leave_out")
 OUTCOME_SPLITS = ("slope_change", "landmark:<time>", "median", "none")
 MARKER_SPLITS = ("median", "tertiles", "maxstat", "given")
@@ -65,6 +66,7 @@ class RegionSettings:
     source: str = "both"  # "both": annotations where a slide has them, else automatic | "annotations" | "auto"
     classes: dict[str, str] = field(default_factory=dict)  # class in the annotation file -> tissue class
     precedence: tuple[str, ...] = PRECEDENCE  # where regions overlap, the first wins
+    repair: str = "none"  # an outline that crosses itself: "none" refuses it | "even-odd"
 
 
 @dataclass(frozen=True)

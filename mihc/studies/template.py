@@ -45,6 +45,7 @@ unclear = "withhold"             # where no threshold can be found on a slide:
 source = "both"                  # "both": annotations where a slide has them, else found automatically
                                  # "annotations": only annotations; "auto": only automatic
 precedence = ["excluded", "tumour", "stroma", "other"]   # where regions overlap, the first wins
+repair = "none"                  # "even-odd": of an outline that crosses itself take what an odd number of loops holds
 # What the classes in your annotation files mean: tumour, stroma, other (counted, but neither) or excluded.
 # classes = { Tumor = "tumour", Stroma = "stroma", Necrosis = "excluded" }
 

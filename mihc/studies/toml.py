@@ -19,6 +19,7 @@ from mihc.studies.settings import (
     EXCLUDABLE,
     MARKER_SPLITS,
     REGION_SOURCES,
+    REPAIRS,
     TISSUE_CLASSES,
     UNCLEAR,
     Clinical,
@@ -214,6 +215,7 @@ def _regions(root: _Section) -> RegionSettings:
         source,
         {name: tissue_class for name, tissue_class in mapped.items() if tissue_class},
         section.take("precedence", kinds.precedence, default.precedence),
+        section.take("repair", kinds.one_of(REPAIRS), default.repair),
     )
     section.refuse_unknown()
     return taken
