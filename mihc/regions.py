@@ -24,6 +24,7 @@ from shapely.geometry import Polygon
 
 from mihc.annotations.shapes import Shape, polygons_of
 from mihc.areas.automatic import FoundRegions, automatic_regions, find_tissue, tissue_mask
+from mihc.areas.bands import NO_BAND, Bands, band_areas, banded_name, labelled_by_band, split_name
 from mihc.areas.exclusions import excluded_regions
 from mihc.areas.ledger import area_ledger, ledger_warnings, partition
 from mihc.areas.margins import distance_to_margin
@@ -47,12 +48,15 @@ __all__ = [
     "OUTSIDE",
     "PRECEDENCE",
     "TISSUE_CLASSES",
+    "Bands",
     "FoundRegions",
     "Region",
     "area_ledger",
     "assign_regions",
     "automatic_regions",
+    "band_areas",
     "check_regions",
+    "count_bands",
     "count_populations",
     "distance_to_margin",
     "excluded_regions",
@@ -260,8 +264,9 @@ def count_populations(
     present = cells.loc[cells["tissue_class"].isin(ANALYSED), ["region", "tissue_class"]].drop_duplicates()
     keys += sorted(set(present.itertuples(index=False, name=None)) - set(keys))
     index = pd.MultiIndex.from_tuples(keys, names=["region", "tissue_class"])
-    code = index.get_indexer(pd.MultiIndex.from_frame(cells[["region", "tissue_class"]])) if keys else []
-    code = np.asarray(code, dtype=np.int64)
+    code = np.full(len(cells), -1, dtype=np.int64)
+    if keys:
+        code[:] = index.get_indexer(pd.MultiIndex.from_frame(cells[["region", "tissue_class"]]))
     total = np.bincount(code[code >= 0], minlength=len(keys))
     tables = [_count_one(cells[column], code, keys, total, name, area_mm2) for name, column in populations.items()]
     if not tables or not keys:
@@ -301,6 +306,40 @@ def _count_one(
             "density_per_mm2": density,
         }
     )
+
+
+def count_bands(
+    cells: pd.DataFrame,
+    *,
+    populations: Mapping[str, str],
+    area_mm2: Mapping[tuple[str, str, int], float],
+    bands: Bands,
+) -> pd.DataFrame:
+    """Return rows of bands.csv for one slide: what `count_populations` counts, by the band that a cell lies in.
+
+    Parameters
+    ----------
+    cells, populations
+        As for `count_populations`; cells with `distance_to_margin_um`.
+    area_mm2 : dict
+        (region, tissue_class, band) -> mm², as `band_areas` gives it; a band that is missing has an unknown area.
+    bands
+        Their width and reach.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `count_populations` and `from_um, to_um`, from the innermost band outwards. A band in which a
+        region has neither area nor cells has no row.
+    """
+    areas = {(banded_name(name, k), kind): area for (name, kind, k), area in area_mm2.items() if k != NO_BAND}
+    rows = count_populations(labelled_by_band(cells, bands), populations=populations, area_mm2=areas)
+    placed = [split_name(name) for name in rows["region"]]
+    limits = [bands.limits(band) for _, band in placed]
+    rows["region"] = pd.Series([name for name, _ in placed], dtype=object)
+    rows["from_um"] = np.array([low for low, _ in limits], dtype=np.float64)
+    rows["to_um"] = np.array([high for _, high in limits], dtype=np.float64)
+    return rows.sort_values("from_um", kind="stable", ignore_index=True)
 
 
 def rasterise(

@@ -19,10 +19,12 @@ from mihc.qc import Findings, Level, audit_seams, examine, slide_qc
 from mihc.quality.fields import mean_pixel
 from mihc.regions import (
     ANALYSED,
+    Bands,
     Region,
     area_ledger,
     assign_regions,
     automatic_regions,
+    band_areas,
     check_regions,
     distance_to_margin,
     excluded_regions,
@@ -75,6 +77,7 @@ def outline(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
         "cells": cells.digest,
         "annotations": job.input_hash(drawn) if drawn else "none",
         "settings": hash_json([settings.source, settings.classes, settings.precedence]),
+        "bands": hash_json([settings.band_um, settings.bands_to_um]),
         "qc": hash_json([job.study.settings.qc.exclude, job.study.settings.segmentation.nucleus_diameter_um]),
         "panel": hash_json([(line.marker, line.role) for line in job.study.panel_of(row).measured]),
         "code": code_hash(*MODULES),
@@ -145,9 +148,12 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
         transaction.path(outlines_file(row.slide)), [region_as_json(region) for region in parts], indent=None
     )
     _paint(job, row.slide, stored, parts, transaction)
+    settings = job.study.settings.regions
+    areas = band_areas(regions, parts, scanned=scanned, bands=Bands(settings.band_um, settings.bands_to_um))
     transaction.notes |= {
         "source": "annotations" if _annotations(job, row) else "automatic",
         "areas_mm2": [[r.name, r.tissue_class, r.area_mm2] for r in parts if r.tissue_class in ANALYSED],
+        "band_areas_mm2": [[*key, area] for key, area in areas.items() if key[1] in ANALYSED],
     }
 
 

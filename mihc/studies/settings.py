@@ -65,6 +65,9 @@ class RegionSettings:
     source: str = "both"  # "both": annotations where a slide has them, else automatic | "annotations" | "auto"
     classes: dict[str, str] = field(default_factory=dict)  # class in the annotation file -> tissue class
     precedence: tuple[str, ...] = PRECEDENCE  # where regions overlap, the first wins
+    band_um: float = 25.0  # width of the bands around the tumour's margin
+    bands_to_um: float = 250.0  # how far they reach on each side, a multiple of the width
+    bands_in_tests: bool = False  # whether patients have a value for each band, which then is tested too
 
 
 @dataclass(frozen=True)

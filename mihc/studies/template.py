@@ -45,6 +45,10 @@ unclear = "withhold"             # where no threshold can be found on a slide:
 source = "both"                  # "both": annotations where a slide has them, else found automatically
                                  # "annotations": only annotations; "auto": only automatic
 precedence = ["excluded", "tumour", "stroma", "other"]   # where regions overlap, the first wins
+band_um = 25.0                   # cells are also counted in bands of this width around the tumour's margin, in µm,
+bands_to_um = 250.0              # up to this far on each side (bands.csv)
+bands_in_tests = false           # true: patients.csv has a value for each band, and they are tested as families of
+                                 # their own
 # What the classes in your annotation files mean: tumour, stroma, other (counted, but neither) or excluded.
 # classes = { Tumor = "tumour", Stroma = "stroma", Necrosis = "excluded" }
 
