@@ -178,7 +178,7 @@ def test_a_population_that_cannot_be_told_has_bands_with_cells_and_area_only():
 
 
 def test_cells_without_a_margin_are_in_no_band():
-    cells, areas, bands = cells_on_a_line()
+    cells, _, bands = cells_on_a_line()
     cells["distance_to_margin_um"] = np.nan
     assert count_bands(cells, populations={"CD8": "CD8_positive"}, area_mm2={}, bands=bands).empty
 
