@@ -35,6 +35,7 @@ from mihc.stages import NUMERIC_LIBRARIES, PACKAGE, Event, Job, MemoryMeter, Ste
 from mihc.steps.call import call, call_table
 from mihc.steps.gather import compare, gather, slide_table
 from mihc.steps.ingest import ingest
+from mihc.steps.learn import learn
 from mihc.steps.outline import outline
 from mihc.steps.segment import segment
 from mihc.steps.tell import tell
@@ -105,6 +106,8 @@ def run(
         job = Job(study, Store(study.results), executor, progress, meter)
         if slides is None:  # else each slide's lock recovers that slide: jobs beside this one are at the others
             job.store.recover()
+        if until not in STAGES[:2]:
+            learn(job)
         measured, failed = _each_slide(job, rows, until, workers)
         report = None
         if slides is None and until not in STAGES[:4]:

@@ -23,8 +23,10 @@ import shapely
 from shapely.geometry import Polygon
 
 from mihc.annotations.shapes import Shape, polygons_of
+from mihc.annotations.strokes import Stroke
 from mihc.areas.automatic import FoundRegions, automatic_regions, find_tissue, tissue_mask
 from mihc.areas.bands import NO_BAND, Bands, band_areas, banded_name, labelled_by_band, split_name
+from mihc.areas.classifier import GLASS, TissueClass
 from mihc.areas.exclusions import excluded_regions
 from mihc.areas.ledger import area_ledger, ledger_warnings, partition
 from mihc.areas.margins import distance_to_margin
@@ -56,6 +58,7 @@ __all__ = [
     "automatic_regions",
     "band_areas",
     "check_regions",
+    "check_strokes",
     "count_bands",
     "count_populations",
     "distance_to_margin",
@@ -63,6 +66,7 @@ __all__ = [
     "find_tissue",
     "ledger_warnings",
     "map_classes",
+    "map_strokes",
     "mask_to_polygons",
     "partition",
     "rasterise",
@@ -81,6 +85,8 @@ DEFAULT_CLASSES = {
     ),
     **dict.fromkeys(["exclude", "exclude*", "excluded", "exclusion", "ignore", "ignore*", "ignored"], "excluded"),
 }
+
+GLASS_NAMES = ("glass", "background", "outside", "empty")  # of strokes, where there is no tissue
 
 
 def read_regions(path: str | Path, *, pixel_size_um: float | tuple[float, float]) -> list[Region]:
@@ -164,13 +170,16 @@ def map_classes(regions: Sequence[Region], classes: Mapping[str, str]) -> list[R
 
 
 def _mapped_class(region: Region, classes: Mapping[str, str]) -> str | None:
-    label = region.tissue_class or region.name
+    return _class_called(region.tissue_class or region.name, classes)
+
+
+def _class_called(label: str, classes: Mapping[str, str]) -> str | None:
     folded = {key.casefold(): value for key, value in reversed(list(classes.items()))}
     return classes.get(label) or folded.get(label.casefold()) or DEFAULT_CLASSES.get(label.casefold())
 
 
-def _unknown_classes(unknown: Counter[str]) -> AnnotationError:
-    listed = ", ".join(f"{label!r} ({count} region{'s' * (count > 1)})" for label, count in unknown.items())
+def _unknown_classes(unknown: Counter[str], kind: str = "region") -> AnnotationError:
+    listed = ", ".join(f"{label!r} ({count} {kind}{'s' * (count > 1)})" for label, count in unknown.items())
     lines = ", ".join(f'{_toml_key(label)} = "?"' for label in unknown)
     return AnnotationError(
         f"annotation class unknown: {listed}",
@@ -181,6 +190,41 @@ def _unknown_classes(unknown: Counter[str]) -> AnnotationError:
 
 def _toml_key(label: str) -> str:
     return json.dumps(label, ensure_ascii=False)
+
+
+def map_strokes(strokes: Sequence[Stroke], classes: Mapping[str, str]) -> list[TissueClass]:
+    """Return what each stroke teaches: a tissue class as `map_classes` finds it, glass, or a reason to exclude.
+
+    Raises AnnotationError listing every class that no map knows, with the line to add.
+    """
+    taught: list[TissueClass] = []
+    unknown: Counter[str] = Counter()
+    for stroke in strokes:
+        found = _class_called(stroke.label, classes)
+        if found is None and stroke.label.casefold() in GLASS_NAMES:
+            taught.append(TissueClass(GLASS, OUTSIDE))
+        elif found is None:
+            unknown[stroke.label] += 1
+        else:
+            taught.append(TissueClass(stroke.label.casefold() if found == "excluded" else found, found))
+    if unknown:
+        raise _unknown_classes(unknown, "stroke")
+    return taught
+
+
+def check_strokes(strokes: Sequence[Stroke], *, shape: tuple[int, int]) -> None:
+    """Raise AnnotationError for a stroke of which more than 1 % lies outside an image of `shape` (y, x) pixels."""
+    canvas = shapely.box(0, 0, shape[1], shape[0])
+    for stroke in strokes:
+        beyond = 1 - stroke.line_px.intersection(canvas).length / stroke.line_px.length
+        if beyond > 0.01:
+            x0, y0, x1, y1 = stroke.line_px.bounds
+            raise AnnotationError(
+                f"{100 * beyond:.3g} % of the stroke lies off the slide: another frame? It spans x {x0:.0f} to "
+                f"{x1:.0f}, y {y0:.0f} to {y1:.0f} pixels; the image is {shape[1]} wide and {shape[0]} high",
+                place=stroke.place,
+                fix="Draw it on this very image (not a crop or another scene), in full-resolution pixels.",
+            )
 
 
 def check_regions(

@@ -73,6 +73,7 @@ __all__ = [
     "rebuild_marker",
     "set_display_windows",
     "use_in_place",
+    "write_beside",
     "write_bytes",
     "write_cells",
     "write_csv",
@@ -91,6 +92,12 @@ def digest_results(folder: str | Path) -> str:
     from mihc.stores import contents
 
     return contents.digest_results(folder)
+
+
+def write_beside(path: Path, data: bytes) -> None:
+    """Write a file of people's work beside results/: a kill leaves the old bytes or the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, data, shared=True)
 
 
 class Store:

@@ -10,7 +10,7 @@ from mihc import store
 from mihc.associate import associate
 from mihc.errors import InputError
 from mihc.stages import Job, code_hash
-from mihc.steps import call, outline
+from mihc.steps import call, learn, outline
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow, Study, duplicate, is_of_one_slide, same_scene, study_notes, study_table
 
@@ -39,6 +39,7 @@ def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record]) -> Rec
         "clinical": hash_json(clinical.astype(str).to_dict("list")) if clinical is not None else "none",
         "settings": hash_json([study.settings.thresholds.unclear, sorted(study.settings.phenotypes)]),
         "bands": hash_json(study.settings.regions.bands_in_tests),
+        "classifier": job.store.record(learn.STAGE).digest if study.settings.regions.source == "classifier" else "none",
         "code": code_hash(*TABLE_MODULES),
     }
     return job.stage("study", "", key, lambda transaction: _gather(job, slides, clinical, list(records), transaction))
@@ -100,6 +101,8 @@ def _gather(
         "qc": _joined(job, [outline.part("qc", slide) for slide in imaged]),
         "patients": study_table(regions, slides, clinical, **arguments, bands=in_bands),
     }
+    if job.study.settings.regions.source == "classifier":
+        tables["classifier"] = store.read_csv(job.store.path(learn.TABLE), text=learn.TEXT)
     for name, table in tables.items():
         store.write_csv(transaction.path(f"{name}.csv"), table)
     store.write_csv(transaction.path(".stages/study/notes.csv"), study_notes(regions, slides, **arguments))

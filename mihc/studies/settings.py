@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 TISSUE_CLASSES = ("tumour", "stroma", "other", "excluded")  # what an annotation may mean
 PRECEDENCE = ("excluded", "tumour", "stroma", "other")
 EXCLUDABLE = ("fold", "debris", "bubble", "out of focus")  # what quality masks are called
-REGION_SOURCES = ("both", "annotations", "auto")
+REGION_SOURCES = ("both", "annotations", "auto", "classifier")
 UNCLEAR = ("withhold", "leave_out")
 OUTCOME_SPLITS = ("slope_change", "landmark:<time>", "median", "none")
 MARKER_SPLITS = ("median", "tertiles", "maxstat", "given")
@@ -62,7 +62,7 @@ class Pdl1:
 class RegionSettings:
     """[regions]."""
 
-    source: str = "both"  # "both": annotations where a slide has them, else automatic | "annotations" | "auto"
+    source: str = "both"  # annotations where a slide has them, else automatic | "annotations" | "auto" | "classifier"
     classes: dict[str, str] = field(default_factory=dict)  # class in the annotation file -> tissue class
     precedence: tuple[str, ...] = PRECEDENCE  # where regions overlap, the first wins
     band_um: float = 25.0  # width of the bands around the tumour's margin

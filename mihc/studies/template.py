@@ -44,6 +44,9 @@ unclear = "withhold"             # where no threshold can be found on a slide:
 [regions]
 source = "both"                  # "both": annotations where a slide has them, else found automatically
                                  # "annotations": only annotations; "auto": only automatic
+                                 # "classifier": annotations where a slide has them, else a tissue classifier trained
+                                 # on strokes in annotations/strokes/<slide>.geojson: lines drawn in QuPath, each
+                                 # with a class (pip install "mihc[classifier]")
 precedence = ["excluded", "tumour", "stroma", "other"]   # where regions overlap, the first wins
 band_um = 25.0                   # cells are also counted in bands of this width around the tumour's margin, in µm,
 bands_to_um = 250.0              # up to this far on each side (bands.csv)
