@@ -30,7 +30,7 @@ from pathlib import Path
 import pandas as pd
 
 import mihc
-from mihc.errors import InputError, MihcError, OutputConflict, ResourceError, UsageError
+from mihc.errors import InputError, LedgerError, MihcError, OutputConflict, ResourceError, UsageError
 from mihc.stages import NUMERIC_LIBRARIES, PACKAGE, Event, Job, MemoryMeter, Step, Stopped
 from mihc.steps.call import call, call_table
 from mihc.steps.gather import compare, gather, slide_table
@@ -187,7 +187,7 @@ def _each_slide(
         try:
             with job.store.lock(row.slide):
                 measured[row.slide] = _measure(job, row, until)
-        except (OutputConflict, ResourceError, Stopped):
+        except (LedgerError, OutputConflict, ResourceError, Stopped):
             raise
         except MihcError as error:
             failed[row.slide] = _one_line(error)

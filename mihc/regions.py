@@ -28,7 +28,7 @@ from mihc.areas.automatic import FoundRegions, automatic_regions, find_tissue, t
 from mihc.areas.bands import NO_BAND, Bands, band_areas, banded_name, labelled_by_band, split_name
 from mihc.areas.classifier import GLASS, TissueClass
 from mihc.areas.exclusions import excluded_regions
-from mihc.areas.ledger import area_ledger, ledger_warnings, partition
+from mihc.areas.ledger import area_ledger, check_ledger, ledger_warnings, partition
 from mihc.areas.margins import distance_to_margin
 from mihc.areas.membership import first_holder, paint
 from mihc.areas.outlines import mask_to_polygons
@@ -57,6 +57,7 @@ __all__ = [
     "assign_regions",
     "automatic_regions",
     "band_areas",
+    "check_ledger",
     "check_regions",
     "check_strokes",
     "count_bands",

@@ -35,7 +35,8 @@ def study(slides, tmp_path_factory):
     write_study(folder, settings=SETTINGS, panel=PANEL, slides=listed)
     for name, drawn in slides.items():
         metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "PanCK", "CD3"]},
-                    "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm"}  # fmt: skip
+                    "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm"}  # fmt: skip
+        metadata |= {"PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm"}
         tifffile.imwrite(folder / f"{name}.ome.tif", drawn.image[:3], metadata=metadata, ome=True)
     write_strokes(folder, "S1", strokes_on(slides["S1"], 3, seed=1))
     return folder

@@ -9,6 +9,7 @@ import pandas as pd
 from mihc import store
 from mihc.associate import associate
 from mihc.errors import InputError
+from mihc.regions import check_ledger
 from mihc.stages import Job, code_hash
 from mihc.steps import call, learn, outline
 from mihc.store import Record, Transaction, hash_json
@@ -101,6 +102,7 @@ def _gather(
         "qc": _joined(job, [outline.part("qc", slide) for slide in imaged]),
         "patients": study_table(regions, slides, clinical, **arguments, bands=in_bands),
     }
+    check_ledger(tables["area_ledger"], regions)
     if job.study.settings.regions.source == "classifier":
         tables["classifier"] = store.read_csv(job.store.path(learn.TABLE), text=learn.TEXT)
     for name, table in tables.items():
