@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ from shapely import affinity
 from mihc import open_slide
 from mihc.regions import Region, assign_regions, count_populations, mask_to_polygons, partition, rasterise, read_regions
 
-DIHEDRAL = [(1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0), (-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)]  # fmt: skip
+QUARTER_TURNS = [(1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0)]
+DIHEDRAL = [*QUARTER_TURNS, *((-a, b, -c, d) for a, b, c, d in QUARTER_TURNS)]  # and each of them mirrored
 
 
 def star(random, middle=(500.0, 500.0), reach=(60.0, 300.0), corners=40, hole=True):
@@ -63,7 +65,7 @@ def test_NP13_points_added_along_edges_change_neither_area_nor_counts(tmp_path_f
     longer = []
     for ring in rings_of(drawn):
         points = [ring[0]]
-        for start, end in zip(ring[:-1], ring[1:]):
+        for start, end in pairwise(ring):
             shares = np.sort(random.random(random.integers(0, 4)))
             points += [start + share * (end - start) for share in shares] + [end]
         longer.append(points)
