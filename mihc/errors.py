@@ -1,6 +1,7 @@
 """The exceptions of mihc, and the exit code that each one means on the command line.
 
     MihcError                 1   a defect of mihc itself
+    ├── LedgerError           1   areas or cells of a slide do not sum: the run stops
     ├── UsageError            2   the command was typed wrongly
     ├── InputError            3   an input is invalid; nothing was written
     │   ├── SlideError            a slide cannot be read as it is
@@ -34,6 +35,10 @@ class MihcError(Exception):
     def __str__(self) -> str:
         headline = f"{self.place}: {self.what}" if self.place else self.what
         return f"{headline}\n{self.fix}" if self.fix else headline
+
+
+class LedgerError(MihcError):
+    """The account of a slide's area or cells does not sum: no number of it can be trusted, and the run stops."""
 
 
 class UsageError(MihcError):

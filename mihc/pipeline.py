@@ -31,12 +31,13 @@ import pandas as pd
 
 import mihc
 from mihc.decoders import Decoders
-from mihc.errors import InputError, MihcError, OutputConflict, ResourceError, UsageError
+from mihc.errors import InputError, LedgerError, MihcError, OutputConflict, ResourceError, UsageError
 from mihc.memory import give_back_large_arrays
 from mihc.stages import NUMERIC_LIBRARIES, PACKAGE, Event, Job, MemoryMeter, Step, Stopped
 from mihc.steps.call import call, call_table
 from mihc.steps.gather import compare, gather, slide_table
 from mihc.steps.ingest import ingest
+from mihc.steps.learn import learn
 from mihc.steps.outline import outline
 from mihc.steps.segment import segment
 from mihc.steps.tell import tell
@@ -111,6 +112,8 @@ def run(
         job = Job(study, Store(study.results), executor, progress, meter, workers, decoders)
         if slides is None:  # else each slide's lock recovers that slide: jobs beside this one are at the others
             job.store.recover()
+        if until not in STAGES[:2]:
+            learn(job)
         measured, failed = _each_slide(job, rows, until, workers)
         report = None
         if slides is None and until not in STAGES[:4]:
@@ -190,7 +193,7 @@ def _each_slide(
         try:
             with job.store.lock(row.slide):
                 measured[row.slide] = _measure(job, row, until)
-        except (OutputConflict, ResourceError, Stopped):
+        except (LedgerError, OutputConflict, ResourceError, Stopped):
             raise
         except MihcError as error:
             failed[row.slide] = _one_line(error)

@@ -23,9 +23,12 @@ import shapely
 from shapely.geometry import Polygon
 
 from mihc.annotations.shapes import Outlines, Shape, polygons_of
+from mihc.annotations.strokes import Stroke
 from mihc.areas.automatic import FoundRegions, automatic_regions, find_tissue, tissue_mask
+from mihc.areas.bands import NO_BAND, Bands, band_areas, banded_name, labelled_by_band, split_name
+from mihc.areas.classifier import GLASS, TissueClass
 from mihc.areas.exclusions import excluded_regions
-from mihc.areas.ledger import area_ledger, ledger_warnings, partition
+from mihc.areas.ledger import area_ledger, check_ledger, ledger_warnings, partition
 from mihc.areas.margins import distance_to_margin
 from mihc.areas.membership import first_holder, paint
 from mihc.areas.outlines import mask_to_polygons
@@ -47,18 +50,24 @@ __all__ = [
     "OUTSIDE",
     "PRECEDENCE",
     "TISSUE_CLASSES",
+    "Bands",
     "FoundRegions",
     "Region",
     "area_ledger",
     "assign_regions",
     "automatic_regions",
+    "band_areas",
+    "check_ledger",
     "check_regions",
+    "check_strokes",
+    "count_bands",
     "count_populations",
     "distance_to_margin",
     "excluded_regions",
     "find_tissue",
     "ledger_warnings",
     "map_classes",
+    "map_strokes",
     "mask_to_polygons",
     "partition",
     "rasterise",
@@ -77,6 +86,8 @@ DEFAULT_CLASSES = {
     ),
     **dict.fromkeys(["exclude", "exclude*", "excluded", "exclusion", "ignore", "ignore*", "ignored"], "excluded"),
 }
+
+GLASS_NAMES = ("glass", "background", "outside", "empty")  # of strokes, where there is no tissue
 
 
 def read_regions(path: str | Path, *, pixel_size_um: float | tuple[float, float]) -> list[Region]:
@@ -191,13 +202,16 @@ def map_classes(regions: Sequence[Region], classes: Mapping[str, str]) -> list[R
 
 
 def _mapped_class(region: Region, classes: Mapping[str, str]) -> str | None:
-    label = region.tissue_class or region.name
+    return _class_called(region.tissue_class or region.name, classes)
+
+
+def _class_called(label: str, classes: Mapping[str, str]) -> str | None:
     folded = {key.casefold(): value for key, value in reversed(list(classes.items()))}
     return classes.get(label) or folded.get(label.casefold()) or DEFAULT_CLASSES.get(label.casefold())
 
 
-def _unknown_classes(unknown: Counter[str]) -> AnnotationError:
-    listed = ", ".join(f"{label!r} ({count} region{'s' * (count > 1)})" for label, count in unknown.items())
+def _unknown_classes(unknown: Counter[str], kind: str = "region") -> AnnotationError:
+    listed = ", ".join(f"{label!r} ({count} {kind}{'s' * (count > 1)})" for label, count in unknown.items())
     lines = ", ".join(f'{_toml_key(label)} = "?"' for label in unknown)
     return AnnotationError(
         f"annotation class unknown: {listed}",
@@ -208,6 +222,41 @@ def _unknown_classes(unknown: Counter[str]) -> AnnotationError:
 
 def _toml_key(label: str) -> str:
     return json.dumps(label, ensure_ascii=False)
+
+
+def map_strokes(strokes: Sequence[Stroke], classes: Mapping[str, str]) -> list[TissueClass]:
+    """Return what each stroke teaches: a tissue class as `map_classes` finds it, glass, or a reason to exclude.
+
+    Raises AnnotationError listing every class that no map knows, with the line to add.
+    """
+    taught: list[TissueClass] = []
+    unknown: Counter[str] = Counter()
+    for stroke in strokes:
+        found = _class_called(stroke.label, classes)
+        if found is None and stroke.label.casefold() in GLASS_NAMES:
+            taught.append(TissueClass(GLASS, OUTSIDE))
+        elif found is None:
+            unknown[stroke.label] += 1
+        else:
+            taught.append(TissueClass(stroke.label.casefold() if found == "excluded" else found, found))
+    if unknown:
+        raise _unknown_classes(unknown, "stroke")
+    return taught
+
+
+def check_strokes(strokes: Sequence[Stroke], *, shape: tuple[int, int]) -> None:
+    """Raise AnnotationError for a stroke of which more than 1 % lies outside an image of `shape` (y, x) pixels."""
+    canvas = shapely.box(0, 0, shape[1], shape[0])
+    for stroke in strokes:
+        beyond = 1 - stroke.line_px.intersection(canvas).length / stroke.line_px.length
+        if beyond > 0.01:
+            x0, y0, x1, y1 = stroke.line_px.bounds
+            raise AnnotationError(
+                f"{100 * beyond:.3g} % of the stroke lies off the slide: another frame? It spans x {x0:.0f} to "
+                f"{x1:.0f}, y {y0:.0f} to {y1:.0f} pixels; the image is {shape[1]} wide and {shape[0]} high",
+                place=stroke.place,
+                fix="Draw it on this very image (not a crop or another scene), in full-resolution pixels.",
+            )
 
 
 def check_regions(
@@ -291,8 +340,9 @@ def count_populations(
     present = cells.loc[cells["tissue_class"].isin(ANALYSED), ["region", "tissue_class"]].drop_duplicates()
     keys += sorted(set(present.itertuples(index=False, name=None)) - set(keys))
     index = pd.MultiIndex.from_tuples(keys, names=["region", "tissue_class"])
-    code = index.get_indexer(pd.MultiIndex.from_frame(cells[["region", "tissue_class"]])) if keys else []
-    code = np.asarray(code, dtype=np.int64)
+    code = np.full(len(cells), -1, dtype=np.int64)
+    if keys:
+        code[:] = index.get_indexer(pd.MultiIndex.from_frame(cells[["region", "tissue_class"]]))
     total = np.bincount(code[code >= 0], minlength=len(keys))
     tables = [_count_one(cells[column], code, keys, total, name, area_mm2) for name, column in populations.items()]
     if not tables or not keys:
@@ -332,6 +382,40 @@ def _count_one(
             "density_per_mm2": density,
         }
     )
+
+
+def count_bands(
+    cells: pd.DataFrame,
+    *,
+    populations: Mapping[str, str],
+    area_mm2: Mapping[tuple[str, str, int], float],
+    bands: Bands,
+) -> pd.DataFrame:
+    """Return rows of bands.csv for one slide: what `count_populations` counts, by the band that a cell lies in.
+
+    Parameters
+    ----------
+    cells, populations
+        As for `count_populations`; cells with `distance_to_margin_um`.
+    area_mm2 : dict
+        (region, tissue_class, band) -> mm², as `band_areas` gives it; a band that is missing has an unknown area.
+    bands
+        Their width and reach.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `count_populations` and `from_um, to_um`, from the innermost band outwards. A band in which a
+        region has neither area nor cells has no row.
+    """
+    areas = {(banded_name(name, k), kind): area for (name, kind, k), area in area_mm2.items() if k != NO_BAND}
+    rows = count_populations(labelled_by_band(cells, bands), populations=populations, area_mm2=areas)
+    placed = [split_name(name) for name in rows["region"]]
+    limits = [bands.limits(band) for _, band in placed]
+    rows["region"] = pd.Series([name for name, _ in placed], dtype=object)
+    rows["from_um"] = np.array([low for low, _ in limits], dtype=np.float64)
+    rows["to_um"] = np.array([high for _, high in limits], dtype=np.float64)
+    return rows.sort_values("from_um", kind="stable", ignore_index=True)
 
 
 def rasterise(

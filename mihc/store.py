@@ -98,6 +98,7 @@ __all__ = [
     "rebuild_marker",
     "run_all",
     "set_display_windows",
+    "write_beside",
     "write_bytes",
     "write_cells",
     "write_cells_in_parts",
@@ -117,6 +118,12 @@ def digest_results(folder: str | Path) -> str:
     from mihc.stores import contents
 
     return contents.digest_results(folder)
+
+
+def write_beside(path: Path, data: bytes) -> None:
+    """Write a file of people's work beside results/: a kill leaves the old bytes or the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, data, shared=True)
 
 
 class Store:

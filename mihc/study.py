@@ -23,6 +23,7 @@ from mihc.studies.pdl1 import EVALUABLE_TUMOUR_CELLS, Pdl1Scores, pdl1_expressio
 from mihc.studies.settings import Outcome, Pdl1, Response, Settings
 from mihc.studies.slide_list import SlideRow
 from mihc.studies.start import InitReport, init_study
+from mihc.studies.strokes import classifier_file, stroke_files
 
 __all__ = [
     "EVALUABLE_TUMOUR_CELLS",
@@ -35,6 +36,7 @@ __all__ = [
     "SlideRow",
     "Study",
     "check_study",
+    "classifier_file",
     "duplicate",
     "given_cells",
     "init_study",
@@ -44,6 +46,7 @@ __all__ = [
     "read_cell_table",
     "read_study",
     "same_scene",
+    "stroke_files",
     "study_notes",
     "study_table",
 ]

@@ -418,7 +418,7 @@ def test_C13_the_ledger():
     area = ledger.set_index("category")["area_mm2"].round(12).to_dict()
     assert area == {
         "scanned": 1.0, "glass": 0.3, "tissue": 0.7, "tumour": 0.2, "stroma": 0.2, "other": 0.1, "excluded": 0.1,
-        "unannotated": 0.1, "analysed": 0.5,
+        "unannotated": 0.1, "analysed": 0.5, "holes": 0.0,
     }  # fmt: skip
     assert ledger.set_index("category").loc["excluded", "region"] == "fold"
 

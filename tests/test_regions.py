@@ -14,11 +14,12 @@ from scipy import ndimage
 from scipy.spatial import Voronoi
 
 from mihc.areas.outlines import mask_to_polygons
-from mihc.errors import AnnotationError, MihcError
+from mihc.errors import AnnotationError, LedgerError
 from mihc.regions import (
     Region,
     area_ledger,
     assign_regions,
+    check_ledger,
     count_populations,
     distance_to_margin,
     ledger_warnings,
@@ -255,6 +256,7 @@ def test_the_ledger_by_hand():
     assert found == {
         ("scanned", ""): (1.0, 5),
         ("glass", ""): (0.4, 1),
+        ("holes", ""): (0.0, 0),
         ("tissue", ""): (0.6, 4),
         ("tumour", "tumour"): (0.19, 2),
         ("excluded", "fold"): (0.01, 1),
@@ -287,8 +289,45 @@ def test_the_ledger_always_sums(seed):
 def test_a_ledger_that_does_not_sum_stops_the_run():
     overlapping = [region("tumour", box(0, 0, 10, 10)), region("stroma", box(5, 0, 15, 10))]
     cells = pd.DataFrame({"x_um": [], "y_um": [], "region": [], "tissue_class": []})
-    with pytest.raises(MihcError, match="does not sum"):
+    with pytest.raises(LedgerError, match="does not sum"):
         area_ledger("S01", overlapping, scanned=box(0, 0, 20, 20), tissue=box(0, 0, 20, 20), cells=cells)
+
+
+def test_holes_in_tissue_are_a_line_of_the_glass_with_their_cells():
+    # a ring of tissue around a lumen of 200 x 200 µm, on a slide of 1 mm²; an annotation covers a quarter of the lumen
+    ring = box(100, 100, 900, 900).difference(box(400, 400, 600, 600))
+    x, y = np.array([450, 550, 50, 200]), np.array([450, 550, 50, 200])
+    regions = [region("tumour", box(400, 400, 500, 500))]
+    ledger = ledger_of(regions, x, y, scanned=box(0, 0, 1000, 1000), tissue=ring).set_index("category")
+    assert ledger.loc["holes", ["area_mm2", "cells"]].tolist() == [pytest.approx(0.03), 1]
+    assert ledger.loc["glass", ["area_mm2", "cells"]].tolist() == [pytest.approx(0.39), 2]
+    assert ledger.loc["tissue", ["area_mm2", "cells"]].tolist() == [pytest.approx(0.61), 2]
+
+
+@pytest.mark.parametrize(
+    ("category", "column", "change", "equation"),
+    [
+        ("glass", "area_mm2", 1e-6, "scanned = glass"),
+        ("tissue", "cells", 1, "scanned = glass"),
+        ("unannotated", "area_mm2", -1e-6, "tissue = regions"),
+        ("analysed", "cells", 1, "analysed = tumour"),
+        ("analysed", "area_mm2", math.nan, "analysed = tumour"),
+    ],
+)
+def test_a_ledger_read_back_with_a_defect_stops_the_run(category, column, change, equation):
+    regions, cells = [region("tumour", box(0, 0, 10, 10))], (np.array([5.0, 15.0]), np.array([5.0, 5.0]))
+    ledger = ledger_of(regions, *cells, scanned=box(0, 0, 20, 20), tissue=box(0, 0, 20, 12))
+    rows = pd.DataFrame({"slide": "S01", "region": "tumour", "tissue_class": "tumour", "population": ["CD8"],
+                         "cells": [1], "area_mm2": [1e-4]})  # fmt: skip
+    check_ledger(ledger, rows)
+    with pytest.raises(LedgerError, match=r"analysed = regions\.csv of CD8"):
+        check_ledger(ledger, rows.assign(cells=2))
+    with pytest.raises(LedgerError, match=r"analysed = regions\.csv of CD8"):
+        check_ledger(ledger, rows.assign(area_mm2=1.1e-4))
+    ledger[column] = ledger[column].astype(float)
+    ledger.loc[ledger["category"] == category, column] += change
+    with pytest.raises(LedgerError, match=equation):
+        check_ledger(ledger, rows)
 
 
 # counting

@@ -44,9 +44,9 @@ WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 def read_qupath(path: Path, *, even_odd: bool = False) -> Outlines:
     """Return the annotations of a GeoJSON file; `even_odd` as in `Reading`."""
-    document = _parse(read_bytes(path), path.name)
+    document = parse_geojson(read_bytes(path), path.name)
     reading, shapes = Reading(path.name, even_odd), []
-    for number, feature in enumerate(_features(document, path.name), start=1):
+    for number, feature in enumerate(features_of(document, path.name), start=1):
         place = f"{path.name}, feature {number}"
         if not isinstance(feature, dict):
             raise AnnotationError("found something that is not a GeoJSON feature", place=place, fix="Export it again.")
@@ -60,7 +60,8 @@ def read_qupath(path: Path, *, even_odd: bool = False) -> Outlines:
     return replace(reading.outlines(shapes), **_declared(document, path.name))
 
 
-def _parse(content: bytes, place: str) -> Any:
+def parse_geojson(content: bytes, place: str) -> Any:
+    """Return the document of a file's bytes, refusing what is no JSON and numbers that are not finite."""
     fix = "Export the annotations from QuPath again (File, Export objects as GeoJSON)."
     try:
         return json.loads(content.decode("utf-8-sig"), parse_constant=_refuse_number, parse_float=_finite)
@@ -106,7 +107,7 @@ def _declared(document: Any, place: str) -> dict[str, Any]:
     }
 
 
-def _features(document: Any, place: str) -> list[Any]:
+def features_of(document: Any, place: str) -> list[Any]:
     """Return every feature of the document in file order, children after their parent."""
     if isinstance(document, dict) and document.get("type") == "FeatureCollection":
         document = document.get("features")
@@ -143,7 +144,7 @@ def _shape(feature: dict[str, Any], place: str, reading: Reading) -> Shape | Non
         reading.told[f"QuPath {kind} objects (regions are annotations) left aside"] += 1
         return None
     properties, geometry = _properties(feature), feature.get("geometry")
-    tissue_class = _classification(properties.get("classification"), place)
+    tissue_class = classification_of(properties.get("classification"), place)
     if not isinstance(geometry, dict):
         raise AnnotationError("a feature without geometry", place=place, fix="Export it again.")
     if geometry.get("type") in WITHOUT_AREA and tissue_class.endswith("*"):
@@ -163,7 +164,7 @@ def _object_type(feature: dict[str, Any]) -> str:
     return str(stated)[:40]
 
 
-def _classification(value: Any, place: str) -> str:
+def classification_of(value: Any, place: str) -> str:
     """Return the class as QuPath shows it; the parts of a derived class are joined by ": "."""
     if value is None:
         return ""

@@ -13,8 +13,37 @@ from mihc.kernels import compiled
 
 
 @compiled
+def edges_of_rings(points, ring_starts, region_of_ring, regions):
+    """Return (edges, starts): every edge of rings as (x0, y0, x1, y1) with y0 < y1, those of each region together.
+
+    Ring k is points[ring_starts[k]:ring_starts[k + 1]] (x, y), closed, and rings come region by region. Horizontal
+    edges are left out: no row crosses them under the half-open rule.
+    """
+    edges = np.empty((max(len(points) - len(region_of_ring), 0), 4), np.float64)
+    starts = np.zeros(regions + 1, np.int64)
+    count = 0
+    for k in range(len(region_of_ring)):
+        for i in range(ring_starts[k], ring_starts[k + 1] - 1):
+            if points[i, 1] == points[i + 1, 1]:
+                continue
+            low, high = (i, i + 1) if points[i, 1] < points[i + 1, 1] else (i + 1, i)
+            edges[count, 0] = points[low, 0]
+            edges[count, 1] = points[low, 1]
+            edges[count, 2] = points[high, 0]
+            edges[count, 3] = points[high, 1]
+            count += 1
+        starts[region_of_ring[k] + 1] = count
+    for r in range(regions):
+        starts[r + 1] = max(starts[r + 1], starts[r])
+    return edges[:count], starts
+
+
+@compiled
 def bin_edges(edges, y_first, y_last):
-    """Sort edges into bands of y, an edge into each band it meets: (bands per µm, band starts, edges by band)."""
+    """Sort edges into bands of y, an edge into each band it meets: (bands per µm, band starts, edges by band).
+
+    Edges by band have (x0, y0, x per y, y1), so that a crossing costs no division; it has the bits of `crossing`.
+    """
     n = len(edges)
     height = y_last - y_first
     total = 0.0
@@ -32,7 +61,11 @@ def bin_edges(edges, y_first, y_last):
     sorted_edges = np.empty((starts[bands], 4), np.float64)
     for e in range(n):
         for b in range(band_of(edges[e, 1], y_first, scale, bands), band_of(edges[e, 3], y_first, scale, bands) + 1):
-            sorted_edges[filled[b]] = edges[e]
+            at = filled[b]
+            sorted_edges[at, 0] = edges[e, 0]
+            sorted_edges[at, 1] = edges[e, 1]
+            sorted_edges[at, 2] = (edges[e, 2] - edges[e, 0]) / (edges[e, 3] - edges[e, 1])
+            sorted_edges[at, 3] = edges[e, 3]
             filled[b] += 1
     return scale, starts, sorted_edges
 
@@ -44,28 +77,74 @@ def band_of(y, y_first, scale, bands):
 
 
 @compiled
-def first_holder(x, y, edges, starts, bounds, low, high, out):
-    """Write to out, where it is still -1, the first region that holds each point; points come sorted by y.
+def sort_into_cells(x, y, box, columns, rows):
+    """Sort points into cells of a grid over box (x0, y0, x1, y1): (cell starts, points by cell, their x, their y).
 
-    edges[starts[r]:starts[r + 1]] are those of region r, bounds its (x0, y0, x1, y1), low and high its points by y.
-    A point is in where an odd number of edges with y0 <= y < y1 cross its row strictly to the right of it.
+    Cells go row by row, so that those side by side are one range. Points beyond the box, or NaN, are in none.
     """
+    scale_x = columns / (box[2] - box[0]) if box[2] > box[0] else 0.0
+    scale_y = rows / (box[3] - box[1]) if box[3] > box[1] else 0.0
+    cell = np.empty(len(x), np.int32)
+    starts = np.zeros(rows * columns + 1, np.int64)
+    for i in range(len(x)):
+        if x[i] >= box[0] and x[i] <= box[2] and y[i] >= box[1] and y[i] <= box[3]:
+            row = band_of(y[i], box[1], scale_y, rows)
+            cell[i] = row * columns + band_of(x[i], box[0], scale_x, columns)
+            starts[cell[i] + 1] += 1
+        else:
+            cell[i] = -1
+    for c in range(rows * columns):
+        starts[c + 1] += starts[c]
+    filled = starts[:-1].copy()
+    points = np.empty(starts[-1], np.int64)
+    sorted_x = np.empty(starts[-1], np.float64)
+    sorted_y = np.empty(starts[-1], np.float64)
+    for i in range(len(x)):
+        if cell[i] >= 0:
+            at = filled[cell[i]]
+            points[at] = i
+            sorted_x[at] = x[i]
+            sorted_y[at] = y[i]
+            filled[cell[i]] += 1
+    return starts, points, sorted_x, sorted_y
+
+
+@compiled
+def first_holder(x, y, edges, starts, bounds, box, columns, rows, out):
+    """Write to out, where it is still -1, the first region that holds each point.
+
+    edges[starts[r]:starts[r + 1]] are those of region r, bounds its (x0, y0, x1, y1); box is that of all regions, and
+    points are looked up in a grid of columns x rows cells over it. A point is in where an odd number of edges with
+    y0 <= y < y1 cross its row strictly to the right of it.
+    """
+    cells, points, sorted_x, sorted_y = sort_into_cells(x, y, box, columns, rows)
+    scale_x = columns / (box[2] - box[0]) if box[2] > box[0] else 0.0
+    scale_y = rows / (box[3] - box[1]) if box[3] > box[1] else 0.0
     for r in range(len(bounds)):
         mine = edges[starts[r] : starts[r + 1]]
-        if len(mine) == 0 or low[r] >= high[r]:
+        if len(mine) == 0:
             continue
         scale, band_starts, banded = bin_edges(mine, bounds[r, 1], bounds[r, 3])
         bands = len(band_starts) - 1
-        for i in range(low[r], high[r]):
-            if out[i] >= 0 or x[i] < bounds[r, 0] or x[i] > bounds[r, 2]:
-                continue
-            inside = False
-            b = band_of(y[i], bounds[r, 1], scale, bands)
-            for e in range(band_starts[b], band_starts[b + 1]):
-                if banded[e, 1] <= y[i] and y[i] < banded[e, 3] and x[i] < crossing(banded[e], y[i]):
-                    inside = not inside
-            if inside:
-                out[i] = r
+        left = band_of(bounds[r, 0], box[0], scale_x, columns)
+        right = band_of(bounds[r, 2], box[0], scale_x, columns)
+        for row in range(
+            band_of(bounds[r, 1], box[1], scale_y, rows), band_of(bounds[r, 3], box[1], scale_y, rows) + 1
+        ):
+            for i in range(cells[row * columns + left], cells[row * columns + right + 1]):
+                px, py = sorted_x[i], sorted_y[i]
+                if px < bounds[r, 0] or px > bounds[r, 2] or py < bounds[r, 1] or py > bounds[r, 3]:
+                    continue
+                if out[points[i]] >= 0:
+                    continue
+                inside = False
+                b = band_of(py, bounds[r, 1], scale, bands)
+                for e in range(band_starts[b], band_starts[b + 1]):
+                    x_there = banded[e, 0] + (py - banded[e, 1]) * banded[e, 2]
+                    if banded[e, 1] <= py and py < banded[e, 3] and px < x_there:
+                        inside = not inside
+                if inside:
+                    out[points[i]] = r
 
 
 @compiled

@@ -15,7 +15,7 @@ from shapely.geometry import MultiPolygon, Polygon
 from mihc.annotations.shapes import polygons_of
 from mihc.areas.membership import first_holder
 from mihc.areas.region import ANALYSED, OUTSIDE, PRECEDENCE, TISSUE_CLASSES, Region, by_precedence, united
-from mihc.errors import MihcError
+from mihc.errors import LedgerError
 
 GLASS_WARNING_PERCENT = 10.0
 AREA_TOLERANCE = 1e-9  # relative to the scanned area: what overlaying polygons in double precision may leave
@@ -68,22 +68,28 @@ def area_ledger(
     Returns
     -------
     DataFrame
-        `slide, category, region, area_mm2, cells, glass_percent`. One row each for scanned = glass + tissue, tissue,
-        glass, unannotated and analysed = tumour + stroma + other; one per region of tumour, stroma, other and
-        excluded (there `region` is the reason). glass_percent: share of it where no tissue was detected.
+        `slide, category, region, area_mm2, cells, glass_percent`. One row each for scanned = glass + tissue, glass,
+        holes (of the glass, what tissue encloses: lumens, tears), tissue, unannotated and analysed = tumour + stroma +
+        other; one per region of tumour, stroma, other and excluded (there `region` is the reason). glass_percent:
+        share of it where no tissue was detected.
 
     Raises
     ------
-    MihcError
-        When tissue + glass is not scanned, or the regions + unannotated are not tissue: areas to 1e-9 of the scanned
-        area, cells exactly.
+    LedgerError
+        When tissue + glass is not scanned, the regions + unannotated are not tissue, or holes + tissue are not what
+        the tissue's outline encloses: areas to 1e-9 of the scanned area, cells exactly.
     """
     tissue = polygons_of(tissue.intersection(scanned)) or Polygon()
     covered = shapely.union_all([region.polygon_um for region in regions])
     all_tissue = shapely.union_all([tissue, covered])
     outside = cells[cells["tissue_class"] == OUTSIDE]
-    on_tissue = first_holder(outside["x_um"].to_numpy(), outside["y_um"].to_numpy(), [tissue]) >= 0
+    enclosed = _filled(all_tissue).intersection(scanned)
+    holes = polygons_of(enclosed.difference(all_tissue)) or Polygon()
+    at = outside["x_um"].to_numpy(), outside["y_um"].to_numpy()
+    on_tissue = first_holder(*at, [tissue]) >= 0
+    in_holes = ~on_tissue & (first_holder(*at, [holes]) >= 0)
     glass = ("glass", "", scanned.difference(all_tissue).area, int((~on_tissue).sum()), 100.0)
+    hole = ("holes", "", holes.area, int(in_holes.sum()), 100.0 if holes.area > 0 else math.nan)
     unannotated = ("unannotated", "", tissue.difference(covered).area, int(on_tissue.sum()), 0.0)
     held = Counter(zip(cells["region"], cells["tissue_class"]))
     rows = [_region_row(region, tissue, held[region.name, region.tissue_class]) for region in _by_class(regions)]
@@ -92,7 +98,9 @@ def area_ledger(
     whole = ("scanned", "", scanned.area, len(cells), 100 * (1 - tissue.area / scanned.area))
     _must_sum(slide, "scanned = glass + tissue", whole, [glass, whole_tissue], scanned.area)
     _must_sum(slide, "tissue = regions + unannotated", whole_tissue, [*rows, unannotated], scanned.area)
-    table = [whole, glass, whole_tissue, *rows, unannotated, _analysed(rows)]
+    together = ("", "", enclosed.area, hole[3] + whole_tissue[3], math.nan)
+    _must_sum(slide, "enclosed by tissue = tissue + holes", together, [hole, whole_tissue], scanned.area)
+    table = [whole, glass, hole, whole_tissue, *rows, unannotated, _analysed(rows)]
     ledger = pd.DataFrame(table, columns=["category", "region", "area_um2", "cells", "glass_percent"])
     ledger.insert(0, "slide", slide)
     ledger.insert(3, "area_mm2", ledger.pop("area_um2") / 1e6)
@@ -100,6 +108,12 @@ def area_ledger(
 
 
 LedgerRow = tuple[str, str, float, int, float]  # category, region, area_um2, cells, glass_percent
+
+
+def _filled(polygons: shapely.Geometry) -> shapely.Geometry:
+    """Return polygons without their holes."""
+    parts = [part for part in shapely.get_parts(polygons) if part.geom_type == "Polygon"]
+    return shapely.union_all([Polygon(part.exterior) for part in parts])
 
 
 def _by_class(regions: Sequence[Region]) -> list[Region]:
@@ -121,13 +135,54 @@ def _analysed(rows: Sequence[LedgerRow]) -> LedgerRow:
 
 def _must_sum(slide: str, equation: str, whole: LedgerRow, parts: Sequence[LedgerRow], scale: float) -> None:
     area, cells = math.fsum(part[2] for part in parts), sum(part[3] for part in parts)
-    if abs(area - whole[2]) > AREA_TOLERANCE * scale or cells != whole[3]:
-        raise MihcError(
+    if not abs(area - whole[2]) <= AREA_TOLERANCE * scale or cells != whole[3]:  # NaN does not sum either
+        raise LedgerError(
             f"the area ledger does not sum: {equation}; found {whole[2] / 1e6:.9g} mm² with {whole[3]} cells "
             f"against {area / 1e6:.9g} mm² with {cells} cells",
             place=slide,
             fix="Its numbers cannot be trusted and are not written. Please report this with the slide's annotations.",
         )
+
+
+def check_ledger(ledger: pd.DataFrame, regions: pd.DataFrame) -> None:
+    """Compare the study's regions.csv with its area_ledger.csv, slide by slide.
+
+    Parameters
+    ----------
+    ledger
+        Rows of `area_ledger`, of every slide that has a picture.
+    regions
+        Rows of regions.csv; slides that the ledger does not have are passed over.
+
+    Raises
+    ------
+    LedgerError
+        When a slide's ledger does not sum as read back, or the regions' areas and cells of any population are not the
+        analysed ones.
+    """
+    if not len(ledger):  # every slide came as a table of cells
+        return
+    for slide, mine in ledger.groupby("slide", sort=False):
+        one = {name: _whole_row(mine, name) for name in ("scanned", "glass", "tissue", "unannotated", "analysed")}
+        parts = [_as_row(row) for row in mine[mine["category"].isin(TISSUE_CLASSES)].itertuples()]
+        scale = one["scanned"][2]
+        _must_sum(str(slide), "scanned = glass + tissue", one["scanned"], [one["glass"], one["tissue"]], scale)
+        _must_sum(str(slide), "tissue = regions + unannotated", one["tissue"], [*parts, one["unannotated"]], scale)
+        counted = [row for row in parts if row[0] in ANALYSED]
+        _must_sum(str(slide), "analysed = tumour + stroma + other", one["analysed"], counted, scale)
+        here = regions[regions["slide"] == slide] if len(regions) else regions
+        for population, rows in here.groupby("population", sort=False) if len(here) else ():
+            told = [_as_row(row) for row in rows.assign(category="", glass_percent=math.nan).itertuples()]
+            _must_sum(str(slide), f"analysed = regions.csv of {population}", one["analysed"], told, scale)
+
+
+def _whole_row(ledger: pd.DataFrame, category: str) -> LedgerRow:
+    found = [_as_row(row) for row in ledger[ledger["category"] == category].itertuples()]
+    return found[0] if found else (category, "", math.nan, 0, math.nan)
+
+
+def _as_row(row: tuple) -> LedgerRow:
+    return row.category, row.region, row.area_mm2 * 1e6, int(row.cells), row.glass_percent
 
 
 def ledger_warnings(ledger: pd.DataFrame) -> list[str]:

@@ -30,16 +30,19 @@ def distance_to_margin(
     or none of its margin was scanned.
     """
     x, y = np.asarray(x_um, dtype=np.float64), np.asarray(y_um, dtype=np.float64)
-    tumour = [region.polygon_um for region in regions if region.tissue_class == "tumour"]
-    outline = shapely.union_all(tumour)
-    if scanned is not None:
-        outline = outline.intersection(scanned)
+    outline = tumour_outline(regions, scanned)
     pieces = _pieces(outline, scanned)
     if not len(pieces):
         return np.full(len(x), np.nan)
     distance = _nearest(np.column_stack([x, y]), pieces)
     inside = first_holder(x, y, [outline]) >= 0
     return np.where(inside, -distance, distance)
+
+
+def tumour_outline(regions: Sequence[Region], scanned: Polygon | MultiPolygon | None) -> shapely.Geometry:
+    """Return the union of the regions of class tumour, µm, as far as it was scanned."""
+    outline = shapely.union_all([region.polygon_um for region in regions if region.tissue_class == "tumour"])
+    return outline if scanned is None else outline.intersection(scanned)
 
 
 def _pieces(outline: shapely.Geometry, scanned: Polygon | MultiPolygon | None) -> np.ndarray:
@@ -51,7 +54,8 @@ def _pieces(outline: shapely.Geometry, scanned: Polygon | MultiPolygon | None) -
         return pieces
     edge = shapely.boundary(scanned).segmentize(100 * PIECE_UM)
     shapely.prepare(edge)
-    on_edge = shapely.dwithin(shapely.points(pieces), edge, 1e-6).all(axis=1)
+    looked_at = np.concatenate([pieces, pieces.mean(axis=1, keepdims=True)], axis=1)  # ends, and the middle between
+    on_edge = shapely.dwithin(shapely.points(looked_at), edge, 1e-6).all(axis=1)
     return pieces[~on_edge]
 
 

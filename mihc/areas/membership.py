@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import shapely
 
+POINTS_IN_CELL = 32  # of the grid that points are looked up in: it sets the speed, not the result
+MOST_CELLS_ASIDE = 512
+
 
 def edges_of(polygons: Sequence[shapely.Geometry]) -> tuple[np.ndarray, np.ndarray]:
     """Return every edge as (x0, y0, x1, y1) with y0 < y1, and where each polygon's edges start (n + 1).
@@ -14,16 +17,14 @@ def edges_of(polygons: Sequence[shapely.Geometry]) -> tuple[np.ndarray, np.ndarr
     Horizontal edges are left out: no row crosses them under the half-open rule.
     """
     parts, polygon_of_part = shapely.get_parts(np.asarray(polygons, dtype=object), return_index=True)
-    rings, part_of_ring = shapely.get_rings(parts, return_index=True)
-    points, ring_of_point = shapely.get_coordinates(rings, return_index=True)
-    one_ring = ring_of_point[1:] == ring_of_point[:-1]
-    edges = np.hstack([points[:-1], points[1:]])[one_ring]
-    owner = polygon_of_part[part_of_ring[ring_of_point[:-1][one_ring]]]
-    upward = edges[:, 1] > edges[:, 3]
-    edges[upward] = edges[upward][:, [2, 3, 0, 1]]
-    slanted = edges[:, 1] < edges[:, 3]
-    starts = np.searchsorted(owner[slanted], np.arange(len(polygons) + 1))
-    return np.ascontiguousarray(edges[slanted]), starts
+    areas = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON  # overlays leave lines and points beside them
+    if not areas.any():
+        return np.empty((0, 4)), np.zeros(len(polygons) + 1, dtype=np.int64)
+    from mihc.areas import crossings
+
+    _, points, (ring_starts, part_starts) = shapely.to_ragged_array(parts[areas], include_z=False)
+    region_of_ring = np.repeat(polygon_of_part[areas], np.diff(part_starts))
+    return crossings.edges_of_rings(points, ring_starts, region_of_ring, len(polygons))
 
 
 def first_holder(x: np.ndarray, y: np.ndarray, polygons: Sequence[shapely.Geometry]) -> np.ndarray:
@@ -36,13 +37,12 @@ def first_holder(x: np.ndarray, y: np.ndarray, polygons: Sequence[shapely.Geomet
         return found
     edges, starts = edges_of(polygons)
     bounds = shapely.bounds(np.asarray(polygons, dtype=object))
-    order = np.argsort(y, kind="stable")
-    sorted_y = y[order]
-    low = np.searchsorted(sorted_y, bounds[:, 1], side="left")
-    high = np.searchsorted(sorted_y, bounds[:, 3], side="right")
-    in_order = found.copy()
-    crossings.first_holder(x[order], sorted_y, edges, starts, bounds, low, high, in_order)
-    found[order] = in_order
+    filled = bounds[~np.isnan(bounds[:, 0])]  # those of empty polygons are NaN
+    if not len(filled):
+        return found
+    box = np.concatenate([filled[:, :2].min(axis=0), filled[:, 2:].max(axis=0)])
+    side = int(min(max(np.sqrt(len(x) / POINTS_IN_CELL), 1), MOST_CELLS_ASIDE))
+    crossings.first_holder(x, y, edges, starts, bounds, box, side, side, found)
     return found
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from mihc import statistics
 from mihc.associations.columns import Marker
 from mihc.associations.groupings import Grouping
+from mihc.studies.bands import is_band
 
 COLUMNS = (
     "family", "analysis", "endpoint", "population", "tissue_class", "measure", "split", "term", "time",
@@ -40,7 +41,11 @@ def row(
     exploratory: bool = False,
     notes: Sequence[str] = (),
 ) -> Row:
-    """One row; `groups` = how many patients are in the first and in the second group named in `term`."""
+    """One row; `groups` = how many patients are in the first and in the second group named in `term`.
+
+    Bands around the margin are families of their own: there are too many of them to share one with the tissue classes.
+    """
+    family += ", in bands around the margin" if is_band(marker.tissue_class) else ""
     return {
         "family": family, "analysis": analysis, "endpoint": endpoint, "population": marker.population,
         "tissue_class": marker.tissue_class, "measure": marker.measure, "split": split, "term": term, "time": time,

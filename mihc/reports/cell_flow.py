@@ -119,7 +119,7 @@ def _of_ledger(slide: str, rows: pd.DataFrame) -> CellFlow | None:
         one = Cells(int(cells), int(index)) if cells == cells else Cells(0)
         if category in ("scanned", "analysed"):
             whole[category] = one
-        elif one.count and category not in ("tissue", *ANALYSED):
+        elif one.count and category not in ("tissue", "holes", *ANALYSED):
             reasons.append((_why(category, text(row["region"])), one))
     if len(whole) < 2:
         return None

@@ -10,7 +10,7 @@ from mihc import store
 from mihc.errors import InputError
 from mihc.panel import Panel, PanelRow
 from mihc.positives import Threshold, call_positives, choose_threshold, manual_threshold, marker_values, populations
-from mihc.regions import ANALYSED, OUTSIDE, count_populations
+from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations
 from mihc.stages import Job, code_hash
 from mihc.steps.outline import regions_table
 from mihc.steps.segment import measured_table
@@ -56,6 +56,7 @@ def _key(job: Job, row: SlideRow) -> dict[str, str]:
         "panel": hash_json([(line.marker, line.compartment, line.threshold) for line in panel.markers]),
         "thresholds": hash_json([settings.thresholds.method, _typed(job, row)]),
         "phenotypes": hash_json(_expressions(job, panel)),
+        "bands": hash_json([settings.regions.band_um, settings.regions.bands_to_um]),
         "code": code_hash(*MODULES),
     }
 
@@ -69,18 +70,24 @@ def _call_measured(job: Job, row: SlideRow, regions: Record, transaction: Transa
         cells.insert(6 + offset, name, placed[name])
     cells["flags"] = placed["flags"]
     areas = {(name, tissue_class): area for name, tissue_class, area in regions.notes["areas_mm2"]}
-    _write(job, row, cells, areas, transaction)
+    in_bands = {(name, kind, band): area for name, kind, band, area in regions.notes["band_areas_mm2"]}
+    _write(job, row, cells, areas, in_bands, transaction)
 
 
 def _call_given(job: Job, row: SlideRow, transaction: Transaction) -> None:
     cells = given_cells(job.study, row)
     present = cells.loc[cells["tissue_class"].isin(ANALYSED), ["region", "tissue_class"]].drop_duplicates()
     areas = {(region, tissue_class): math.nan for region, tissue_class in present.itertuples(index=False)}
-    _write(job, row, cells, areas, transaction)
+    _write(job, row, cells, areas, {}, transaction)
 
 
 def _write(
-    job: Job, row: SlideRow, cells: pd.DataFrame, areas: dict[tuple[str, str], float], transaction: Transaction
+    job: Job,
+    row: SlideRow,
+    cells: pd.DataFrame,
+    areas: dict[tuple[str, str], float],
+    areas_in_bands: dict[tuple[str, str, int], float],
+    transaction: Transaction,
 ) -> None:
     panel = job.study.panel_of(row)
     thresholds = _thresholds(job, row, cells)
@@ -94,6 +101,7 @@ def _write(
     only_for_scores = [name for name in called if name not in set(names.values())]
     store.write_cells(transaction.path(f"cells/{row.slide}.parquet"), table.drop(columns=only_for_scores))
     store.write_csv(transaction.path(part("regions", row.slide)), counts)
+    store.write_csv(transaction.path(part("bands", row.slide)), _band_counts(job, table, names, areas_in_bands, row))
     store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)
     store.write_csv(transaction.path(part("thresholds", row.slide)), _threshold_rows(row, thresholds, analysed))
     transaction.notes |= {
@@ -106,6 +114,17 @@ def _write(
 
 def _counts(cells: pd.DataFrame, names: dict[str, str], areas: dict, row: SlideRow) -> pd.DataFrame:
     counts = count_populations(cells, populations=names, area_mm2=areas)
+    counts.insert(0, "slide", row.slide)
+    return counts
+
+
+def _band_counts(job: Job, cells: pd.DataFrame, names: dict[str, str], areas: dict, row: SlideRow) -> pd.DataFrame:
+    """Rows of bands.csv; none where no distance to a margin is known."""
+    settings = job.study.settings.regions
+    if "distance_to_margin_um" not in cells:
+        cells = cells.assign(distance_to_margin_um=math.nan)
+    bands = Bands(settings.band_um, settings.bands_to_um)
+    counts = count_bands(cells, populations=names, area_mm2=areas, bands=bands)
     counts.insert(0, "slide", row.slide)
     return counts
 

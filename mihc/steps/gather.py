@@ -9,8 +9,9 @@ import pandas as pd
 from mihc import store
 from mihc.associate import associate
 from mihc.errors import InputError
+from mihc.regions import check_ledger
 from mihc.stages import Job, code_hash
-from mihc.steps import call, outline
+from mihc.steps import call, learn, outline
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow, Study, duplicate, is_of_one_slide, same_scene, study_notes, study_table
 
@@ -38,6 +39,8 @@ def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record]) -> Rec
         "list": hash_json(slides[["slide", "patient", "panel", "control", "failed"]].to_dict("list")),
         "clinical": hash_json(clinical.astype(str).to_dict("list")) if clinical is not None else "none",
         "settings": hash_json([study.settings.thresholds.unclear, sorted(study.settings.phenotypes)]),
+        "bands": hash_json(study.settings.regions.bands_in_tests),
+        "classifier": job.store.record(learn.STAGE).digest if study.settings.regions.source == "classifier" else "none",
         "code": code_hash(*TABLE_MODULES),
     }
     return job.stage("study", "", key, lambda transaction: _gather(job, slides, clinical, list(records), transaction))
@@ -83,19 +86,25 @@ def _gather(
     imaged = [row.slide for row in job.study.slides if row.slide in done and row.file is not None]
     counted = [row.slide for row in job.study.slides if row.slide in done and row.counts]
     regions = _with_patients(job.study, _joined(job, [call.part("regions", slide) for slide in counted]))
+    bands = _with_patients(job.study, _joined(job, [call.part("bands", slide) for slide in counted]))
     pdl1 = _joined(job, [call.part("pdl1", slide) for slide in counted]) if job.study.settings.pdl1 else None
     arguments = {
         "unclear": job.study.settings.thresholds.unclear,
         "populations": job.study.populations(),
         "pdl1_counts": pdl1,
     }
+    in_bands = bands if job.study.settings.regions.bands_in_tests else None
     tables = {
         "regions": regions,
+        "bands": bands,
         "thresholds": _joined(job, [call.part("thresholds", slide) for slide in done]),
         "area_ledger": _joined(job, [outline.part("area_ledger", slide) for slide in imaged]),
         "qc": _joined(job, [outline.part("qc", slide) for slide in imaged]),
-        "patients": study_table(regions, slides, clinical, **arguments),
+        "patients": study_table(regions, slides, clinical, **arguments, bands=in_bands),
     }
+    check_ledger(tables["area_ledger"], regions)
+    if job.study.settings.regions.source == "classifier":
+        tables["classifier"] = store.read_csv(job.store.path(learn.TABLE), text=learn.TEXT)
     for name, table in tables.items():
         store.write_csv(transaction.path(f"{name}.csv"), table)
     store.write_csv(transaction.path(".stages/study/notes.csv"), study_notes(regions, slides, **arguments))

@@ -15,14 +15,16 @@ from shapely.geometry import MultiPolygon, Polygon
 from mihc import store
 from mihc.cells import FLAGS
 from mihc.errors import AnnotationError, InputError
-from mihc.qc import Findings, Level, audit_seams, examine, slide_qc
+from mihc.qc import Findings, audit_seams, examine, slide_qc
 from mihc.quality.fields import mean_pixel
 from mihc.regions import (
     ANALYSED,
+    Bands,
     Region,
     area_ledger,
     assign_regions,
     automatic_regions,
+    band_areas,
     check_regions,
     distance_to_margin,
     excluded_regions,
@@ -36,6 +38,9 @@ from mihc.regions import (
 )
 from mihc.results import outlines_file, region_as_json
 from mihc.stages import Job, code_hash
+from mihc.steps import learn
+from mihc.steps.classify import classify_slide
+from mihc.steps.levels import Overview, level_near, overview_of
 from mihc.steps.segment import measured_table
 from mihc.store import Record, StoredImage, Transaction, hash_json
 from mihc.study import SlideRow
@@ -50,10 +55,10 @@ MODULES = (
     "mihc.quality",
     "mihc.results",
     "mihc.stores",
+    "mihc.steps.levels",
+    "mihc.steps.classify",
     "mihc.steps.outline",
 )
-TISSUE_PIXEL_UM = 2.0  # tissue, tumour and folds are looked for at about this size,
-MOST_TISSUE_PIXELS = 6_000_000  # and coarser on a slide that would have more of them
 
 
 def regions_table(slide: str) -> str:
@@ -75,6 +80,8 @@ def outline(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
         "cells": cells.digest,
         "annotations": job.input_hash(drawn) if drawn else "none",
         "settings": hash_json([settings.source, settings.classes, settings.precedence, settings.repair]),
+        "bands": hash_json([settings.band_um, settings.bands_to_um]),
+        "classifier": job.store.record(learn.STAGE).digest if _classified(job, row) else "none",
         "qc": hash_json([job.study.settings.qc.exclude, job.study.settings.segmentation.nucleus_diameter_um]),
         "panel": hash_json([(line.marker, line.role) for line in job.study.panel_of(row).measured]),
         "code": code_hash(*MODULES),
@@ -84,6 +91,11 @@ def outline(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
 
 def _annotations(job: Job, row: SlideRow) -> Path | None:
     return None if job.study.settings.regions.source == "auto" else row.annotations
+
+
+def _classified(job: Job, row: SlideRow) -> bool:
+    """Whether a slide's regions come from the tissue classifier."""
+    return job.study.settings.regions.source == "classifier" and _annotations(job, row) is None
 
 
 @dataclass(frozen=True)
@@ -103,11 +115,12 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     field = _Field(stored, scanned, tuple(roles[channel] for channel in stored.channels))
     cells = store.read_cells(job.store.path(measured_table(row.slide)))
     precedence = job.study.settings.regions.precedence
-    overview = _overview(stored)
+    overview = overview_of(stored)
     diameter = job.study.settings.segmentation.nucleus_diameter_um
     findings = _findings(field, overview, image, diameter)
-    regions, facts = _regions(job, row, field, overview, findings)
-    tissue = mask_to_polygons(findings.tissue, pixel_size_um=overview.pixel_size_um)
+    regions, facts, tissue = _regions(job, row, field, overview, findings)
+    if tissue is None:
+        tissue = mask_to_polygons(findings.tissue, pixel_size_um=overview.pixel_size_um)
     parts = partition(regions, scanned=scanned, precedence=precedence)
     x, y = cells["x_um"].to_numpy(), cells["y_um"].to_numpy()
     placed = assign_regions(x, y, regions, precedence=precedence)
@@ -145,9 +158,12 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
         transaction.path(outlines_file(row.slide)), [region_as_json(region) for region in parts], indent=None
     )
     _paint(job, row.slide, stored, parts, transaction)
+    settings = job.study.settings.regions
+    areas = band_areas(regions, parts, scanned=scanned, bands=Bands(settings.band_um, settings.bands_to_um))
     transaction.notes |= {
-        "source": "annotations" if _annotations(job, row) else "automatic",
+        "source": "annotations" if _annotations(job, row) else "classifier" if _classified(job, row) else "automatic",
         "areas_mm2": [[r.name, r.tissue_class, r.area_mm2] for r in parts if r.tissue_class in ANALYSED],
+        "band_areas_mm2": [[*key, area] for key, area in areas.items() if key[1] in ANALYSED],
     }
 
 
@@ -167,8 +183,8 @@ def _findings(field: _Field, overview: Overview, image: Record, nucleus_diameter
         overview,
         tissue=tissue_mask(overview.pixels, mean_pixel(overview.pixel_size_um), field.roles),
         roles=field.roles,
-        near_2_um=_level(field.stored, 2.0),
-        near_1_um=_level(field.stored, 1.0),
+        near_2_um=level_near(field.stored, 2.0),
+        near_1_um=level_near(field.stored, 1.0),
         ceiling=float(2**bits - 1 if bits and kind.kind == "u" else limit),
         nucleus_diameter_um=nucleus_diameter_um,
     )
@@ -185,14 +201,20 @@ def _flags(cells: pd.DataFrame, findings: Findings) -> np.ndarray:
 
 def _regions(
     job: Job, row: SlideRow, field: _Field, overview: Overview, findings: Findings
-) -> tuple[list[Region], list[str]]:
-    """Regions in the order of their file, what is excluded after them, and remarks for people."""
+) -> tuple[list[Region], list[str], Polygon | MultiPolygon | None]:
+    """Regions in the order of their file, what is excluded after them, remarks for people, and tissue if drawn anew."""
     exclude, size = job.study.settings.qc.exclude, overview.pixel_size_um
     drawn = _annotations(job, row)
     if drawn is not None:
         regions, remarks = _from_annotations(job, row, drawn, field)
         found = excluded_regions(findings.masks, pixel_size_um=size, exclude=exclude, outlined=regions)
-        return [*regions, *found], remarks
+        return [*regions, *found], remarks, None
+    if _classified(job, row):
+        classifier = learn.classifier_of(job, row)
+        regions, tissue = classify_slide(job, row.slide, field.stored, overview, findings.tissue, classifier)
+        found = excluded_regions(findings.masks, pixel_size_um=size, exclude=exclude, outlined=regions)
+        remarks = [] if regions else ["no tissue found: the classifier calls every pixel glass"]
+        return [*regions, *found], remarks, tissue
     if job.study.settings.regions.source == "annotations":
         raise InputError(
             "there is no annotation file, and study.toml takes regions from annotations only",
@@ -207,7 +229,7 @@ def _regions(
         flaws=findings.masks,
         exclude=exclude,
     )
-    return found.regions, found.remarks
+    return found.regions, found.remarks, None
 
 
 def _from_annotations(job: Job, row: SlideRow, path: Path, field: _Field) -> tuple[list[Region], list[str]]:
@@ -225,37 +247,6 @@ def _from_annotations(job: Job, row: SlideRow, path: Path, field: _Field) -> tup
     extent = tuple(pixels * size for pixels, size in zip(shape, field.stored.pixel_size_um, strict=True))
     regions, cut = check_regions(regions, extent_um=extent, place=path.name)
     return regions, [*remarks, *cut]
-
-
-@dataclass(frozen=True)
-class Overview:
-    """A low level of the pyramid, all channels."""
-
-    pixels: np.ndarray  # (c, y, x) counts
-    pixel_size_um: tuple[float, float]  # (y, x)
-    channels: tuple[str, ...]
-
-
-def _overview(stored: StoredImage) -> Overview:
-    """Read the level whose pixels are nearest to TISSUE_PIXEL_UM, or the first with few enough of them."""
-    nearest = _nearest(stored, TISSUE_PIXEL_UM)
-    pixels = [array.shape[1] * array.shape[2] for array in stored.levels]
-    level = next((k for k in range(nearest, len(pixels)) if pixels[k] <= MOST_TISSUE_PIXELS), len(pixels) - 1)
-    factor = stored.downsamples[level]
-    pixel_size = tuple(factor * one for one in stored.pixel_size_um)
-    return Overview(np.asarray(stored.levels[level][:]), pixel_size, stored.channels)
-
-
-def _nearest(stored: StoredImage, pixel_um: float) -> int:
-    """The level whose pixels are nearest to a size."""
-    size = max(stored.pixel_size_um)
-    return min(range(len(stored.levels)), key=lambda k: abs(np.log2(stored.downsamples[k] * size / pixel_um)))
-
-
-def _level(stored: StoredImage, pixel_um: float) -> Level:
-    k = _nearest(stored, pixel_um)
-    factor_y, factor_x = (stored.downsamples[k] * one for one in stored.pixel_size_um)
-    return Level(stored.levels[k], (factor_y, factor_x))
 
 
 def _paint(job: Job, slide: str, stored: StoredImage, parts: list[Region], transaction: Transaction) -> None:

@@ -18,6 +18,7 @@ from mihc.studies.given_cells import given_cells, markers_without_threshold
 from mihc.studies.given_thresholds import EVERY_SLIDE
 from mihc.studies.given_thresholds import FILE as THRESHOLDS
 from mihc.studies.slide_list import ANNOTATION_SUFFIXES, SlideRow
+from mihc.studies.strokes import stroke_problems
 from mihc.windows import pixel_size_pair
 
 UNMEASURED_PIXEL_UM = 1.0  # stands in when only the form of an annotation file is looked at
@@ -36,7 +37,7 @@ def slide_problems(study: Study, *, open_slides: bool) -> list[Problem]:
         else:
             problems += _annotations(study, row, row.pixel_size_um or UNMEASURED_PIXEL_UM, None)
     problems += _segmenter(study) + _untyped_thresholds(study, called) + repeated_scenes(study.slides, scenes)
-    return problems + same_content(study.slides) + _stray_annotations(study)
+    return problems + same_content(study.slides) + _stray_annotations(study) + stroke_problems(study)
 
 
 def _segmenter(study: Study) -> list[Problem]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from mihc.errors import ClinicalError
+from mihc.studies.bands import band_classes, rows_by_band
 from mihc.studies.pdl1 import POSITIVE_IMMUNE_CELLS, POSITIVE_TUMOUR_CELLS, TUMOUR_CELLS, pdl1_scores
 
 MEASURES = ("density_per_mm2", "positivity_percent")
@@ -55,6 +56,7 @@ def study_table(
     unclear: str = "withhold",
     populations: Mapping[str, Collection[str]] | None = None,
     pdl1_counts: pd.DataFrame | None = None,
+    bands: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Pool regions to patients.
 
@@ -73,13 +75,16 @@ def study_table(
         one of its slides has rows of, and the order is alphabetical.
     pdl1_counts
         Rows like `regions` for the populations of `pdl1_expressions`: adds TPS_percent and CPS.
+    bands
+        Rows like `regions` with from_um and to_um: adds the columns of every band around the tumour's margin.
 
     Returns
     -------
     DataFrame
         `patient` (sorted), `slides` (number that were measured), `<population>|<tissue_class>|density_per_mm2` and
         `...|positivity_percent` for tumour, stroma, other where any slide has it, and all; then TPS_percent and CPS;
-        then the clinical columns. A patient without a clinical row has them missing; one without a slide has no row.
+        then the bands, `<population>|margin -25 to 0 um|density_per_mm2` and so on; then the clinical columns.
+        A patient without a clinical row has them missing; one without a slide has no row.
 
     Raises
     ------
@@ -90,6 +95,10 @@ def study_table(
     """
     pool = _Pool.of(regions, slides, unclear, populations, pdl1_counts)
     table = pool.table()
+    if bands is not None:
+        in_bands = _Pool.of(rows_by_band(bands, regions), slides, unclear, populations, None)
+        values = replace(in_bands, classes=band_classes(bands)).table()
+        table = pd.concat([table, values.drop(columns=["patient", "slides"])], axis=1)
     return table if clinical is None else _with_clinical(table, clinical)
 
 

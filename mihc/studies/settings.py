@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 TISSUE_CLASSES = ("tumour", "stroma", "other", "excluded")  # what an annotation may mean
 PRECEDENCE = ("excluded", "tumour", "stroma", "other")
 EXCLUDABLE = ("fold", "debris", "bubble", "out of focus")  # what quality masks are called
-REGION_SOURCES = ("both", "annotations", "auto")
+REGION_SOURCES = ("both", "annotations", "auto", "classifier")
 REPAIRS = ("none", "even-odd")
 UNCLEAR = ("withhold", "leave_out")
 OUTCOME_SPLITS = ("slope_change", "landmark:<time>", "median", "none")
@@ -63,10 +63,13 @@ class Pdl1:
 class RegionSettings:
     """[regions]."""
 
-    source: str = "both"  # "both": annotations where a slide has them, else automatic | "annotations" | "auto"
+    source: str = "both"  # annotations where a slide has them, else automatic | "annotations" | "auto" | "classifier"
     classes: dict[str, str] = field(default_factory=dict)  # class in the annotation file -> tissue class
     precedence: tuple[str, ...] = PRECEDENCE  # where regions overlap, the first wins
     repair: str = "none"  # an outline that crosses itself: "none" refuses it | "even-odd"
+    band_um: float = 25.0  # width of the bands around the tumour's margin
+    bands_to_um: float = 250.0  # how far they reach on each side, a multiple of the width
+    bands_in_tests: bool = False  # whether patients have a value for each band, which then is tested too
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,15 @@ unclear = "withhold"             # where no threshold can be found on a slide:
 [regions]
 source = "both"                  # "both": annotations where a slide has them, else found automatically
                                  # "annotations": only annotations; "auto": only automatic
+                                 # "classifier": annotations where a slide has them, else a tissue classifier trained
+                                 # on strokes in annotations/strokes/<slide>.geojson: lines drawn in QuPath, each
+                                 # with a class (pip install "mihc[classifier]")
 precedence = ["excluded", "tumour", "stroma", "other"]   # where regions overlap, the first wins
 repair = "none"                  # "even-odd": of an outline that crosses itself take what an odd number of loops holds
+band_um = 25.0                   # cells are also counted in bands of this width around the tumour's margin, in µm,
+bands_to_um = 250.0              # up to this far on each side (bands.csv)
+bands_in_tests = false           # true: patients.csv has a value for each band, and they are tested as families of
+                                 # their own
 # What the classes in your annotation files mean: tumour, stroma, other (counted, but neither) or excluded.
 # classes = { Tumor = "tumour", Stroma = "stroma", Necrosis = "excluded" }
 

@@ -40,6 +40,7 @@ from mihc.studies.tables import CONTROL
 from mihc.thresholds import METHODS
 
 FILE = "study.toml"
+MOST_BANDS = 100  # on each side of the margin
 _REQUIRED = object()
 
 
@@ -216,9 +217,21 @@ def _regions(root: _Section) -> RegionSettings:
         {name: tissue_class for name, tissue_class in mapped.items() if tissue_class},
         section.take("precedence", kinds.precedence, default.precedence),
         section.take("repair", kinds.one_of(REPAIRS), default.repair),
+        section.take("band_um", kinds.number("µm", 1, 1000), default.band_um),
+        section.take("bands_to_um", kinds.number("µm", 1, 5000), default.bands_to_um),
+        section.take("bands_in_tests", kinds.yes_or_no, default.bands_in_tests),
     )
+    _refuse_part_bands(section, taken)
     section.refuse_unknown()
     return taken
+
+
+def _refuse_part_bands(section: _Section, taken: RegionSettings) -> None:
+    """The bands of each side must fill their reach, and be few enough to be looked at."""
+    count = taken.bands_to_um / taken.band_um
+    if count != round(count) or not 1 <= count <= MOST_BANDS:
+        what = f"bands_to_um = {taken.bands_to_um:g} is not 1 to {MOST_BANDS} times band_um = {taken.band_um:g}"
+        section.problem("bands_to_um", what, f"Write for example bands_to_um = {10 * taken.band_um:g}.")
 
 
 def _qc(root: _Section) -> Quality:
