@@ -258,7 +258,7 @@ def _judged(row: Mapping[str, object]) -> tuple[str, str]:
 
 def _said(row: Mapping[str, object], both: int, rarer: str, share: float, verdict: str) -> Iterator[str]:
     yield (
-        f"At least {_short(share)} % of the {rarer} cells are wrongly called: {both:,} "
+        f"At least {_short(share)} % of the {cells_called(rarer)} are wrongly called: {both:,} "
         f"{'cell is' if both == 1 else 'cells are'} both {row['first']} and {row['second']}, which cannot be "
         f"({_short(row['percent_of_either'])} % of the cells that are either)."
     )
@@ -267,7 +267,7 @@ def _said(row: Mapping[str, object], both: int, rarer: str, share: float, verdic
         yield from _cause(row, both)
     if verdict != "ok":
         level = FAIL_PERCENT if verdict == "fail" else WARN_PERCENT
-        yield f"From {level:g} % on, numbers of the {rarer} cells should not be relied on" + (
+        yield f"From {level:g} % on, numbers of the {cells_called(rarer)} should not be relied on" + (
             "." if verdict == "fail" else " before these cells were looked at."
         )
 
@@ -285,6 +285,11 @@ def _cause(row: Mapping[str, object], both: int) -> Iterator[str]:
         if touching < MOST * both
         else ", so that light or outlines shared with neighbours may have made them."
     )
+
+
+def cells_called(kind: str) -> str:
+    """ "CD3+ cells", "T cells": a kind of cells in the plural."""
+    return f"{kind}s" if kind.endswith("cell") else f"{kind} cells"
 
 
 def _short(percent: float) -> str:

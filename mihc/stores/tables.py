@@ -61,7 +61,7 @@ def _portable(field: pa.Field) -> pa.Field:
 
 
 def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a parquet table, every page against its checksum; booleans come back as pandas' nullable ones.
+    """Read a parquet table, every page against its checksum; booleans and levels (uint8) come back as nullable.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
             place=str(path),
             fix="Type: mihc verify STUDY --repair",
         ) from error
-    return arrow.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
+    return arrow.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype(), pa.uint8(): pd.UInt8Dtype()}.get)
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
