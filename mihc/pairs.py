@@ -56,7 +56,7 @@ def parse_pair(text: str, markers: Sequence[str], phenotypes: Mapping[str, str])
     parts = conjuncts(parse_expression(text, markers, phenotypes=phenotypes))
     if len(parts) != 2:
         raise PanelError(
-            f"{text!r} has {len(parts)} parts where a pair has two",
+            f"{text!r} has {len(parts)} part{'s' * (len(parts) > 1)} where a pair has two",
             place="study.toml, [pairs] impossible",
             fix='Write two, such as "CD3+ CD20+"; what belongs together goes in parentheses: "(CD3+ CD8+) CD20+".',
         )

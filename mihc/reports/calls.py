@@ -94,6 +94,7 @@ class Calls:
     strengths: tuple[Strength, ...]
     h_scores: tuple[int, ...]  # rows of regions.csv
     scores: tuple[Scores, ...]
+    noted: bool  # whether a score has a note
     scored: tuple[Markup, ...]  # what TPS and CPS are here, in sentences
 
     @property
@@ -115,6 +116,7 @@ def calls_chapter(numbers: Numbers, study: Study) -> Calls:
         strengths=tuple(_strengths(numbers)),
         h_scores=tuple(int(index) for index in levelled.index),
         scores=tuple(_scores(numbers["pdl1"])),
+        noted=bool(len(numbers["pdl1"]) and numbers["pdl1"]["note"].map(text).any()),
         scored=tuple(_scored(study)),
     )
 

@@ -97,7 +97,8 @@ def _write(
     thresholds = _thresholds(job, row, cells)
     called = _calls(job, panel, cells, thresholds)
     names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
-    table = cells.drop(columns=[name for name in called if name in cells]).join(called)
+    brought = [name for name in (*called, *(f"{marker}_level" for marker in thresholds)) if name in cells]
+    table = cells.drop(columns=brought).join(called)
     counts = _counts(table, names, areas, row)
     scored = {name: f"phenotype_{name}" for name in _scores(job, panel)}
     scored, table = score_calls(job, row, table, thresholds, scored)
