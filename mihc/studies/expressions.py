@@ -121,11 +121,14 @@ def _score_problems(pdl1: Pdl1, panels: Mapping[str, Panel], phenotypes: Mapping
 def level_problems(
     settings: Settings, panels: Mapping[str, Panel], slides: Sequence[SlideRow], thresholds: pd.DataFrame
 ) -> list[Problem]:
-    """Expressions that ask for levels (`X++`) which are typed for no slide, or not for all."""
+    """Expressions and cut-offs that ask for levels (`X++`, `h_score`) which are typed for no slide, or not for all."""
     asking: dict[str, list[str]] = defaultdict(list)
     for place, text in _every_expression(settings):
         for marker in {marker for marker, level in _literals(text, panels, settings.phenotypes) if level > 1}:
             asking[marker].append(place)
+    for column in settings.splits.given:
+        if column.endswith("|h_score"):
+            asking[column.partition("|")[0]].append("study.toml, [splits] given")
     problems = []
     for marker, places in asking.items():
         shown = [row for row in slides if row.panel in panels and marker in markers_of(panels[row.panel])]

@@ -95,8 +95,8 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
     problems += clinical_problems + ([] if panel_problems else threshold_problems)
     if not panel_problems:  # else a marker may be missing for another reason than the one that would be named
         found = population_problems(settings, panels)
-        problems += found + ([] if found else level_problems(settings, panels, slides, thresholds))
-        problems += _cut_problems(settings, [*all_markers(panels), *settings.phenotypes])
+        found += _cut_problems(settings, all_markers(panels))
+        problems += found or level_problems(settings, panels, slides, thresholds)
     problems += _patient_problems(slides, clinical, settings)
     problems += _annotation_problems(slides, settings)
     if not panels or not slides:
@@ -138,13 +138,14 @@ def _annotation_problems(slides: Collection[SlideRow], settings: Settings) -> li
     ]
 
 
-def _cut_problems(settings: Settings, populations: list[str]) -> list[Problem]:
+def _cut_problems(settings: Settings, markers: list[str]) -> list[Problem]:
+    """Cut-offs of columns that patients.csv cannot have; a phenotype has no H-score."""
     problems = []
     for name in settings.splits.given:
         population, _, rest = name.partition("|")
         tissue_class, _, measure = rest.partition("|")
         if (
-            population not in populations
+            population not in (markers if measure == MEASURES[2] else [*markers, *settings.phenotypes])
             or tissue_class not in ("tumour", "stroma", "other", "all")
             or measure not in MEASURES
         ):
