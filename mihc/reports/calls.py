@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
+from mihc.errors import PanelError
 from mihc.pairs import cells_called
 from mihc.positives import parse_expression
 from mihc.reports.numbers import Numbers, counted, rounded, sentence, text
@@ -138,7 +139,7 @@ def _kinds(numbers: Numbers, study: Study) -> Iterable[Kind]:
     """Phenotypes as a tree: those without a parent in the order of study.toml, each followed by its own."""
     phenotypes = study.settings.phenotypes
     markers = list(dict.fromkeys(row.marker for panel in study.panels.values() for row in panel.markers))
-    parents = {name: parse_expression(e, markers, phenotypes=phenotypes).parents for name, e in phenotypes.items()}
+    parents = {name: _parents(expression, markers, phenotypes) for name, expression in phenotypes.items()}
     known = _with(numbers["regions"], "positive_cells")
     counts = known.set_index(["slide", "region", "tissue_class", "population"]) if len(known) else known
 
@@ -149,6 +150,13 @@ def _kinds(numbers: Numbers, study: Study) -> Iterable[Kind]:
                 yield from below(name, depth + 1)
 
     return below("", 0)
+
+
+def _parents(expression: str, markers: list[str], phenotypes: dict[str, str]) -> tuple[str, ...]:
+    try:
+        return parse_expression(expression, markers, phenotypes=phenotypes).parents
+    except PanelError:  # a study that was checked has none such; a report is written all the same
+        return ()
 
 
 def _shares(counts: pd.DataFrame, name: str, parent: str) -> tuple[float, float, float]:
