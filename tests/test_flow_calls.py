@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import mihc
-from mihc.store import read_cells, read_csv
+from mihc.store import digest_results, read_cells, read_csv
 from mihc.synthetic import draw_study
 
 CALLS = """
@@ -182,10 +182,16 @@ def test_the_settings_are_in_run_json(drawn):
 def test_a_table_of_cells_may_bring_levels(tmp_path):
     (tmp_path / "study.toml").write_text('[study]\nname = "levels"\n[phenotypes]\n"bright" = "CD3++"\n')
     (tmp_path / "panel.csv").write_text("channel,marker,role\nDAPI,DAPI,nuclei\nCD3,CD3,marker\n")
-    (tmp_path / "slides.csv").write_text("slide,patient,cells\nS1,P1,S1.csv\n")
+    (tmp_path / "slides.csv").write_text("slide,patient,cells\nS1,P1,S1.csv\nS2,P2,S2.csv\n")
     (tmp_path / "S1.csv").write_text("x_um,y_um,CD3_level\n1,1,0\n2,1,1\n3,1,2\n4,1,3\n")
+    (tmp_path / "S2.csv").write_text("x_um,y_um,CD3_level\n1,1,0\n2,1,\n")
     assert mihc.run(mihc.read_study(tmp_path)).failed == {}
     cells = read_cells(tmp_path / "results" / "cells" / "S1.parquet")
     assert cells["CD3_positive"].tolist() == [False, True, True, True]
     assert cells["phenotype_bright"].tolist() == [False, False, True, True]
-    assert results(tmp_path, "regions").set_index("population").loc["CD3", "h_score"] == 150.0
+    regions = results(tmp_path, "regions").set_index(["slide", "population"])
+    assert regions.loc[("S1", "CD3"), "h_score"] == 150.0
+    assert np.isnan(regions.loc[("S2", "CD3"), "h_score"])  # a cell's level is not known
+    empty = read_cells(tmp_path / "results" / "cells" / "S2.parquet")["CD3_level"]
+    assert empty.isna().tolist() == [False, True]
+    assert len(digest_results(tmp_path / "results")) == 64

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mihc.positives import Threshold, call_positives, corrected_values, manual_threshold, marker_values
+from mihc.regions import count_populations
 from mihc.strengths import h_scores, intensities
 
 CELL = {"CD3": "cell"}
@@ -137,3 +138,24 @@ def test_calls_are_made_by_the_corrected_value_where_the_table_has_it():
     cells = pd.DataFrame({"CD3_cell_mean": [50.0, 50.0], "CD3_corrected": [50.0, 44.0]})
     assert marker_values(cells, "CD3", "cell").tolist() == [50.0, 44.0]
     assert call_positives(cells, {"CD3": 45.0}, compartments=CELL)["CD3_positive"].tolist() == [True, False]
+
+
+# ---- shares
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["A", "B", "C"]), st.integers(0, 3)), max_size=40),
+    st.sampled_from([0.0, 0.5, math.nan]),
+)
+def test_NP28_shares_lie_between_0_and_100_and_a_denominator_of_0_gives_none(cells, area):
+    table = in_regions([level for _, level in cells], [region for region, _ in cells])
+    table["CD3_positive"] = (table["CD3_level"] >= 1).astype("boolean")
+    areas = {(region, "tumour"): area for region in ("A", "B", "C")}
+    rows = count_populations(table, populations={"CD3": "CD3_positive"}, area_mm2=areas)
+    rows["h_score"] = h_scores(table, rows)
+    for row in rows.itertuples():
+        if row.cells:
+            assert 0 <= row.positivity_percent <= 100 and 0 <= row.h_score <= 300
+        else:
+            assert math.isnan(row.positivity_percent) and math.isnan(row.h_score)
+        assert math.isnan(row.density_per_mm2) == (not area > 0)
