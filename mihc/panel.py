@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mihc.errors import PanelError, Problem, StudyProblems
 
 ROLES = ("nuclei", "tumour", "marker", "autofluorescence", "ignore")
 COMPARTMENTS = ("nucleus", "cytoplasm", "cell")
-COLUMNS = ("panel", "channel", "marker", "role", "compartment", "threshold", "colour")
+COLUMNS = ("panel", "channel", "marker", "role", "compartment", "threshold", "moderate", "strong", "colour")
+LEVEL_COLUMNS = ("moderate", "strong")  # counts; "weak" is the threshold itself
+LEVELS_FIX = "Weak (the threshold) < moderate < strong; or leave moderate and strong empty."
 NUCLEAR_BLUE = "3B6FE0"
 # Okabe and Ito's colours, made a little lighter for a dark ground: they stay apart for the colour-blind.
 MARKER_COLOURS = ("F0B400", "2EB888", "E8743B", "CC79A7", "6EC6F5", "F0E442", "B98AE6", "E05656", "9AD14B", "C9A27A")
@@ -29,6 +31,7 @@ class PanelRow:
     compartment: str  # where its value is taken: "nucleus" | "cytoplasm" | "cell"
     threshold: float | None  # counts; None = automatic
     colour: str  # "RRGGBB"
+    levels: tuple[float, ...] = ()  # counts from which a cell is moderate and strong; () = positive or negative only
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ def _check_header(header: list[str], place: str) -> None:
             + (f"; unknown: {', '.join(unknown)}" if unknown else "")
             + (f"; missing: {', '.join(missing)}" if missing else ""),
             place=place,
-            fix=f"The columns are {', '.join(COLUMNS)}; panel, compartment, threshold and colour may be left out.",
+            fix=f"The columns are {', '.join(COLUMNS)}; all but channel, marker and role may be left out.",
         )
 
 
@@ -206,40 +209,52 @@ def _panel_row(cells: dict[str, str], place: str, problems: list[Problem]) -> Pa
     if colour and (len(colour) != 6 or any(digit not in "0123456789ABCDEF" for digit in colour)):
         problems.append(Problem(place, f"colour {colour!r} is not six hexadecimal digits", "Write for example 2EB888."))
     threshold = _threshold(cells.get("threshold", ""), place, problems)
+    levels = _levels(cells, threshold, place, problems)
     if len(problems) > known:
         return None
-    return PanelRow(cells["channel"], marker, role, compartment, threshold, colour)
+    return PanelRow(cells["channel"], marker, role, compartment, threshold, colour, levels)
 
 
-def _threshold(text: str, place: str, problems: list[Problem]) -> float | None:
+def _threshold(text: str, place: str, problems: list[Problem], name: str = "threshold") -> float | None:
     if not text:
         return None
     try:
         value = float(text)
     except ValueError:
         hint = "Write a decimal point." if "," in text else "Write a number of counts, or leave it empty."
-        problems.append(Problem(place, f"threshold {text!r} is not a number", hint))
+        problems.append(Problem(place, f"{name} {text!r} is not a number", hint))
         return None
     if not math.isfinite(value) or value < 0:
-        problems.append(Problem(place, f"threshold {text!r} is not a number of counts", "It must be 0 or more."))
+        problems.append(Problem(place, f"{name} {text!r} is not a number of counts", "It must be 0 or more."))
     return value
+
+
+def _levels(cells: dict[str, str], threshold: float | None, place: str, problems: list[Problem]) -> tuple[float, ...]:
+    typed = [_threshold(cells.get(name, ""), place, problems, name) for name in LEVEL_COLUMNS]
+    if typed == [None, None]:
+        return ()
+    what = levels_problem(threshold, typed)
+    readable = threshold is not None or not cells.get("threshold")
+    if what and readable and all(math.isfinite(value) for value in (threshold, *typed) if value is not None):
+        problems.append(Problem(place, what, LEVELS_FIX))
+    return tuple(value for value in typed if value is not None)
+
+
+def levels_problem(threshold: float | None, levels: Sequence[float | None]) -> str:
+    """What stands against a threshold with the cut-offs of "moderate" and "strong" above it; "" if nothing does."""
+    cuts = {"threshold": threshold, **dict(zip(LEVEL_COLUMNS, levels, strict=True))}
+    missing = [name for name, value in cuts.items() if value is None]
+    if missing:
+        return f"levels need threshold, moderate and strong, all three typed; missing: {', '.join(missing)}"
+    told = ", ".join(f"{name} {value:g}" for name, value in cuts.items())
+    return "" if cuts["threshold"] < cuts["moderate"] < cuts["strong"] else f"levels do not ascend: {told}"
 
 
 def _coloured(rows: list[PanelRow]) -> tuple[PanelRow, ...]:
     """Rows with a colour each: blue for nuclei, grey for autofluorescence, the palette in order for the others."""
     palette = iter(MARKER_COLOURS * (1 + len(rows) // len(MARKER_COLOURS)))
     fixed = {"nuclei": NUCLEAR_BLUE, "autofluorescence": GREY, "ignore": GREY}
-    return tuple(
-        PanelRow(
-            row.channel,
-            row.marker,
-            row.role,
-            row.compartment,
-            row.threshold,
-            row.colour or fixed.get(row.role) or next(palette),
-        )
-        for row in rows
-    )
+    return tuple(replace(row, colour=row.colour or fixed.get(row.role) or next(palette)) for row in rows)
 
 
 def _panel_problems(panel: Panel, place: str) -> list[Problem]:

@@ -1,6 +1,7 @@
 """Which cells are positive: thresholds with verdicts, calls per marker, phenotypes from expressions.
 
-The door to three files: `thresholds.py` chooses, `phenotypes.py` parses, and this one calls.
+The door to three files: `thresholds.py` chooses, `phenotypes.py` parses, and this one calls. What calls say of each
+other (pairs that cannot be, co-expression) is in `pairs.py`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mihc.phenotypes import Expression, parse_expression
+from mihc.phenotypes import LEVELS, Expression, conjuncts, parse_expression
 from mihc.thresholds import VERDICTS, Threshold, choose_threshold, manual_threshold
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "LEVELS",
     "VERDICTS",
     "Expression",
     "Threshold",
     "call_positives",
     "choose_threshold",
+    "conjuncts",
+    "corrected_values",
     "manual_threshold",
     "marker_values",
     "parse_expression",
@@ -30,8 +34,41 @@ __all__ = [
 
 
 def marker_values(cells: pd.DataFrame, marker: str, compartment: str) -> np.ndarray:
-    """Return the marker's value of every cell: its mean in the panel's compartment, (cells,) float64 counts."""
-    return cells[f"{marker}_{compartment}_mean"].to_numpy(dtype=np.float64)
+    """Return the marker's value of every cell, (cells,) float64 counts: what calls are made by.
+
+    That is `<marker>_corrected` where the table has it, else the mean in the panel's compartment.
+    """
+    corrected = f"{marker}_corrected"
+    name = corrected if corrected in cells else f"{marker}_{compartment}_mean"
+    return cells[name].to_numpy(dtype=np.float64)
+
+
+def corrected_values(cells: pd.DataFrame, marker: str, compartment: str) -> np.ndarray:
+    """Take the light of touching neighbours from a marker's mean, (cells,) float64 counts, never below 0.
+
+    Parameters
+    ----------
+    cells
+        With `<marker>_<compartment>_mean`, `<marker>_spillover` (counts per pixel of the cell), `nucleus_area_um2` and
+        `cell_area_um2`.
+    marker, compartment
+        Whose mean, and where.
+
+    Returns
+    -------
+    ndarray
+        The light comes over the cell's border, so it lies in the cytoplasm where there is any: cell = mean -
+        spillover; cytoplasm = mean - spillover x cell area / cytoplasm area; nucleus = mean, or mean - spillover in a
+        cell without cytoplasm. NaN where the mean is.
+    """
+    mean = cells[f"{marker}_{compartment}_mean"].to_numpy(dtype=np.float64)
+    spilled = cells[f"{marker}_spillover"].to_numpy(dtype=np.float64)
+    if compartment != "cell":
+        nucleus, cell = (cells[f"{part}_area_um2"].to_numpy(dtype=np.float64) for part in ("nucleus", "cell"))
+        cytoplasm = cell - nucleus
+        some = np.where(cytoplasm > 0, cytoplasm, np.nan)
+        spilled = spilled * cell / some if compartment == "cytoplasm" else np.where(cytoplasm > 0, 0.0, spilled)
+    return np.maximum(mean - spilled, 0.0)
 
 
 def populations(markers: Iterable[str], phenotypes: Iterable[str]) -> dict[str, str]:
@@ -46,27 +83,32 @@ def call_positives(
     compartments: Mapping[str, str],
     phenotypes: Mapping[str, str] | None = None,
     given: Mapping[str, pd.Series] | None = None,
+    given_levels: Mapping[str, pd.Series] | None = None,
 ) -> pd.DataFrame:
     """Call every cell positive or negative for every marker and phenotype.
 
     Parameters
     ----------
     cells
-        Cells table with `<marker>_<compartment>_mean`, counts.
+        Cells table with `<marker>_<compartment>_mean`, counts, or `<marker>_corrected`, which goes before it.
     thresholds
-        marker -> threshold; positive means value >= threshold. A number is a manual threshold.
+        marker -> threshold; positive means value >= threshold, and so do moderate and strong where it has levels. A
+        number is a manual threshold.
     compartments
         marker -> "nucleus" | "cytoplasm" | "cell".
     phenotypes
-        name -> expression over these markers; evaluated by Kleene's logic.
+        name -> expression over these markers and over the other names; evaluated by Kleene's logic.
     given
-        marker -> calls that were made elsewhere, nullable booleans; such a marker needs no threshold.
+        marker or phenotype -> calls that were made elsewhere, nullable booleans; such a marker needs no threshold.
+    given_levels
+        marker -> levels 0 to 3 that came with given calls.
 
     Returns
     -------
     DataFrame
-        `<marker>_positive` and `phenotype_<name>`, nullable booleans on the cells' index. A negative slide is False in
-        every cell, one that cannot be told is null. A cell without the compartment (its value is NaN) is not positive.
+        `<marker>_positive`, `<marker>_level` (nullable UInt8: 0 negative, 1 weak, 2 moderate, 3 strong) where levels
+        are known, and `phenotype_<name>`; nullable booleans on the cells' index. A negative slide is False in every
+        cell, one that cannot be told is null. A cell without the compartment (its value is NaN) is not positive.
 
     Raises
     ------
@@ -75,24 +117,39 @@ def call_positives(
     """
     import pandas as pd
 
-    positive = {
-        marker: _call(marker_values(cells, marker, compartments[marker]), threshold)
-        for marker, threshold in thresholds.items()
-    }
-    positive |= {marker: calls.astype("boolean").array for marker, calls in (given or {}).items()}
-    called = {f"{marker}_positive": calls for marker, calls in positive.items()}
-    for name, text in (phenotypes or {}).items():
-        expression = parse_expression(text, list(positive), name=name)
-        called[f"phenotype_{name}"] = expression.evaluate(positive)
+    cut = {name: one if isinstance(one, Threshold) else manual_threshold(one) for name, one in thresholds.items()}
+    values = {marker: marker_values(cells, marker, compartments[marker]) for marker in cut}
+    positive = {marker: _call(values[marker], threshold) for marker, threshold in cut.items()}
+    levels = {marker: _level(values[marker], threshold) for marker, threshold in cut.items() if threshold.levels}
+    levels |= {marker: found.astype("UInt8").array for marker, found in (given_levels or {}).items()}
+    brought = {name: calls.astype("boolean").array for name, calls in (given or {}).items()}
+    known = positive | brought
+    expressions = phenotypes or {}
+    markers = [name for name in known if name not in expressions]
+    called = {f"{marker}_positive": known[marker] for marker in markers}
+    called |= {f"{marker}_level": found for marker, found in levels.items()}
+    for name, text in expressions.items():
+        expression = parse_expression(text, markers, name=name, phenotypes=expressions)
+        if name not in brought:
+            known[name] = expression.evaluate(known, levels)
+        called[f"phenotype_{name}"] = known[name]
     return pd.DataFrame(called, index=cells.index)
 
 
-def _call(values: np.ndarray, threshold: Threshold | float) -> pd.arrays.BooleanArray:
+def _call(values: np.ndarray, threshold: Threshold) -> pd.arrays.BooleanArray:
     import pandas as pd
 
-    if not isinstance(threshold, Threshold):
-        threshold = manual_threshold(threshold)
     if threshold.verdict == "negative slide":
         return pd.arrays.BooleanArray(np.zeros(len(values), bool), np.zeros(len(values), bool))
     unknown = np.full(len(values), threshold.verdict == "cannot tell")
     return pd.arrays.BooleanArray(values >= threshold.value, unknown)
+
+
+def _level(values: np.ndarray, threshold: Threshold) -> pd.arrays.IntegerArray:
+    """0 to 3: how many of the three cut-offs the value reaches."""
+    import pandas as pd
+
+    reached = np.zeros(len(values), np.uint8)
+    for cut in (threshold.value, *threshold.levels):
+        reached += values >= cut
+    return pd.arrays.IntegerArray(reached, np.full(len(values), threshold.verdict == "cannot tell"))

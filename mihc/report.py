@@ -26,6 +26,7 @@ from mihc.figures import (
 )
 from mihc.plots.style import REGION_COLOURS
 from mihc.reports.associations import families, forests, leading
+from mihc.reports.calls import calls_chapter
 from mihc.reports.cell_flow import cell_flows, counted_flows, pooled
 from mihc.reports.claims import (
     KINDS,
@@ -66,8 +67,9 @@ def write_report(
         Where to write; made if missing.
     study : Study
     tables : dict of DataFrame
-        "regions", "patients", "statistics", "thresholds", "area_ledger", "qc" with the columns of the files of those
-        names, and "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um,
+        "regions", "patients", "statistics", "thresholds", "area_ledger", "qc" and, as far as the study has them,
+        "coexpression", "intensities", "pairs", "spillover", "pdl1" with the columns of the files of those names;
+        "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um,
         pixel_size_source; "notes": why patients' values are missing, as `study_notes` has them; "given_cells": slide,
         tissue_class, region, cells of the slides that came as tables of cells. A missing or empty table leaves its
         chapter empty.
@@ -120,6 +122,7 @@ def _page(
         "leading": leading(numbers, study, groups, drawn),
         "forests": forests(numbers, drawn),
         "families": families(numbers),
+        "calls": calls_chapter(numbers, study),
         "slides": pages,
         "ledgers": bool(drawn.get("area_ledger")),
         "anchors": {page.slide: page.anchor for page in pages},
@@ -203,7 +206,7 @@ def _templates() -> Environment:
             value if isinstance(value, Markup) else plain(value) if isinstance(value, str) else value
         ),
     )
-    environment.globals.update(text=text, as_float=as_float, tests=TEST_NAMES, measures=MEASURES)
+    environment.globals.update(text=text, as_float=as_float, rounded=rounded, tests=TEST_NAMES, measures=MEASURES)
     environment.globals.update(counts=lambda n: rounded(float(n), "count"))
     environment.globals.update(
         effect_form=effect_form, counted=counted, kinds=KINDS, is_exploratory=is_exploratory, split_words=split_words

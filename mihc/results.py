@@ -101,7 +101,8 @@ def population_markers(study: Study, slide: str, population: str) -> tuple[str, 
     markers = [line.marker for line in study.panel_of(_row(study, slide)).markers]
     if population in markers:
         return (population,)
-    return parse_expression(study.settings.phenotypes[population], markers, name=population).markers
+    phenotypes = study.settings.phenotypes
+    return parse_expression(phenotypes[population], markers, name=population, phenotypes=phenotypes).markers
 
 
 def viewer_um(

@@ -18,7 +18,7 @@ from mihc.studies.check import slide_problems
 from mihc.studies.copies import duplicate, same_scene
 from mihc.studies.folder import Study, gather
 from mihc.studies.given_cells import given_cells
-from mihc.studies.patients import study_notes, study_table
+from mihc.studies.patients import pdl1_table, study_notes, study_table
 from mihc.studies.pdl1 import EVALUABLE_TUMOUR_CELLS, Pdl1Scores, pdl1_expressions, pdl1_scores
 from mihc.studies.settings import Outcome, Pdl1, Response, Settings
 from mihc.studies.slide_list import SlideRow
@@ -43,6 +43,7 @@ __all__ = [
     "is_of_one_slide",
     "pdl1_expressions",
     "pdl1_scores",
+    "pdl1_table",
     "read_cell_table",
     "read_study",
     "same_scene",

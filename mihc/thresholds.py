@@ -44,11 +44,12 @@ class Threshold:
     method: str  # "manual" | "mixture" | "given"
     verdict: str  # "separable" | "negative slide" | "cannot tell" | "manual" | "given": calls made elsewhere
     reason: str  # one sentence for the report
+    levels: tuple[float, ...] = ()  # counts from which a cell is "moderate" and "strong"; () = one level only
 
 
-def manual_threshold(value: float, *, reason: str = "typed by hand") -> Threshold:
-    """Make the threshold that a person typed, in counts."""
-    return Threshold(float(value), math.nan, math.nan, "manual", "manual", reason)
+def manual_threshold(value: float, *, reason: str = "typed by hand", levels: tuple[float, ...] = ()) -> Threshold:
+    """Make the threshold that a person typed, in counts, with the cut-offs of "moderate" and "strong" above it."""
+    return Threshold(float(value), math.nan, math.nan, "manual", "manual", reason, tuple(map(float, levels)))
 
 
 def choose_threshold(values: ArrayLike, *, method: str = "auto") -> Threshold:

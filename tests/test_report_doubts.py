@@ -16,7 +16,7 @@ from mihc.reports.doubts import doubts, suspects
 from mihc.reports.numbers import Numbers
 from mihc.reports.slide_pages import slide_pages
 from mihc.reports.withheld import missing_values, withheld
-from mihc.steps import tell
+from mihc.steps import describe, tell
 from mihc.studies.patients import study_notes
 from mihc.studies.settings import Pdl1
 from mihc.study import SlideRow
@@ -229,6 +229,8 @@ def test_the_report_shows_the_cells_of_every_slide_and_together(page, tables):
 def test_the_report_is_handed_the_notes_and_the_cells_of_tables(tables, tmp_path, monkeypatch):
     for name in ("regions", "thresholds", "area_ledger", "qc", "patients", "statistics"):
         store.write_csv(tmp_path / f"{name}.csv", tables[name])
+    for name in describe.TABLES:
+        store.write_csv(tmp_path / f"{name}.csv", pd.DataFrame())
     store.write_csv(tmp_path / ".stages/study/notes.csv", notes(note("CD3", patient="007")))
     cells = pd.DataFrame({"tissue_class": ["tumour", "tumour", "outside"], "region": ["T", "T", None]})
     store.write_cells(tmp_path / "cells/S1.parquet", cells)

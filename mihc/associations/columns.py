@@ -15,7 +15,7 @@ from mihc.estimates.records import FloatArray, is_label
 if TYPE_CHECKING:
     from mihc.studies.settings import Settings
 
-MEASURES = ("density_per_mm2", "positivity_percent")
+MEASURES = ("density_per_mm2", "positivity_percent", "h_score")
 SCORES = ("TPS_percent", "CPS")
 
 

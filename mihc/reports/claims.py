@@ -37,7 +37,7 @@ KINDS = {
     "median": "median",
     "rho": "rank correlation",
 }
-MEASURES = {"density_per_mm2": "density", "positivity_percent": "positivity"}
+MEASURES = {"density_per_mm2": "density", "positivity_percent": "positivity", "h_score": "H-score"}
 RUNAWAY = 1000.0  # a hazard ratio beyond this, either way, is a coefficient on its way to infinity
 _ORDER = {"cox": 0, "spearman": 1, "rank_sum": 2, "kruskal": 3, "log_rank": 4, "fisher": 5, "maxstat": 6}
 

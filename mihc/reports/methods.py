@@ -75,7 +75,25 @@ def _definitions(study: Study) -> list[Markup]:
     ]
     for name, expression in study.settings.phenotypes.items():
         said.append(sentence("{name}: {expression}.", {"name": name, "expression": expression}))
-    return said + _pdl1_scores(study)
+    return said + _corrections(study) + _pdl1_scores(study)
+
+
+def _corrections(study: Study) -> list[Markup]:
+    said = []
+    if any(row.levels for panel in study.panels.values() for row in panel.markers) or (
+        "strong" in study.thresholds and study.thresholds["strong"].notna().any()
+    ):
+        said.append(
+            Markup("H-score = 1 × % weak + 2 × % moderate + 3 × % strong of all cells, where levels are typed.")
+        )
+    if study.settings.measure.spillover_correction == "on":
+        said.append(
+            Markup(
+                "From each mean the light was taken that a blur of 0.5 µm carries over the borders with touching "
+                "cells, down to 0 at most."
+            )
+        )
+    return said
 
 
 def _pdl1_scores(study: Study) -> list[Markup]:
@@ -83,17 +101,21 @@ def _pdl1_scores(study: Study) -> list[Markup]:
     if pdl1 is None:
         return []
     named = {"marker": pdl1.marker, "tumour": pdl1.tumour, "immune": pdl1.immune, "fewest": EVALUABLE_TUMOUR_CELLS}
+    near = "all analysed stroma, so that stroma far from the tumour raises CPS"
+    if pdl1.immune_within_um is not None:
+        near = f"stroma within {pdl1.immune_within_um:g} µm of the tumour's margin"
+    named["near"] = near
     return [
-        sentence("TPS (%) = {marker} positive tumour cells / tumour cells × 100.", named),
+        sentence("TPS (%) = {marker} positive tumour cells / viable tumour cells × 100.", named),
         sentence(
-            "CPS = ({marker} positive tumour cells + {marker} positive immune cells) / tumour cells × 100, "
+            "CPS = ({marker} positive tumour cells + {marker} positive immune cells) / viable tumour cells × 100, "
             "at most 100.",
             named,
         ),
         sentence(
-            "Tumour cells ({tumour}) are those of tumour regions; immune cells ({immune}, and not tumour cells) are "
-            "those of tumour regions and of all analysed stroma, so that stroma far from the tumour raises CPS. Counts "
-            "are summed over a patient's slides; with fewer than {fewest} tumour cells neither score is evaluable.",
+            "Viable tumour cells ({tumour}) are those of tumour regions, without what is excluded; immune cells "
+            "({immune}, and not tumour cells) are those of tumour regions and of {near}. Counts are summed over a "
+            "patient's slides; with fewer than {fewest} viable tumour cells neither score is evaluable.",
             named,
         ),
         Markup("TPS and CPS are for research use only: no pathologist's reading and no basis for treatment."),

@@ -18,6 +18,7 @@ SCORES = "TPS and CPS"
 CANNOT_TELL = "the threshold cannot tell"
 CLASSES = {"all": "the whole tissue"}
 MEASURES = {"density_per_mm2": "densities of ", "positivity_percent": "positivity of "}
+MORE_MEASURES = {"h_score": "H-scores of "}  # of markers with levels only
 ORDER = ("tumour", "stroma", "other", "all")
 DEEDS = ("withheld", "left out")
 
@@ -53,7 +54,7 @@ def missing_values(numbers: Numbers, study: Study) -> list[Missing]:
     notes = numbers["notes"]
     if notes.empty:
         return []
-    unclear, scored = _Unclear(numbers["thresholds"]), _scores(study)
+    unclear, scored = _Unclear(numbers["thresholds"], study.settings.phenotypes), _scores(study)
     expressions = study.settings.phenotypes | scored
     touched: dict[tuple[str, ...], dict[str, dict[str, list[tuple[str, str]]]]] = {}
     for note in notes.itertuples():
@@ -93,7 +94,8 @@ def _scores(study: Study) -> dict[str, str]:
 class _Unclear:
     """Which thresholds cannot tell, by slide, and the slides' markers in the order of thresholds.csv."""
 
-    def __init__(self, thresholds: pd.DataFrame):
+    def __init__(self, thresholds: pd.DataFrame, phenotypes: dict[str, str]):
+        self.phenotypes = phenotypes
         self.verdicts: dict[str, dict[str, str]] = {}
         for row in thresholds.itertuples() if len(thresholds) else ():
             self.verdicts.setdefault(text(row.slide), {})[text(row.marker)] = text(row.verdict)
@@ -101,8 +103,15 @@ class _Unclear:
     def markers(self, slide: str, population: str, expressions: dict[str, str]) -> list[str]:
         """The markers for which a population is not known on a slide; itself where none can be named."""
         verdicts = self.verdicts.get(slide, {})
-        named = () if population in verdicts else _named(expressions.get(population, ""), list(verdicts))
+        named = () if population in verdicts else self._named(expressions.get(population, ""), verdicts)
         return [marker for marker in named if verdicts[marker] == "cannot tell"] or [population]
+
+    def _named(self, expression: str, verdicts: dict[str, str]) -> Iterable[str]:
+        try:
+            parsed = parse_expression(expression, list(verdicts), phenotypes=self.phenotypes) if expression else None
+        except PanelError:  # not of this slide's panel: the population stands for itself
+            return ()
+        return parsed.markers if parsed else ()
 
     def place(self, slides: pd.DataFrame, one: Missing) -> tuple[int, int]:
         """Where a line stands among the others."""
@@ -112,13 +121,6 @@ class _Unclear:
             listed.index(one.slide) if one.slide in listed else len(listed),
             markers.index(one.marker) if one.marker in markers else len(markers),
         )
-
-
-def _named(expression: str, markers: list[str]) -> Iterable[str]:
-    try:
-        return parse_expression(expression, markers).markers if expression else ()
-    except PanelError:  # not of this slide's panel: the population stands for itself
-        return ()
 
 
 def _command(key: tuple[str, ...], can_open: set[str]) -> str:
@@ -176,4 +178,4 @@ def _told(names: list[str], classes: tuple[str, ...], measures: tuple[str, ...],
     every = len(reported) > 1 and reported <= set(names)
     named = ["every population", *(name for name in names if name not in reported)] if every else names
     where = " and ".join(CLASSES.get(name, name) for name in classes)
-    return MEASURES.get("".join(measures), "") + ", ".join(named) + (f" in {where}" if where else "")
+    return (MEASURES | MORE_MEASURES).get("".join(measures), "") + ", ".join(named) + (f" in {where}" if where else "")

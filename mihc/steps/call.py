@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 
 import pandas as pd
 
 from mihc import store
 from mihc.errors import InputError
-from mihc.panel import Panel, PanelRow
+from mihc.panel import LEVEL_COLUMNS, Panel, PanelRow
 from mihc.positives import Threshold, call_positives, choose_threshold, manual_threshold, marker_values, populations
 from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations
 from mihc.stages import Job, code_hash
+from mihc.steps.describe import describe, h_score_column, ready_to_call, score_calls
 from mihc.steps.outline import regions_table
 from mihc.steps.segment import measured_table
 from mihc.store import Record, Transaction, hash_json
+from mihc.studies.given_thresholds import typed_levels
 from mihc.study import SlideRow, given_cells, pdl1_expressions
 
 MODULES = (
     "mihc.positives",
     "mihc.thresholds",
     "mihc.phenotypes",
+    "mihc.pairs",
+    "mihc.strengths",
     "mihc.regions",
     "mihc.areas",
     "mihc.studies.cell_tables",
     "mihc.studies.given_cells",
+    "mihc.studies.expressions",
+    "mihc.studies.given_thresholds",
     "mihc.studies.pdl1",
     "mihc.steps.call",
+    "mihc.steps.describe",
 )
 WHO = {"manual": "a person", "given": "the table"}  # by verdict; every other verdict is mihc's
 POSITIVITY_AND_AREA = ["region", "tissue_class", "distance_to_margin_um"]
@@ -53,10 +61,12 @@ def _key(job: Job, row: SlideRow) -> dict[str, str]:
     panel = job.study.panel_of(row)
     settings = job.study.settings
     return {
-        "panel": hash_json([(line.marker, line.compartment, line.threshold) for line in panel.markers]),
-        "thresholds": hash_json([settings.thresholds.method, _typed(job, row)]),
+        "panel": hash_json([(line.marker, line.compartment, line.threshold, line.levels) for line in panel.markers]),
+        "thresholds": hash_json([settings.thresholds.method, {m: astuple(t) for m, t in _typed(job, row).items()}]),
         "phenotypes": hash_json(_expressions(job, panel)),
         "bands": hash_json([settings.regions.band_um, settings.regions.bands_to_um]),
+        "pairs": hash_json([job.study.impossible_pairs(panel), settings.measure.spillover_correction]),
+        "pdl1": hash_json(astuple(settings.pdl1) if settings.pdl1 else None),
         "code": code_hash(*MODULES),
     }
 
@@ -90,15 +100,19 @@ def _write(
     transaction: Transaction,
 ) -> None:
     panel = job.study.panel_of(row)
+    cells = ready_to_call(job, panel, cells)
     thresholds = _thresholds(job, row, cells)
     called = _calls(job, panel, cells, thresholds)
     names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
-    table = cells.drop(columns=[name for name in called if name in cells]).join(called)
+    brought = [name for name in (*called, *(f"{marker}_level" for marker in thresholds)) if name in cells]
+    table = cells.drop(columns=brought).join(called)
     counts = _counts(table, names, areas, row)
     scored = {name: f"phenotype_{name}" for name in _scores(job, panel)}
+    scored, table = score_calls(job, row, table, thresholds, scored)
     pdl1 = _counts(table, scored, areas, row)
     analysed = called[table["tissue_class"].isin(ANALYSED)]
-    only_for_scores = [name for name in called if name not in set(names.values())]
+    describe(job, row, table, thresholds, transaction)
+    only_for_scores = list(scored.values())
     store.write_cells(transaction.path(f"cells/{row.slide}.parquet"), table.drop(columns=only_for_scores))
     store.write_csv(transaction.path(part("regions", row.slide)), counts)
     store.write_csv(transaction.path(part("bands", row.slide)), _band_counts(job, table, names, areas_in_bands, row))
@@ -115,7 +129,7 @@ def _write(
 def _counts(cells: pd.DataFrame, names: dict[str, str], areas: dict, row: SlideRow) -> pd.DataFrame:
     counts = count_populations(cells, populations=names, area_mm2=areas)
     counts.insert(0, "slide", row.slide)
-    return counts
+    return counts.assign(**h_score_column(cells, counts))
 
 
 def _band_counts(job: Job, cells: pd.DataFrame, names: dict[str, str], areas: dict, row: SlideRow) -> pd.DataFrame:
@@ -145,13 +159,14 @@ def _shown_phenotypes(job: Job, panel: Panel) -> list[str]:
     return [name for name in job.study.settings.phenotypes if panel.name in shown[name]]
 
 
-def _typed(job: Job, row: SlideRow) -> dict[str, float]:
-    """Thresholds of thresholds.csv: the slide's own before the study's ("*")."""
+def _typed(job: Job, row: SlideRow) -> dict[str, Threshold]:
+    """Thresholds of thresholds.csv: the slide's own before the study's ("*"), each with the levels of its line."""
     table = job.study.thresholds
-    typed: dict[str, float] = {}
+    typed: dict[str, Threshold] = {}
     for scope in ("*", row.slide):
-        mine = table[table["slide"] == scope]
-        typed |= dict(zip(mine["marker"], mine["value"].astype(float)))
+        for _, line in table[table["slide"] == scope].iterrows():
+            levels = typed_levels(line)
+            typed[line["marker"]] = manual_threshold(line["value"], reason="from thresholds.csv", levels=levels)
     return typed
 
 
@@ -161,17 +176,17 @@ def _thresholds(job: Job, row: SlideRow, cells: pd.DataFrame) -> dict[str, Thres
     return {line.marker: _threshold(job, cells, line, typed) for line in job.study.panel_of(row).markers}
 
 
-def _threshold(job: Job, cells: pd.DataFrame, line: PanelRow, typed: dict[str, float]) -> Threshold:
+def _threshold(job: Job, cells: pd.DataFrame, line: PanelRow, typed: dict[str, Threshold]) -> Threshold:
     """Take one marker's: thresholds.csv, then calls given in a table of cells, then panel.csv, then the automatic."""
     given = f"{line.marker}_positive" in cells
     measured = f"{line.marker}_{line.compartment}_mean" in cells
     if line.marker in typed and measured:
-        return manual_threshold(typed[line.marker], reason="from thresholds.csv")
+        return typed[line.marker]
     if given:
         unused = f"; thresholds.csv is not used, the table has no {line.marker}_{line.compartment}_mean"
         return _not_taken("given", "calls given in the table" + (unused if line.marker in typed else ""))
     if line.threshold is not None:
-        return manual_threshold(line.threshold, reason="from panel.csv")
+        return manual_threshold(line.threshold, reason="from panel.csv", levels=line.levels)
     if job.study.settings.thresholds.method == "manual":
         return _not_taken("manual", "no threshold was typed")
     return _automatic(job, cells, line)
@@ -193,15 +208,16 @@ def _calls(job: Job, panel: Panel, cells: pd.DataFrame, thresholds: dict[str, Th
     """Call by thresholds; where a table of cells brings its own calls, those are used."""
     given = {name: cells[f"{name}_positive"] for name, chosen in thresholds.items() if chosen.method == "given"}
     expressions = _expressions(job, panel)
-    called = call_positives(
+    given_levels = {name: cells[f"{name}_level"] for name in given if f"{name}_level" in cells}
+    brought = [name for name in expressions if f"phenotype_{name}" in cells]
+    return call_positives(
         cells,
         {marker: chosen for marker, chosen in thresholds.items() if marker not in given},
         compartments={line.marker: line.compartment for line in panel.markers},
         phenotypes=expressions,
-        given=given,
+        given=given | {name: cells[f"phenotype_{name}"] for name in brought},
+        given_levels=given_levels,
     )
-    brought = [f"phenotype_{name}" for name in expressions if f"phenotype_{name}" in cells]
-    return called.assign(**{name: cells[name] for name in brought})
 
 
 def _threshold_rows(row: SlideRow, thresholds: dict[str, Threshold], analysed: pd.DataFrame) -> pd.DataFrame:
@@ -212,6 +228,7 @@ def _threshold_rows(row: SlideRow, thresholds: dict[str, Threshold], analysed: p
                 "slide": row.slide,
                 "marker": marker,
                 "value": chosen.value,
+                **dict(zip(LEVEL_COLUMNS, chosen.levels or (math.nan, math.nan))),
                 "low": chosen.low,
                 "high": chosen.high,
                 "method": chosen.method,

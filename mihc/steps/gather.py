@@ -11,9 +11,18 @@ from mihc.associate import associate
 from mihc.errors import InputError
 from mihc.regions import check_ledger
 from mihc.stages import Job, code_hash
-from mihc.steps import call, learn, outline
+from mihc.steps import call, describe, learn, outline
 from mihc.store import Record, Transaction, hash_json
-from mihc.study import SlideRow, Study, duplicate, is_of_one_slide, same_scene, study_notes, study_table
+from mihc.study import (
+    SlideRow,
+    Study,
+    duplicate,
+    is_of_one_slide,
+    pdl1_table,
+    same_scene,
+    study_notes,
+    study_table,
+)
 
 TABLE_MODULES = ("mihc.studies", "mihc.study", "mihc.steps.gather")
 TEST_MODULES = ("mihc.associate", "mihc.associations", "mihc.statistics", "mihc.estimates", "mihc.steps.gather")
@@ -83,32 +92,44 @@ def _same_part(job: Job, one: SlideRow, other: SlideRow) -> bool:
 def _gather(
     job: Job, slides: pd.DataFrame, clinical: pd.DataFrame | None, done: Sequence[str], transaction: Transaction
 ) -> None:
-    imaged = [row.slide for row in job.study.slides if row.slide in done and row.file is not None]
-    counted = [row.slide for row in job.study.slides if row.slide in done and row.counts]
-    regions = _with_patients(job.study, _joined(job, [call.part("regions", slide) for slide in counted]))
-    bands = _with_patients(job.study, _joined(job, [call.part("bands", slide) for slide in counted]))
-    pdl1 = _joined(job, [call.part("pdl1", slide) for slide in counted]) if job.study.settings.pdl1 else None
+    study = job.study
+    imaged = [row.slide for row in study.slides if row.slide in done and row.file is not None]
+    counted = [row.slide for row in study.slides if row.slide in done and row.counts]
+    regions = _with_patients(study, _joined(job, [call.part("regions", slide) for slide in counted]))
+    bands = _with_patients(study, _joined(job, [call.part("bands", slide) for slide in counted]))
+    pdl1 = _joined(job, [call.part("pdl1", slide) for slide in counted]) if study.settings.pdl1 else None
     arguments = {
-        "unclear": job.study.settings.thresholds.unclear,
-        "populations": job.study.populations(),
+        "unclear": study.settings.thresholds.unclear,
+        "populations": study.populations(),
         "pdl1_counts": pdl1,
     }
-    in_bands = bands if job.study.settings.regions.bands_in_tests else None
+    in_bands = bands if study.settings.regions.bands_in_tests else None
+    described = {name: _joined(job, [describe.part(name, slide) for slide in done]) for name in describe.TABLES}
     tables = {
         "regions": regions,
         "bands": bands,
         "thresholds": _joined(job, [call.part("thresholds", slide) for slide in done]),
         "area_ledger": _joined(job, [outline.part("area_ledger", slide) for slide in imaged]),
-        "qc": _joined(job, [outline.part("qc", slide) for slide in imaged]),
+        "qc": _joined(
+            job,
+            [part for slide in done for part in (*_outlined(slide, imaged), describe.part("qc", slide))],
+        ),
+        **{name: _with_patients(study, table) for name, table in described.items()},
         "patients": study_table(regions, slides, clinical, **arguments, bands=in_bands),
     }
     check_ledger(tables["area_ledger"], regions)
-    if job.study.settings.regions.source == "classifier":
+    if study.settings.regions.source == "classifier":
         tables["classifier"] = store.read_csv(job.store.path(learn.TABLE), text=learn.TEXT)
+    if study.settings.pdl1:
+        tables["pdl1"] = pdl1_table(regions, slides, **arguments)
     for name, table in tables.items():
         store.write_csv(transaction.path(f"{name}.csv"), table)
     store.write_csv(transaction.path(".stages/study/notes.csv"), study_notes(regions, slides, **arguments))
     transaction.notes["slides"] = sorted(done)
+
+
+def _outlined(slide: str, imaged: Sequence[str]) -> list[str]:
+    return [outline.part("qc", slide)] if slide in imaged else []
 
 
 def _with_patients(study: Study, counts: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from mihc.positives import marker_values, populations
 from mihc.report import write_report
 from mihc.results import cells_file, slide_regions
 from mihc.stages import Job, code_hash
+from mihc.steps import describe
 from mihc.steps.gather import patients_table
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow
@@ -28,6 +29,7 @@ MODULES = (
     "mihc.associate",
     "mihc.associations",
     "mihc.estimates",
+    "mihc.steps.describe",
     "mihc.steps.tell",
 )
 NOTES = ".stages/study/notes.csv"  # why patients' values are missing
@@ -51,7 +53,8 @@ def tell(job: Job, slides: pd.DataFrame, tables: Record, statistics: Record, run
 
 
 def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -> None:
-    names = ("regions", "thresholds", "area_ledger", "qc")
+    names = ("regions", "thresholds", "area_ledger", "qc", *describe.TABLES)
+    names += ("pdl1",) if job.study.settings.pdl1 else ()
     tables = {name: store.read_csv(job.store.path(f"{name}.csv"), text=TEXT) for name in names}
     tables["patients"] = patients_table(job)
     tables["statistics"] = store.read_csv(job.store.path("statistics.csv"), text=STATISTICS_TEXT)

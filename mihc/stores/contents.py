@@ -70,7 +70,8 @@ def _add_column(content: hashlib._Hash, column: pd.Series) -> None:
     if isinstance(column.dtype, pd.BooleanDtype):
         content.update(b"boolean" + np.where(null, 2, column.fillna(False).to_numpy(bool)).astype("u1").tobytes())
     elif column.dtype.kind in "iu":
-        content.update(b"integer" + column.to_numpy().astype("<i8").tobytes())
+        values = column.fillna(0) if null.any() else column
+        content.update(b"integer" + values.to_numpy().astype("<i8").tobytes() + (null.tobytes() if null.any() else b""))
     elif column.dtype.kind == "f":
         values = column.to_numpy().astype("<f8")
         content.update(b"float" + np.where(null, np.nan, values + 0.0).astype("<f8").tobytes())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Read as text whatever they look like: an id 007 is not 7, and a patient named NA is not missing.
 _TEXT = """slide patient panel batch control region tissue_class population marker category check verdict explanation
     reason method who status message family analysis endpoint measure split term adjust_method estimate_kind note
-    unit"""
+    unit other pair first second used"""
 TEXT_COLUMNS = frozenset(_TEXT.split())
 ROW_GROUP = 1 << 18  # rows
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
@@ -94,7 +94,7 @@ def _portable(field: pa.Field) -> pa.Field:
 
 
 def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a parquet table, every page against its checksum; booleans come back as pandas' nullable ones.
+    """Read a parquet table, every page against its checksum; booleans and levels (uint8) come back as nullable.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _opened(path: str | Path) -> Iterator[pq.ParquetFile]:
 def _as_frame(arrow: pa.Table) -> pd.DataFrame:
     import pyarrow as pa
 
-    return arrow.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
+    return arrow.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype(), pa.uint8(): pd.UInt8Dtype()}.get)
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:

@@ -42,8 +42,9 @@ def read_cell_table(path: Path, panel: Panel, *, slide: str, phenotypes: Iterabl
     ----------
     path
         One row per cell. Columns: `x_um`, `y_um`, and as far as they are known `slide` (a table of several slides),
-        `cell`, `region`, `tissue_class`, `nucleus_area_um2`, `cell_area_um2`, `<marker>_positive` (1/0, true/false,
-        empty = not known), `phenotype_<name>` (same), `<marker>_<compartment>_mean` (counts), `flags`.
+        `cell`, `region`, `tissue_class`, `nucleus_area_um2`, `cell_area_um2`, `distance_to_margin_um`,
+        `<marker>_positive` (1/0, true/false, empty = not known), `phenotype_<name>` (same), `<marker>_level` (0
+        negative, 1 weak, 2 moderate, 3 strong, empty = not known), `<marker>_<compartment>_mean` (counts), `flags`.
     panel
         Which markers the slide was stained for. Each needs calls, or means in its compartment to take a threshold of.
     slide
@@ -55,8 +56,8 @@ def read_cell_table(path: Path, panel: Panel, *, slide: str, phenotypes: Iterabl
     -------
     DataFrame
         `slide, cell` (uint32; numbered from 1 where not given), `x_um, y_um, region, tissue_class, flags`, then means
-        as float64 and calls as nullable booleans. Without `tissue_class` every cell is "other"; without `region` a
-        region is named by its class. Rows keep their order.
+        as float64, calls as nullable booleans (levels alone bring them too) and levels as nullable UInt8. Without
+        `tissue_class` every cell is "other"; without `region` a region is named by its class. Rows keep their order.
 
     Raises
     ------
@@ -167,7 +168,25 @@ class _CellReader:
                 near = get_close_matches(str(name), names, n=1)
                 hint = f"; did you mean {near[0]}" if near else ""
                 self.problem(name, f"panel.csv has no marker {str(name).removesuffix('_positive')!r}{hint}")
-        return {name: self._calls(name) for name in names if name in self.table}
+        called = {name: self._calls(name) for name in names if name in self.table}
+        return called | self._with_levels(panel, called)
+
+    def _with_levels(self, panel: Panel, called: dict[str, object]) -> dict[str, object]:
+        """Levels, and calls made from them; calls that the table has beside them must say the same."""
+        found: dict[str, object] = {}
+        for marker in [row.marker for row in panel.markers if f"{row.marker}_level" in self.table]:
+            column, calls = f"{marker}_level", f"{marker}_positive"
+            values = self._numbers(column)
+            if not np.isin(values[~np.isnan(values)], (0, 1, 2, 3)).all():
+                self.problem(column, "a level is none of 0, 1, 2 and 3", "0 negative, 1 weak, 2 moderate, 3 strong.")
+                continue
+            unknown = np.isnan(values)
+            found[column] = pd.arrays.IntegerArray(np.nan_to_num(values).astype(np.uint8), unknown)
+            positive = pd.arrays.BooleanArray(values >= 1, unknown)
+            if calls in called and not pd.Series(called[calls]).equals(pd.Series(positive)):
+                self.problem(column, f"differs from {calls}: positive means level 1, 2 or 3", "Remove one of them.")
+            found[calls] = positive
+        return found
 
     def needs_values(self, panel: Panel, taken: dict[str, object]) -> None:
         """Every marker needs calls, or the means to make them from."""

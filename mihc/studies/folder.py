@@ -8,14 +8,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from mihc.errors import PanelError, Problem
+from mihc.errors import Problem
 from mihc.panel import Panel, check_panels
 from mihc.studies.clinical import read_clinical, typed_clinical
 from mihc.studies.copies import repeated_tables
+from mihc.studies.expressions import (
+    all_markers,
+    level_problems,
+    markers_of,
+    panels_that_score,
+    panels_that_show,
+    population_problems,
+)
 from mihc.studies.given_thresholds import read_thresholds
 from mihc.studies.joining import check_join, near_pairs
-from mihc.studies.pdl1 import pdl1_expressions
-from mihc.studies.settings import Pdl1, Settings
+from mihc.studies.patients import MEASURES
+from mihc.studies.settings import Settings
 from mihc.studies.slide_list import SlideRow, read_slides
 from mihc.studies.tables import CONTROL
 from mihc.studies.toml import read_settings
@@ -30,7 +38,7 @@ class Study:
     panels: dict[str, Panel]  # by name; "" where panel.csv has no panel column
     slides: tuple[SlideRow, ...]
     clinical: pd.DataFrame | None  # patient and the columns that study.toml names, all text
-    thresholds: pd.DataFrame  # slide ("*" is every slide), marker, value (counts)
+    thresholds: pd.DataFrame  # slide ("*" is every slide), marker, value, moderate, strong (counts)
 
     @property
     def results(self) -> Path:
@@ -44,45 +52,27 @@ class Study:
     def populations(self) -> dict[str, frozenset[str]]:
         """Every population, markers first, with the names of the panels that can show it."""
         shown = {
-            row.marker: frozenset(name for name, panel in self.panels.items() if row.marker in _markers(panel))
+            row.marker: frozenset(name for name, panel in self.panels.items() if row.marker in markers_of(panel))
             for panel in self.panels.values()
             for row in panel.markers
         }
         for name, expression in self.settings.phenotypes.items():
-            shown[name] = _panels_that_show(expression, self.panels)
+            shown[name] = panels_that_show(expression, self.panels, self.settings.phenotypes)
         return shown
 
     def pdl1_panels(self) -> frozenset[str]:
         """Names of the panels that have every marker of [pdl1], so that their slides can be scored."""
-        return frozenset() if self.settings.pdl1 is None else _panels_that_score(self.settings.pdl1, self.panels)
+        pdl1, phenotypes = self.settings.pdl1, self.settings.phenotypes
+        return frozenset() if pdl1 is None else panels_that_score(pdl1, self.panels, phenotypes)
+
+    def impossible_pairs(self, panel: Panel) -> list[str]:
+        """The pairs of [pairs] whose markers a panel has."""
+        phenotypes = self.settings.phenotypes
+        return [p for p in self.settings.pairs.impossible if panel.name in panels_that_show(p, self.panels, phenotypes)]
 
     def clinical_columns(self) -> pd.DataFrame | None:
         """Type the clinical columns: times float, events 0/1, responses and groups text; None without clinical.csv."""
         return None if self.clinical is None else typed_clinical(self.clinical, self.settings)
-
-
-def _markers(panel: Panel) -> list[str]:
-    return [row.marker for row in panel.markers]
-
-
-def _all_markers(panels: dict[str, Panel]) -> list[str]:
-    return list(dict.fromkeys(marker for panel in panels.values() for marker in _markers(panel)))
-
-
-def _panels_that_show(expression: str, panels: dict[str, Panel]) -> frozenset[str]:
-    used = _used(expression, panels)
-    return frozenset(name for name, panel in panels.items() if used <= set(_markers(panel)))
-
-
-def _panels_that_score(pdl1: Pdl1, panels: dict[str, Panel]) -> frozenset[str]:
-    shown = [_panels_that_show(expression, panels) for expression in pdl1_expressions(pdl1).values()]
-    return frozenset.intersection(*shown)
-
-
-def _used(expression: str, panels: dict[str, Panel]) -> set[str]:
-    from mihc.positives import parse_expression
-
-    return set(parse_expression(expression, _all_markers(panels)).markers)
 
 
 def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
@@ -101,10 +91,12 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
     if settings is None:
         return None, problems
     clinical, clinical_problems = read_clinical(folder, settings)
-    thresholds, threshold_problems = read_thresholds(folder, {row.slide for row in slides}, _all_markers(panels))
+    thresholds, threshold_problems = read_thresholds(folder, {row.slide for row in slides}, all_markers(panels))
     problems += clinical_problems + ([] if panel_problems else threshold_problems)
     if not panel_problems:  # else a marker may be missing for another reason than the one that would be named
-        problems += _population_problems(settings, panels)
+        found = population_problems(settings, panels)
+        found += _cut_problems(settings, all_markers(panels))
+        problems += found or level_problems(settings, panels, slides, thresholds)
     problems += _patient_problems(slides, clinical, settings)
     problems += _annotation_problems(slides, settings)
     if not panels or not slides:
@@ -169,67 +161,18 @@ def _foreign_annotations(slides: Collection[SlideRow]) -> list[Problem]:
     return problems
 
 
-def _population_problems(settings: Settings, panels: dict[str, Panel]) -> list[Problem]:
-    """Phenotypes, [pdl1] and cut-offs against the panels' markers."""
-    markers = _all_markers(panels)
-    problems = []
-    for name, text in settings.phenotypes.items():
-        place = f"study.toml, [phenotypes] {name}"
-        if name.casefold() in {marker.casefold() for marker in markers}:
-            problems.append(Problem(place, f"{name!r} is already the name of a marker", "Choose another name."))
-        problems += _expression_problems(text, place, panels)
-    if settings.pdl1 is not None:
-        problems += _pdl1_problems(settings.pdl1, panels)
-    return problems + _cut_problems(settings, [*markers, *settings.phenotypes])
-
-
-def _expression_problems(text: str, place: str, panels: dict[str, Panel]) -> list[Problem]:
-    try:
-        shown = _panels_that_show(text, panels)
-    except PanelError as error:
-        return [Problem(place, error.what, error.fix)]
-    if shown:
-        return []
-    return [Problem(place, f"no single panel has all markers of {text!r}", "Cells are never joined between slides.")]
-
-
-def _pdl1_problems(pdl1: Pdl1, panels: dict[str, Panel]) -> list[Problem]:
-    markers, problems = _all_markers(panels), []
-    if pdl1.marker not in markers:
-        what = f"marker {pdl1.marker!r} is not in panel.csv; it has {', '.join(markers)}"
-        problems.append(Problem("study.toml, [pdl1] marker", what, "Write one of these names."))
-    for key in ("tumour", "immune"):
-        problems += _expression_problems(getattr(pdl1, key), f"study.toml, [pdl1] {key}", panels)
-    return problems or _score_problems(pdl1, panels)
-
-
-def _score_problems(pdl1: Pdl1, panels: dict[str, Panel]) -> list[Problem]:
-    """The marker, the tumour cells and the immune cells of [pdl1] must be seen on one slide."""
-    try:
-        if _panels_that_score(pdl1, panels):
-            return []
-        needed = set.union(*(_used(text, panels) for text in pdl1_expressions(pdl1).values()))
-    except PanelError as error:  # each alone can be read, but not all together: "CD3+" as tumour and as immune
-        return [Problem("study.toml, [pdl1]", error.what, error.fix)]
-    lacking = "; ".join(
-        f"panel {name!r} lacks {', '.join(sorted(needed - set(_markers(panel))))}" for name, panel in panels.items()
-    )
-    what = f"no single panel has all of {', '.join(sorted(needed))}: {lacking}"
-    return [Problem("study.toml, [pdl1]", what, "Cells are never joined between slides.")]
-
-
-def _cut_problems(settings: Settings, populations: list[str]) -> list[Problem]:
+def _cut_problems(settings: Settings, markers: list[str]) -> list[Problem]:
+    """Cut-offs of columns that patients.csv cannot have; a phenotype has no H-score."""
     problems = []
     for name in settings.splits.given:
         population, _, rest = name.partition("|")
         tissue_class, _, measure = rest.partition("|")
         if (
-            population not in populations
+            population not in (markers if measure == MEASURES[2] else [*markers, *settings.phenotypes])
             or tissue_class not in ("tumour", "stroma", "other", "all")
-            or measure not in ("density_per_mm2", "positivity_percent")
+            or measure not in MEASURES
         ):
-            fix = (
-                'Write "<population>|<tumour, stroma, other or all>|<density_per_mm2 or positivity_percent>" = number.'
-            )
+            named = ", ".join(MEASURES[:-1]) + f" or {MEASURES[-1]}"
+            fix = f'Write "<population>|<tumour, stroma, other or all>|<{named}>" = number.'
             problems.append(Problem("study.toml, [splits] given", f"{name!r} is no column of patients.csv", fix))
     return problems

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
 
 from mihc.errors import Problem
+from mihc.panel import LEVEL_COLUMNS, LEVELS_FIX, Panel, levels_problem
+from mihc.studies.slide_list import SlideRow
 from mihc.studies.tables import TextTable, check_columns, number_in, read_table
 
 FILE = "thresholds.csv"
 COLUMNS = ("slide", "marker", "value")
 EVERY_SLIDE = "*"
+NO_LEVELS = (None, None)
 
 
 def read_thresholds(
     folder: Path, slides: Collection[str], markers: Collection[str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Read thresholds.csv: slide, marker (text) and value (float, counts); empty without a file."""
-    empty = pd.DataFrame(
-        {"slide": pd.Series(dtype=object), "marker": pd.Series(dtype=object), "value": pd.Series(dtype="f8")}
-    )
+    """Read thresholds.csv: slide, marker (text), value, moderate and strong (float, counts, the last two NaN where no
+    levels are typed); empty without a file."""
+    names = [*COLUMNS, *LEVEL_COLUMNS]
+    empty = pd.DataFrame({name: pd.Series(dtype=object if name in COLUMNS[:2] else "f8") for name in names})
     if not (folder / FILE).exists():
         return empty, []
     table, problems = read_table(folder / FILE)
     if table is not None:
-        problems += check_columns(table, COLUMNS, COLUMNS)
+        problems += check_columns(table, COLUMNS, names)
     if problems:
         return empty, problems
     rows, seen = [], {}
@@ -41,10 +44,39 @@ def read_thresholds(
             what = f"slide {slide!r}, marker {marker!r} is already in line {table.lines[first]}"
             problems.append(Problem(table.place(row), what, "Keep one of the lines."))
         try:
-            rows.append((slide, marker, _threshold(table.cell(row, "value"))))
+            value, levels = _threshold(table.cell(row, "value")), _levels(table, row)
         except ValueError as error:
             problems.append(Problem(table.place(row, "value"), str(error), "Write a number of counts, 0 or more."))
-    return (pd.DataFrame(rows, columns=list(COLUMNS)) if rows else empty), problems
+            continue
+        rows.append((slide, marker, value, *levels))
+        what = levels_problem(value, levels) if levels != NO_LEVELS else ""
+        problems += [Problem(table.place(row, "moderate"), what, LEVELS_FIX)] if what else []
+    found = pd.DataFrame(rows, columns=names) if rows else empty
+    return found.astype(dict.fromkeys(LEVEL_COLUMNS, "f8")), problems
+
+
+def _levels(table: TextTable, row: int) -> tuple[float | None, ...]:
+    """Moderate and strong; None where they are not typed."""
+    texts = [table.cell(row, name).strip() for name in LEVEL_COLUMNS]
+    return tuple(_threshold(text) if text else None for text in texts)
+
+
+def levels_of(panels: Mapping[str, Panel], row: SlideRow, thresholds: pd.DataFrame, marker: str) -> tuple[float, ...]:
+    """The cut-offs of moderate and strong that hold for a marker on a slide; () where none are typed.
+
+    They come with their threshold: from the slide's own line of thresholds.csv, else the line of every slide, else
+    panel.csv.
+    """
+    for scope in (row.slide, EVERY_SLIDE):
+        lines = thresholds[(thresholds["slide"] == scope) & (thresholds["marker"] == marker)]
+        if len(lines):
+            return typed_levels(lines.iloc[0])
+    return next((line.levels for line in panels[row.panel].markers if line.marker == marker), ())
+
+
+def typed_levels(line: pd.Series) -> tuple[float, ...]:
+    """moderate and strong of a line of thresholds.csv; () where they are not typed."""
+    return () if line[list(LEVEL_COLUMNS)].isna().any() else tuple(float(line[name]) for name in LEVEL_COLUMNS)
 
 
 def _unknown(table: TextTable, row: int, column: str, found: str, known: Collection[str]) -> list[Problem]:

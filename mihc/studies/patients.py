@@ -18,12 +18,22 @@ import pandas as pd
 
 from mihc.errors import ClinicalError
 from mihc.studies.bands import band_classes, rows_by_band
-from mihc.studies.pdl1 import POSITIVE_IMMUNE_CELLS, POSITIVE_TUMOUR_CELLS, TUMOUR_CELLS, pdl1_scores
+from mihc.studies.pdl1 import (
+    ENDS,
+    POSITIVE_IMMUNE_CELLS,
+    POSITIVE_TUMOUR_CELLS,
+    TUMOUR_CELLS,
+    pdl1_scores,
+)
 
-MEASURES = ("density_per_mm2", "positivity_percent")
+MEASURES = ("density_per_mm2", "positivity_percent", "h_score")  # the last of markers with levels only
 ALL = "all"  # tumour + stroma + other
 REGION_COLUMNS = ("slide", "region", "tissue_class", "population", "cells", "positive_cells", "area_mm2")
 NOTE_COLUMNS = ("patient", "population", "tissue_class", "measure", "slide", "note")
+PDL1_COLUMNS = (
+    "patient", "slide", "viable_tumour_cells", "positive_tumour_cells", "positive_immune_cells", "TPS_percent",
+    "TPS_percent_low", "TPS_percent_high", "CPS", "CPS_low", "CPS_high", "evaluable", "note",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class Counts:
     positive_cells: float  # NaN: the slide cannot tell
     cells: float
     area_mm2: float  # NaN: unknown, as in a table of cells
+    summed_levels: float = 0.0  # 1 for each weak cell, 2 for a moderate, 3 for a strong one; NaN: no levels are known
 
     @property
     def density_per_mm2(self) -> float:
@@ -43,6 +54,11 @@ class Counts:
     def positivity_percent(self) -> float:
         """100 x positive_cells / cells, NaN without cells."""
         return 100 * self.positive_cells / self.cells if self.cells > 0 else np.nan
+
+    @property
+    def h_score(self) -> float:
+        """100 x summed_levels / cells, NaN without cells."""
+        return 100 * self.summed_levels / self.cells if self.cells > 0 else np.nan
 
 
 NOTHING = Counts(0.0, 0.0, 0.0)
@@ -63,7 +79,8 @@ def study_table(
     Parameters
     ----------
     regions
-        regions.csv: slide, region, tissue_class, population, cells, positive_cells (NaN: unknown), area_mm2.
+        regions.csv: slide, region, tissue_class, population, cells, positive_cells (NaN: unknown), area_mm2, and
+        h_score where there are levels.
     slides
         slide, patient, and where they apply panel, control (not empty: never counted), failed (bool), message.
     clinical
@@ -82,9 +99,10 @@ def study_table(
     -------
     DataFrame
         `patient` (sorted), `slides` (number that were measured), `<population>|<tissue_class>|density_per_mm2` and
-        `...|positivity_percent` for tumour, stroma, other where any slide has it, and all; then TPS_percent and CPS;
-        then the bands, `<population>|margin -25 to 0 um|density_per_mm2` and so on; then the clinical columns.
-        A patient without a clinical row has them missing; one without a slide has no row.
+        `...|positivity_percent` for tumour, stroma, other where any slide has it, and all, and `...|h_score` for
+        populations that have levels on any slide; then TPS_percent and CPS; then the bands,
+        `<population>|margin -25 to 0 um|density_per_mm2` and so on; then the clinical columns. A patient without a
+        clinical row has them missing; one without a slide has no row.
 
     Raises
     ------
@@ -100,6 +118,32 @@ def study_table(
         values = replace(in_bands, classes=band_classes(bands)).table()
         table = pd.concat([table, values.drop(columns=["patient", "slides"])], axis=1)
     return table if clinical is None else _with_clinical(table, clinical)
+
+
+def pdl1_table(
+    regions: pd.DataFrame,
+    slides: pd.DataFrame,
+    *,
+    unclear: str = "withhold",
+    populations: Mapping[str, Collection[str]] | None = None,
+    pdl1_counts: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Say what TPS and CPS were made of; arguments as in `study_table`.
+
+    Returns
+    -------
+    DataFrame
+        A row per patient, slide "" (pooled), followed by one per slide that counts for the patient: patient, slide,
+        viable_tumour_cells, positive_tumour_cells (of them), positive_immune_cells, TPS_percent, CPS, and `_low` and
+        `_high` of both where the marker's threshold has an interval on every slide; evaluable (bool) and why not
+        (note). The pooled scores are those of patients.csv.
+    """
+    pool = _Pool.of(regions, slides, unclear, populations, pdl1_counts)
+    rows = []
+    for patient, of_patient in pool.slides.items():
+        rows.append(pool.score_row(patient, "", of_patient))
+        rows += [pool.score_row(patient, slide.slide, [slide]) for slide in of_patient]
+    return pd.DataFrame(rows, columns=list(PDL1_COLUMNS))
 
 
 def study_notes(
@@ -156,6 +200,7 @@ class _Pool:
     classes: tuple[str, ...]
     unclear: str
     scored: bool
+    levelled: frozenset[str]  # populations with levels on any slide
     notes: list[tuple[str, ...]] = field(default_factory=list)
 
     @classmethod
@@ -189,12 +234,13 @@ class _Pool:
             classes=(*classes, ALL),
             unclear=unclear,
             scored=pdl1_counts is not None,
+            levelled=_with_levels(regions),
         )
 
     def table(self) -> pd.DataFrame:
         rows = [self._row(patient, slides) for patient, slides in self.slides.items()]
         columns = ["patient", "slides"]
-        columns += [f"{p}|{c}|{measure}" for p in self.reported for c in self.classes for measure in MEASURES]
+        columns += [f"{p}|{c}|{measure}" for p in self.reported for c in self.classes for measure in self._measures(p)]
         columns += ["TPS_percent", "CPS"] if self.scored else []
         return pd.DataFrame(rows, columns=columns)
 
@@ -202,21 +248,46 @@ class _Pool:
         row: dict[str, object] = {"patient": patient, "slides": sum(not slide.failed for slide in slides)}
         for population in self.reported:
             for tissue_class in self.classes:
-                for measure in MEASURES:
+                for measure in self._measures(population):
                     pooled = self._pooled(patient, slides, population, tissue_class, measure)
                     row[f"{population}|{tissue_class}|{measure}"] = getattr(pooled, measure) if pooled else np.nan
         return row | (self._scores(patient, slides) if self.scored else {})
 
-    def _scores(self, patient: str, slides: list[_Slide]) -> dict[str, float]:
+    def _measures(self, population: str) -> tuple[str, ...]:
+        return MEASURES if population in self.levelled else MEASURES[:2]
+
+    def _score_counts(self, patient: str, slides: list[_Slide], end: str = "") -> dict[str, float]:
         def positive(population: str, *classes: str) -> float:
             found = [self._pooled(patient, slides, population, name, "positivity_percent") for name in classes]
             return math.fsum(counts.positive_cells if counts else np.nan for counts in found)
 
-        scores = pdl1_scores(
-            tumour_cells=positive(TUMOUR_CELLS, "tumour"),
-            positive_tumour_cells=positive(POSITIVE_TUMOUR_CELLS, "tumour"),
-            positive_immune_cells=positive(POSITIVE_IMMUNE_CELLS, "tumour", "stroma"),
-        )
+        return {
+            "tumour_cells": positive(TUMOUR_CELLS, "tumour"),
+            "positive_tumour_cells": positive(POSITIVE_TUMOUR_CELLS + end, "tumour"),
+            "positive_immune_cells": positive(POSITIVE_IMMUNE_CELLS + end, "tumour", "stroma"),
+        }
+
+    def score_row(self, patient: str, slide: str, slides: list[_Slide]) -> dict[str, object]:
+        """A row of `pdl1_table`."""
+        counts = self._score_counts(patient, slides)
+        scores = pdl1_scores(**counts)
+        evaluable = not math.isnan(scores.tps_percent)
+        row = {"patient": patient, "slide": slide, "viable_tumour_cells": counts.pop("tumour_cells"), **counts}
+        row |= {"TPS_percent": scores.tps_percent, "CPS": scores.cps, "evaluable": evaluable, "note": scores.note}
+        for end, name in zip(ENDS, ("low", "high")):
+            known = evaluable and all(self._has_end(one.slide, end) for one in slides)
+            bound = pdl1_scores(**self._score_counts(patient, slides, f"|{end}")) if known else None
+            row |= {f"TPS_percent_{name}": bound.tps_percent if bound else np.nan}
+            row |= {f"CPS_{name}": bound.cps if bound else np.nan}
+        return row
+
+    def _has_end(self, slide: str, end: str) -> bool:
+        """Whether a slide's threshold has an interval, or the slide has no count that could have one."""
+        counts = self.counts.get((slide, POSITIVE_TUMOUR_CELLS, ALL), Counts(np.nan, 0.0, 0.0))
+        return math.isnan(counts.positive_cells) or (slide, f"{POSITIVE_TUMOUR_CELLS}|{end}", ALL) in self.counts
+
+    def _scores(self, patient: str, slides: list[_Slide]) -> dict[str, float]:
+        scores = pdl1_scores(**self._score_counts(patient, slides))
         if scores.note:
             self.notes.append((patient, "TPS and CPS", "tumour", "", "", scores.note))
         return {"TPS_percent": scores.tps_percent, "CPS": scores.cps}
@@ -260,6 +331,8 @@ def _why_unknown(counts: Counts | None, measure: str) -> str:
         return "the threshold cannot tell"
     if measure == "density_per_mm2" and math.isnan(counts.area_mm2):
         return "the area is not known"
+    if measure == "h_score" and math.isnan(counts.summed_levels):
+        return "no levels are typed for it"
     return ""
 
 
@@ -291,10 +364,27 @@ def _count(regions: pd.DataFrame) -> dict[tuple[str, str, str], Counts]:
     numbers = [
         regions[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in ("positive_cells", "cells", "area_mm2")
     ]
+    numbers.append(_summed_levels(regions))
     for slide, population, tissue_class, *counts in zip(*(regions[name] for name in names), *numbers):
         parts[slide, population, tissue_class].append(Counts(*counts))
         parts[slide, population, ALL].append(Counts(*counts))
     return {key: _sum(counts) for key, counts in parts.items()}
+
+
+def _summed_levels(regions: pd.DataFrame) -> np.ndarray:
+    """The whole number that an H-score is 100 x of, over cells; 0 in a region without cells."""
+    cells = regions["cells"].to_numpy(dtype=np.float64, na_value=np.nan)
+    if "h_score" not in regions:
+        return np.full(len(regions), np.nan)
+    scores = regions["h_score"].to_numpy(dtype=np.float64, na_value=np.nan)
+    levelled = regions["population"].isin(_with_levels(regions)).to_numpy(dtype=bool)
+    return np.where(levelled & (cells == 0), 0.0, np.rint(scores * cells / 100))
+
+
+def _with_levels(regions: pd.DataFrame) -> frozenset[str]:
+    if "h_score" not in regions:
+        return frozenset()
+    return frozenset(regions.loc[regions["h_score"].notna(), "population"])
 
 
 def _sum(counts: Iterable[Counts]) -> Counts:
@@ -304,6 +394,7 @@ def _sum(counts: Iterable[Counts]) -> Counts:
         math.fsum(part.positive_cells for part in listed),
         math.fsum(part.cells for part in listed),
         math.fsum(part.area_mm2 for part in listed),
+        math.fsum(part.summed_levels for part in listed),
     )
 
 

@@ -1,27 +1,34 @@
-"""PD-L1 scores of a patient: TPS and CPS from counts. Research use only.
+"""PD-L1 scores: TPS and CPS from counts. Research use only.
 
-TPS (%) = PD-L1 positive tumour cells / tumour cells x 100.
-CPS     = (PD-L1 positive tumour cells + PD-L1 positive immune cells) / tumour cells x 100, at most 100.
+TPS (%) = PD-L1 positive tumour cells / viable tumour cells x 100.
+CPS     = (PD-L1 positive tumour cells + PD-L1 positive immune cells) / viable tumour cells x 100, at most 100.
 
-Tumour cells, positive or not, are those of tumour regions. Immune cells are those of tumour and of all stroma: the
-whole stroma that is analysed, however far from the tumour, so that a large distant stroma raises CPS (a pathologist
-counts those next to the tumour only). Neither score is evaluable with fewer than 100 tumour cells (as the 22C3
-pharmDx interpretation manual asks for viable tumour cells).
+Viable tumour cells, positive or not, are those of tumour regions; necrosis and whatever else is excluded is in no
+region that counts. Immune cells are those of tumour regions and of stroma: of all analysed stroma, however far from the
+tumour, or of stroma within `immune_within_um` of the margin (a pathologist counts those next to the tumour only, and a
+large distant stroma raises CPS). Neither score is evaluable with fewer than 100 viable tumour cells, as the 22C3
+pharmDx interpretation manual asks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mihc.studies.settings import Pdl1
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EVALUABLE_TUMOUR_CELLS = 100
 # Populations of their own: a name with "|" is refused for a marker or a phenotype, so none can be meant by both.
 TUMOUR_CELLS = "PD-L1 scores|tumour cells"
 POSITIVE_TUMOUR_CELLS = "PD-L1 scores|positive tumour cells"
 POSITIVE_IMMUNE_CELLS = "PD-L1 scores|positive immune cells"
+# The same by the ends of the interval of the marker's threshold: the fewest and the most positive cells.
+ENDS = ("fewest", "most")
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,35 @@ def pdl1_expressions(pdl1: Pdl1) -> dict[str, str]:
     }
 
 
+def near_tumour(cells: pd.DataFrame, within_um: float | None) -> pd.arrays.BooleanArray:
+    """(cells,) Whether an immune cell is near enough to the tumour to count: nullable booleans.
+
+    Parameters
+    ----------
+    cells
+        `tissue_class` and, where known, `distance_to_margin_um`.
+    within_um
+        How far a cell of stroma may be; None = as far as the stroma reaches.
+
+    Returns
+    -------
+    BooleanArray
+        True in tumour; elsewhere True within the distance, False beyond it and on a slide without a tumour region;
+        null where a distance is asked for and the table has none.
+    """
+    import pandas as pd
+
+    if within_um is None:
+        return pd.array(np.ones(len(cells), bool), dtype="boolean")
+    inside = (cells["tissue_class"] == "tumour").to_numpy(dtype=bool)
+    if "distance_to_margin_um" not in cells:
+        return pd.arrays.BooleanArray(inside.copy(), ~inside)
+    distance = cells["distance_to_margin_um"].to_numpy(dtype=np.float64)
+    return pd.array(inside | (distance <= within_um), dtype="boolean")
+
+
 def pdl1_scores(*, tumour_cells: float, positive_tumour_cells: float, positive_immune_cells: float) -> Pdl1Scores:
-    """Score a patient from counts: tumour cells of tumour regions, immune cells of tumour and stroma.
+    """Score a slide or a patient from counts: tumour cells of tumour regions, immune cells of tumour and stroma.
 
     Parameters
     ----------

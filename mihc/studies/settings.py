@@ -13,6 +13,7 @@ EXCLUDABLE = ("fold", "debris", "bubble", "out of focus")  # what quality masks 
 REGION_SOURCES = ("both", "annotations", "auto", "classifier")
 REPAIRS = ("none", "even-odd")
 UNCLEAR = ("withhold", "leave_out")
+SWITCH = ("off", "on")
 OUTCOME_SPLITS = ("slope_change", "landmark:<time>", "median", "none")
 MARKER_SPLITS = ("median", "tertiles", "maxstat", "given")
 
@@ -40,6 +41,7 @@ class Measure:
     """[measure]: what is measured of each cell beside its place, its areas and its means."""
 
     features: tuple[str, ...] = ("mean",)  # as `mihc.measures.features.known_features` orders them
+    spillover_correction: str = "off"  # "on": calls are made by means less the light of touching neighbours
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,14 @@ class Pdl1:
     marker: str
     tumour: str  # phenotype expression
     immune: str  # phenotype expression
+    immune_within_um: float | None = None  # immune cells of stroma count this near to the tumour; None = all of them
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """[pairs]."""
+
+    impossible: tuple[str, ...] = ()  # expressions of two parts that no cell can be both of
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,7 @@ class Settings:
     thresholds: ThresholdSettings = ThresholdSettings()
     phenotypes: dict[str, str] = field(default_factory=dict)  # name -> expression
     pdl1: Pdl1 | None = None
+    pairs: Pairs = Pairs()
     regions: RegionSettings = RegionSettings()
     qc: Quality = Quality()
     outcomes: dict[str, Outcome] = field(default_factory=dict)

@@ -22,7 +22,8 @@ method = "auto"                  # "auto": mihc's own; "cellpose", "stardist" or
 # What is measured of each cell beside its place, its areas and the means of its markers: some of median,
 # percentile:90 (any number), sd, integrated (sums), shape, background (around the cell), spillover (from neighbours).
 # [measure]
-# features = ["median", "percentile:90", "shape"]
+# features = ["median", "percentile:90", "shape", "spillover"]
+# spillover_correction = "on"    # calls by means less the light of touching neighbours; "off": shown, not used
 
 [thresholds]
 method = "auto"                  # "auto": found for each slide and marker that has none in panel.csv or thresholds.csv
@@ -30,16 +31,22 @@ method = "auto"                  # "auto": found for each slide and marker that 
 unclear = "withhold"             # where no threshold can be found on a slide:
                                  # "withhold": its patient gets no value; "leave_out": its other slides are used
 
-# Kinds of cells, in terms of the markers in panel.csv: + is positive, - negative, a space is and, | is or, ! is not.
+# Kinds of cells, in terms of the markers in panel.csv: + is positive, - negative, a space is and, | is or, ! is not;
+# ++ is at least moderate and +++ strong, where levels are typed. A kind may name another one, and is then a part of it.
 # [phenotypes]
 # "B cell" = "CD20+"
-# "proliferating B cell" = "CD20+ Ki67+"
+# "proliferating B cell" = "B cell & Ki67+"
+
+# What no cell can be both of: how often it is found all the same tells how many cells are wrongly called.
+# [pairs]
+# impossible = ["CD3+ CD20+"]
 
 # PD-L1 scores (TPS and CPS): the marker, and which cells are tumour cells and immune cells.
 # [pdl1]
 # marker = "PD-L1"
 # tumour = "PanCK+"
 # immune = "CD3+ | CD68+"
+# immune_within_um = 500.0       # immune cells of stroma count so near to the tumour; without it all of them
 
 [regions]
 source = "both"                  # "both": annotations where a slide has them, else found automatically

@@ -20,12 +20,14 @@ from mihc.studies.settings import (
     MARKER_SPLITS,
     REGION_SOURCES,
     REPAIRS,
+    SWITCH,
     TISSUE_CLASSES,
     UNCLEAR,
     Clinical,
     Compute,
     Measure,
     Outcome,
+    Pairs,
     Pdl1,
     Quality,
     RegionSettings,
@@ -168,7 +170,13 @@ def _segmentation(root: _Section) -> Segmentation:
 
 def _measure(root: _Section) -> Measure:
     section, default = root.subsection("measure"), Measure()
-    taken = Measure(section.take("features", kinds.features, default.features))
+    taken = Measure(
+        section.take("features", kinds.features, default.features),
+        section.take("spillover_correction", kinds.one_of(SWITCH), default.spillover_correction),
+    )
+    if taken.spillover_correction == "on" and "spillover" not in taken.features:
+        what = 'spillover_correction = "on" corrects by a spillover that is not measured'
+        section.problem("spillover_correction", what, 'Write features = ["spillover"] under [measure].')
     section.refuse_unknown()
     return taken
 
@@ -201,8 +209,18 @@ def _pdl1(root: _Section) -> Pdl1 | None:
     if "pdl1" not in root.values:
         return None
     taken = Pdl1(
-        section.take("marker", kinds.text), section.take("tumour", kinds.text), section.take("immune", kinds.text)
+        section.take("marker", kinds.text),
+        section.take("tumour", kinds.text),
+        section.take("immune", kinds.text),
+        section.take("immune_within_um", kinds.number("µm", 1, 100_000), None),
     )
+    section.refuse_unknown()
+    return taken
+
+
+def _pairs(root: _Section) -> Pairs:
+    section = root.subsection("pairs")
+    taken = Pairs(section.take("impossible", kinds.texts, ()))
     section.refuse_unknown()
     return taken
 
@@ -326,6 +344,7 @@ SECTIONS: dict[str, Callable[[_Section], Any]] = {
     "thresholds": _thresholds,
     "phenotypes": _phenotypes,
     "pdl1": _pdl1,
+    "pairs": _pairs,
     "regions": _regions,
     "qc": _qc,
     "outcomes": _outcomes,

@@ -1,0 +1,177 @@
+"""What is told of one slide's calls beside its counts: pairs, co-expression, intensities, spillover, PD-L1's interval.
+
+Its parts lie beside those of `mihc.steps.call`, which calls it, and are joined by `mihc.steps.gather`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from mihc import store
+from mihc.pairs import ANALYSED, coexpression, impossible_pairs, pair_checks, parse_pair
+from mihc.panel import Panel
+from mihc.positives import Threshold, call_positives, corrected_values, parse_expression, populations
+from mihc.stages import Job
+from mihc.store import Transaction
+from mihc.strengths import h_scores, intensities
+from mihc.studies.pdl1 import ENDS, POSITIVE_IMMUNE_CELLS, POSITIVE_TUMOUR_CELLS, near_tumour
+from mihc.study import SlideRow, pdl1_expressions
+
+TABLES = ("coexpression", "intensities", "pairs", "spillover")  # the files in results/ that are made here
+SPILLOVER_COLUMNS = (
+    "slide", "marker", "threshold", "cells", "positive_cells_uncorrected", "positive_cells_corrected",
+    "positivity_percent_uncorrected", "positivity_percent_corrected", "used",
+)  # fmt: skip
+
+
+def part(table: str, slide: str) -> str:
+    """Where a slide's part of one of the study's tables lies under results/."""
+    return f".stages/positives/{slide}.{table}.csv"
+
+
+def ready_to_call(job: Job, panel: Panel, cells: pd.DataFrame) -> pd.DataFrame:
+    """Add `<marker>_corrected` where study.toml asks for the correction and the spillover is measured."""
+    if job.study.settings.measure.spillover_correction == "off":
+        return cells
+    return cells.assign(**_corrected(panel, cells))
+
+
+def _corrected(panel: Panel, cells: pd.DataFrame) -> dict[str, np.ndarray]:
+    measured = [line for line in panel.markers if _is_measured(line.marker, line.compartment, cells)]
+    return {f"{one.marker}_corrected": corrected_values(cells, one.marker, one.compartment) for one in measured}
+
+
+def _is_measured(marker: str, compartment: str, cells: pd.DataFrame) -> bool:
+    return {f"{marker}_spillover", f"{marker}_{compartment}_mean"} <= set(cells)
+
+
+def h_score_column(cells: pd.DataFrame, counts: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The column h_score of regions.csv."""
+    return {"h_score": h_scores(cells, counts)}
+
+
+def score_calls(
+    job: Job, row: SlideRow, table: pd.DataFrame, thresholds: Mapping[str, Threshold], scored: dict[str, str]
+) -> tuple[dict[str, str], pd.DataFrame]:
+    """The populations of TPS and CPS, with immune cells near the tumour only, and by the ends of the interval."""
+    pdl1 = job.study.settings.pdl1
+    if pdl1 is None or not scored:
+        return scored, table
+    chosen = thresholds[pdl1.marker]
+    wanted = {name: pdl1_expressions(pdl1)[name] for name in (POSITIVE_TUMOUR_CELLS, POSITIVE_IMMUNE_CELLS)}
+    added: dict[str, pd.Series] = {}
+    for end, value in zip(ENDS, (chosen.high, chosen.low)):  # fewest by the highest threshold
+        if np.isfinite(value):
+            called = _called(job, row, table, {**thresholds, pdl1.marker: replace(chosen, value=value)}, wanted)
+            added |= {f"phenotype_{name}|{end}": called[f"phenotype_{name}"] for name in wanted}
+    column = f"phenotype_{POSITIVE_IMMUNE_CELLS}"
+    near = near_tumour(table, pdl1.immune_within_um)
+    added = {
+        name: calls.array & near if name.startswith(column) else calls
+        for name, calls in {column: table[column], **added}.items()
+    }
+    names = scored | {name.removeprefix("phenotype_"): name for name in added}
+    return names, table.assign(**added)
+
+
+def describe(
+    job: Job, row: SlideRow, table: pd.DataFrame, thresholds: Mapping[str, Threshold], transaction: Transaction
+) -> None:
+    """Write a slide's parts of coexpression.csv, intensities.csv, pairs.csv, spillover.csv and qc.csv.
+
+    `table` is the cells table with its calls.
+    """
+    panel = job.study.panel_of(row)
+    markers = [line.marker for line in panel.markers]
+    names = populations(markers, [name for name in job.study.settings.phenotypes if f"phenotype_{name}" in table])
+    shown = {column: _markers_of(job, markers, name) for name, column in names.items()}
+    compartments = {line.marker: line.compartment for line in panel.markers}
+    without, corrected = _both_ways(job, row, table, thresholds)
+    pairs = [parse_pair(text, markers, _phenotypes(job, table)) for text in job.study.impossible_pairs(panel)]
+    found = impossible_pairs(table, pairs, uncorrected=without, corrected=corrected)
+    parts = {
+        "coexpression": coexpression(table, markers),
+        "intensities": intensities(table, shown, compartments=compartments),
+        "pairs": found,
+    }
+    for name, one in parts.items():
+        one.insert(0, "slide", row.slide)
+        store.write_csv(transaction.path(part(name, row.slide)), one)
+    spilled = _spillover(job, row, table, thresholds, without, corrected)
+    store.write_csv(transaction.path(part("spillover", row.slide)), spilled)
+    store.write_csv(transaction.path(part("qc", row.slide)), pair_checks(row.slide, found))
+
+
+def _phenotypes(job: Job, table: pd.DataFrame) -> dict[str, str]:
+    """The phenotypes that the slide can show."""
+    return {name: text for name, text in job.study.settings.phenotypes.items() if f"phenotype_{name}" in table}
+
+
+def _markers_of(job: Job, markers: list[str], population: str) -> tuple[str, ...]:
+    phenotypes = job.study.settings.phenotypes
+    if population not in phenotypes:
+        return (population,)
+    return parse_expression(phenotypes[population], markers, name=population, phenotypes=phenotypes).markers
+
+
+def _called(
+    job: Job,
+    row: SlideRow,
+    table: pd.DataFrame,
+    thresholds: Mapping[str, Threshold],
+    expressions: Mapping[str, str],
+) -> pd.DataFrame:
+    """Call the cells again, by other thresholds or other values; what a table of cells brought stays."""
+    given = {name: table[f"{name}_positive"] for name, chosen in thresholds.items() if chosen.method == "given"}
+    wanted = {**_phenotypes(job, table), **expressions}
+    return call_positives(
+        table,
+        {marker: chosen for marker, chosen in thresholds.items() if marker not in given},
+        compartments={line.marker: line.compartment for line in job.study.panel_of(row).markers},
+        phenotypes=wanted,
+        given=given,
+        given_levels={name: table[f"{name}_level"] for name in given if f"{name}_level" in table},
+    )
+
+
+def _both_ways(
+    job: Job, row: SlideRow, table: pd.DataFrame, thresholds: Mapping[str, Threshold]
+) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """The calls without and with the correction for spillover, by the thresholds in use; None where not measured."""
+    added = _corrected(job.study.panel_of(row), table)
+    if not added:
+        return None, None
+    plain = table.drop(columns=[name for name in added if name in table])
+    ways = (plain, plain.assign(**added))
+    calls = [_called(job, row, one, thresholds, {}).assign(tissue_class=table["tissue_class"]) for one in ways]
+    return calls[0], calls[1]
+
+
+def _spillover(
+    job: Job,
+    row: SlideRow,
+    table: pd.DataFrame,
+    thresholds: Mapping[str, Threshold],
+    without: pd.DataFrame | None,
+    corrected: pd.DataFrame | None,
+) -> pd.DataFrame:
+    """Analysed cells that are positive for each marker, without and with the correction."""
+    rows = []
+    used = "corrected" if job.study.settings.measure.spillover_correction == "on" else "uncorrected"
+    analysed = table["tissue_class"].isin(ANALYSED)
+    total = int(analysed.sum())
+    for line in job.study.panel_of(row).markers if without is not None and corrected is not None else ():
+        if not _is_measured(line.marker, line.compartment, table):
+            continue
+        counts = [_positive(calls.loc[analysed, f"{line.marker}_positive"]) for calls in (without, corrected)]
+        shares = [100 * count / total if total else np.nan for count in counts]
+        rows.append((row.slide, line.marker, thresholds[line.marker].value, total, *counts, *shares, used))
+    return pd.DataFrame(rows, columns=list(SPILLOVER_COLUMNS))
+
+
+def _positive(calls: pd.Series) -> float:
+    return np.nan if calls.isna().any() else float(calls.sum())
