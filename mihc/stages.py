@@ -61,6 +61,7 @@ class Job:
     executor: Executor
     tell: Callable[[Event], None]
     meter: MemoryMeter
+    whole: bool = True  # all slides of the study; False: some, in a job of an array beside others
     steps: list[Step] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)  # set when the run was interrupted
     _telling: threading.Lock = field(default_factory=threading.Lock)

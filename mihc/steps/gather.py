@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 import pandas as pd
 
 from mihc import store
 from mihc.associate import associate
+from mihc.batches import BatchMarker, MarkerValues, beside_batches, control_remark, drift, positivity_remarks
 from mihc.errors import InputError
 from mihc.stages import Job, code_hash
 from mihc.steps import call, outline
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow, Study, duplicate, is_of_one_slide, same_scene, study_notes, study_table
 
-TABLE_MODULES = ("mihc.studies", "mihc.study", "mihc.steps.gather")
+TABLE_MODULES = ("mihc.studies", "mihc.study", "mihc.batches", "mihc.steps.gather")
 TEST_MODULES = ("mihc.associate", "mihc.associations", "mihc.statistics", "mihc.estimates", "mihc.steps.gather")
+BATCH_COLUMNS = [field.name for field in fields(BatchMarker)]
 SLIDE_COLUMNS = (
     "slide", "patient", "panel", "batch", "control", "status", "message", "failed",
     "pixel_size_um", "pixel_size_source", "region_source", "cells",
 )  # fmt: skip
 
 
-def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record]) -> Record:
+def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record], described: Sequence[MarkerValues]) -> Record:
     """Write the study's tables: regions, thresholds, area ledger, QC, patients, and the notes to them.
+
+    Parameters
+    ----------
+    job, slides
+        The run, and what is known of every slide.
+    records
+        What was stored of each slide's positives.
+    described
+        What each slide's cells say of each marker, to set it beside its batch.
 
     Raises
     ------
@@ -35,12 +48,15 @@ def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record]) -> Rec
     clinical = study.clinical_columns()
     key = {
         "slides": hash_json({slide: record.digest for slide, record in sorted(records.items())}),
-        "list": hash_json(slides[["slide", "patient", "panel", "control", "failed"]].to_dict("list")),
+        "list": hash_json(slides[["slide", "patient", "panel", "batch", "control", "failed"]].to_dict("list")),
         "clinical": hash_json(clinical.astype(str).to_dict("list")) if clinical is not None else "none",
         "settings": hash_json([study.settings.thresholds.unclear, sorted(study.settings.phenotypes)]),
+        "values": hash_json([repr(one) for one in described]),
         "code": code_hash(*TABLE_MODULES),
     }
-    return job.stage("study", "", key, lambda transaction: _gather(job, slides, clinical, list(records), transaction))
+    return job.stage(
+        "study", "", key, lambda transaction: _gather(job, slides, clinical, list(records), described, transaction)
+    )
 
 
 def refuse_copies(job: Job, records: Mapping[str, Record]) -> None:
@@ -78,7 +94,12 @@ def _same_part(job: Job, one: SlideRow, other: SlideRow) -> bool:
 
 
 def _gather(
-    job: Job, slides: pd.DataFrame, clinical: pd.DataFrame | None, done: Sequence[str], transaction: Transaction
+    job: Job,
+    slides: pd.DataFrame,
+    clinical: pd.DataFrame | None,
+    done: Sequence[str],
+    described: Sequence[MarkerValues],
+    transaction: Transaction,
 ) -> None:
     imaged = [row.slide for row in job.study.slides if row.slide in done and row.file is not None]
     counted = [row.slide for row in job.study.slides if row.slide in done and row.counts]
@@ -91,7 +112,7 @@ def _gather(
     }
     tables = {
         "regions": regions,
-        "thresholds": _joined(job, [call.part("thresholds", slide) for slide in done]),
+        "thresholds": beside(_joined(job, [call.part("thresholds", slide) for slide in done]), described),
         "area_ledger": _joined(job, [outline.part("area_ledger", slide) for slide in imaged]),
         "qc": _joined(job, [outline.part("qc", slide) for slide in imaged]),
         "patients": study_table(regions, slides, clinical, **arguments),
@@ -99,7 +120,63 @@ def _gather(
     for name, table in tables.items():
         store.write_csv(transaction.path(f"{name}.csv"), table)
     store.write_csv(transaction.path(".stages/study/notes.csv"), study_notes(regions, slides, **arguments))
+    store.write_csv(
+        transaction.path(".stages/study/batches.csv"), pd.DataFrame(drift(described), columns=BATCH_COLUMNS)
+    )
     transaction.notes["slides"] = sorted(done)
+
+
+def beside(thresholds: pd.DataFrame, described: Sequence[MarkerValues]) -> pd.DataFrame:
+    """Add to thresholds.csv how each slide's marker lies beside its batch and its negative controls.
+
+    Parameters
+    ----------
+    thresholds
+        One row per slide and marker.
+    described
+        What the slides' cells say.
+
+    Returns
+    -------
+    DataFrame
+        With `batch, control`, `negative_peak, negative_width, batch_peak, batch_width, control_p99` (counts; NaN where
+        not known) and `remark`: what stands out, "" where nothing does.
+    """
+    if thresholds.empty:
+        return thresholds
+    known = {(one.slide, one.marker): one for one in described}
+    compared = beside_batches(described)
+    unlike = _unlike_positivity(thresholds, known)
+    rows = []
+    for row in thresholds.itertuples():
+        one, other = known.get((row.slide, row.marker)), compared.get((row.slide, row.marker))
+        said = [other.remark, control_remark(row.value, one.control_p99)] if one and other else []
+        said.append(unlike.get((row.slide, row.marker), ""))
+        rows.append({
+            "batch": one.batch if one else "", "control": one.control if one else "",
+            "negative_peak": one.peak if one else math.nan, "negative_width": one.width if one else math.nan,
+            "batch_peak": other.batch_peak if other else math.nan,
+            "batch_width": other.batch_width if other else math.nan,
+            "control_p99": one.control_p99 if one else math.nan, "remark": "; ".join(filter(None, said)),
+        })  # fmt: skip
+    return thresholds.join(pd.DataFrame(rows, index=thresholds.index))
+
+
+def _unlike_positivity(
+    thresholds: pd.DataFrame, known: Mapping[tuple[str, str], MarkerValues]
+) -> dict[tuple[str, str], str]:
+    """(slide, marker) -> what is said of a positivity far from that of the batch's other slides."""
+    batches: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in thresholds.itertuples():
+        one = known.get((row.slide, row.marker))
+        if one and not one.control and row.cells:
+            percent = 100 * row.positive_cells / row.cells
+            batches.setdefault((one.panel, one.batch, one.marker), {})[row.slide] = percent
+    return {
+        (slide, marker): said
+        for (_, _, marker), positivity in batches.items()
+        for slide, said in positivity_remarks(positivity).items()
+    }
 
 
 def _with_patients(study: Study, counts: pd.DataFrame) -> pd.DataFrame:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Read as text whatever they look like: an id 007 is not 7, and a patient named NA is not missing.
 _TEXT = """slide patient panel batch control region tissue_class population marker category check verdict explanation
-    reason method who status message family analysis endpoint measure split term adjust_method estimate_kind note
-    unit"""
+    reason remark own_verdict method who when status message family analysis endpoint measure split term adjust_method
+    estimate_kind note unit"""
 TEXT_COLUMNS = frozenset(_TEXT.split())
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r\n]")

@@ -1,4 +1,7 @@
-"""thresholds.csv: thresholds that a person gives, per slide and marker; "*" is every slide."""
+"""thresholds.csv: thresholds that a person gives, per slide and marker; "*" is every slide.
+
+Who set a threshold, when and why may stand beside it, in their own words; they are carried to results/thresholds.csv.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,25 @@ from mihc.errors import Problem
 from mihc.studies.tables import TextTable, check_columns, number_in, read_table
 
 FILE = "thresholds.csv"
-COLUMNS = ("slide", "marker", "value")
+NEEDED = ("slide", "marker", "value")
+SAID = ("who", "when", "reason")
+COLUMNS = (*NEEDED, *SAID)
 EVERY_SLIDE = "*"
 
 
 def read_thresholds(
     folder: Path, slides: Collection[str], markers: Collection[str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Read thresholds.csv: slide, marker (text) and value (float, counts); empty without a file."""
-    empty = pd.DataFrame(
-        {"slide": pd.Series(dtype=object), "marker": pd.Series(dtype=object), "value": pd.Series(dtype="f8")}
-    )
+    """Read thresholds.csv: slide, marker, value (float, counts), who, when, reason (text, "" = not said).
+
+    Without a file the table is empty.
+    """
+    empty = pd.DataFrame({name: pd.Series(dtype="f8" if name == "value" else object) for name in COLUMNS})
     if not (folder / FILE).exists():
         return empty, []
     table, problems = read_table(folder / FILE)
     if table is not None:
-        problems += check_columns(table, COLUMNS, COLUMNS)
+        problems += check_columns(table, NEEDED, COLUMNS)
     if problems:
         return empty, problems
     rows, seen = [], {}
@@ -41,7 +47,8 @@ def read_thresholds(
             what = f"slide {slide!r}, marker {marker!r} is already in line {table.lines[first]}"
             problems.append(Problem(table.place(row), what, "Keep one of the lines."))
         try:
-            rows.append((slide, marker, _threshold(table.cell(row, "value"))))
+            said = (table.cell(row, name).strip() for name in SAID)
+            rows.append((slide, marker, _threshold(table.cell(row, "value")), *said))
         except ValueError as error:
             problems.append(Problem(table.place(row, "value"), str(error), "Write a number of counts, 0 or more."))
     return (pd.DataFrame(rows, columns=list(COLUMNS)) if rows else empty), problems

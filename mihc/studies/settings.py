@@ -12,6 +12,7 @@ PRECEDENCE = ("excluded", "tumour", "stroma", "other")
 EXCLUDABLE = ("fold", "debris", "bubble", "out of focus")  # what quality masks are called
 REGION_SOURCES = ("both", "annotations", "auto")
 UNCLEAR = ("withhold", "leave_out")
+HARMONISE = ("none", "batch")
 OUTCOME_SPLITS = ("slope_change", "landmark:<time>", "median", "none")
 MARKER_SPLITS = ("median", "tertiles", "maxstat", "given")
 
@@ -47,6 +48,7 @@ class ThresholdSettings:
 
     method: str = "auto"
     unclear: str = "withhold"  # "withhold": the patient's value is NaN | "leave_out": the other slides are pooled
+    harmonise: str = "none"  # "batch": a slide with a weak threshold may take its batch's (`mihc.batches.offers`)
 
 
 @dataclass(frozen=True)
