@@ -43,7 +43,7 @@ from mihc.steps.propose import control_of, propose
 from mihc.steps.segment import segment
 from mihc.steps.tell import tell
 from mihc.store import Record, Store, hash_file, hash_json, write_json
-from mihc.study import SlideRow, Study
+from mihc.study import SlideRow, Study, remember
 
 STAGES = ("slide", "cells", "regions", "values", "positives", "study", "statistics", "report")
 Records = dict[str, Record]  # of one slide, by stage
@@ -170,6 +170,7 @@ def _conclude(
     beside = all_described(job, {slide: done["values"] for slide, done in measured.items()})
     with job.store.lock():
         tables = gather(job, slides, {slide: done["positives"] for slide, done in measured.items()}, beside)
+        _remember_thresholds(job)
         if until == "study":
             return None
         statistics = compare(job, tables)
@@ -179,6 +180,14 @@ def _conclude(
         tell(job, slides, tables, statistics, summary)
         _write_run(job, summary, failed)
         return job.store.path("report.html")
+
+
+def _remember_thresholds(job: Job) -> None:
+    """Add changed thresholds to the study's history: the tables that were just made are the first that they made."""
+    noticed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    unsaid = remember(job.study.folder, job.study.thresholds, noticed=noticed)
+    if unsaid:
+        job.store.remark(unsaid)
 
 
 def local_executor(workers: int | None = None) -> Executor:

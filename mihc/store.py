@@ -46,7 +46,16 @@ from mihc.stores.labels import (
 )
 from mihc.stores.locks import Lock
 from mihc.stores.records import Record
-from mihc.stores.tables import read_cells, read_csv, write_bytes, write_cells, write_csv, write_json, write_text
+from mihc.stores.tables import (
+    csv_text,
+    read_cells,
+    read_csv,
+    write_bytes,
+    write_cells,
+    write_csv,
+    write_json,
+    write_text,
+)
 from mihc.stores.transactions import Transaction
 from mihc.stores.verification import Damage
 
@@ -63,6 +72,7 @@ __all__ = [
     "build_pyramid",
     "create_image",
     "create_labels",
+    "csv_text",
     "digest_results",
     "hash_file",
     "hash_json",

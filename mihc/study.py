@@ -23,6 +23,7 @@ from mihc.studies.pdl1 import EVALUABLE_TUMOUR_CELLS, Pdl1Scores, pdl1_expressio
 from mihc.studies.settings import Outcome, Pdl1, Response, Settings
 from mihc.studies.slide_list import SlideRow
 from mihc.studies.start import InitReport, init_study
+from mihc.studies.threshold_history import read_history, remember
 
 __all__ = [
     "EVALUABLE_TUMOUR_CELLS",
@@ -42,7 +43,9 @@ __all__ = [
     "pdl1_expressions",
     "pdl1_scores",
     "read_cell_table",
+    "read_history",
     "read_study",
+    "remember",
     "same_scene",
     "study_notes",
     "study_table",

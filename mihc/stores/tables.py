@@ -87,10 +87,15 @@ def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table as UTF-8 CSV: floats that round-trip, NaN and null empty, no text that a spreadsheet would run."""
+    write_text(path, csv_text(table))
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """What `write_csv` writes."""
     columns = [[_cell(value) for value in table[name]] for name in table.columns]
     lines = [",".join(_quoted(_guarded(str(name))) for name in table.columns)]
     lines.extend(",".join(row) for row in zip(*columns))
-    write_text(path, "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def _cell(value: object) -> str:
