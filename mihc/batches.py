@@ -155,7 +155,7 @@ def beside_batches(described: Iterable[MarkerValues]) -> dict[tuple[str, str], B
         (slide, marker) -> what was found. A batch of fewer than three slides is not compared. A peak stands out that
         lies more than 3 robust SDs of the batch's peaks and more than 2 widths of a peak from their median; a width
         that is over twice or under 0.4 times the median; a separable slide's threshold that lies over twice or under
-        half as far above the batch's negative peak as the median threshold does.
+        half as far above its negative peak as the median threshold does above the batch's.
     """
     found = {}
     for members in _batches(described).values():
@@ -193,7 +193,7 @@ def _peak_remarks(one: MarkerValues, peak: float, width: float, far: float) -> I
 
 def _cut_remarks(one: MarkerValues, peak: float, cut: float) -> Iterable[str]:
     if one.is_separable and cut > peak:
-        ratio = (one.own.value - peak) / (cut - peak)
+        ratio = (one.own.value - one.peak) / (cut - peak)
         if ratio > FAR_RATIO or ratio < 1 / FAR_RATIO:
             yield f"its own threshold, {_number(one.own.value)}, is far from its batch's {_number(cut)}"
 
@@ -242,7 +242,7 @@ def drift(described: Iterable[MarkerValues]) -> list[BatchMarker]:
     -------
     list of BatchMarker
         Without controls. A batch stands out whose median negative peak lies more than 2 widths of a peak from the
-        median of the panel's other batches.
+        median over the panel's batches, or from the other one where there are two.
     """
     of_marker: dict[tuple[str, str], list[BatchMarker]] = defaultdict(list)
     for (panel, batch, marker), members in _batches(one for one in described if not one.control).items():
@@ -259,7 +259,8 @@ def _beside_others(one: BatchMarker, batches: Sequence[BatchMarker]) -> BatchMar
     others = [other for other in batches if other is not one]
     if not others:
         return one
-    peak, width = (float(np.median([getattr(other, name) for other in others])) for name in ("peak", "width"))
+    measure = others if len(others) == 1 else batches  # of three, the one that drifted is not to name the two
+    peak, width = (float(np.median([getattr(other, name) for other in measure])) for name in ("peak", "width"))
     if abs(one.peak - peak) <= FAR_WIDTHS * max(width, one.width):
         return one
     where = f"batch {one.batch}" if one.batch else "the slides without a batch"
