@@ -2,9 +2,9 @@
 
     python benchmarks/calling.py [CELLS]      default 1000000
 
-`limit` is the least that any program has to do: one comparison per cell and marker and a numpy expression per phenotype,
-without unknowns, tables or intervals. `doubts` finds the calls that the thresholds' intervals leave open, and `counts`
-makes the rows of regions.csv with both ends, of two regions. Figures are medians of calls made in turn.
+`limit` is the least that any program has to do: one comparison per cell and marker and a numpy expression per
+phenotype, without unknowns, tables or intervals. `doubts` finds the calls that the thresholds' intervals leave open,
+and `counts` makes the rows of regions.csv, of two regions. Figures are medians of calls made in turn.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from mihc.regions import count_populations
 
 MARKERS = tuple(f"M{k}" for k in range(20))
 PHENOTYPES = {
-    "two": "M0+ M1+", "three": "M0+ M1+ M2-", "either": "M3+ | M4+", "none": "M5- M6- M7-", "nested": "(M8+ | M9+) M10-",
-    "not": "!(M11+ | M12+)", "four": "M13+ M14- M15+ M16-", "one": "M17+", "mixed": "M18+ (M19- | M0+)",
+    "two": "M0+ M1+", "three": "M0+ M1+ M2-", "either": "M3+ | M4+", "none": "M5- M6- M7-",
+    "nested": "(M8+ | M9+) M10-", "not": "!(M11+ | M12+)", "four": "M13+ M14- M15+ M16-", "one": "M17+",
+    "mixed": "M18+ (M19- | M0+)",
     "long": "M0+ M2+ | M4+ M6+ | M8+ M10+",
 }  # fmt: skip
 AREAS = {("tumour", "tumour"): 1.5, ("stroma", "stroma"): 2.5}

@@ -257,14 +257,16 @@ def drift(described: Iterable[MarkerValues]) -> list[BatchMarker]:
 
 def _beside_others(one: BatchMarker, batches: Sequence[BatchMarker]) -> BatchMarker:
     others = [other for other in batches if other is not one]
-    if not others:
-        return one
+    if not others or (len(others) == 1 and one is not min(batches[::-1], key=lambda batch: batch.slides)):
+        return one  # of two that differ the smaller is named, of two alike the second
     measure = others if len(others) == 1 else batches  # of three, the one that drifted is not to name the two
     peak, width = (float(np.median([getattr(other, name) for other in measure])) for name in ("peak", "width"))
     if abs(one.peak - peak) <= FAR_WIDTHS * max(width, one.width):
         return one
     where = f"batch {one.batch}" if one.batch else "the slides without a batch"
-    said = f"{where}: the negative peak lies {_beside(one.peak, peak)} that of the other batches"
+    said = (
+        f"{where}: the negative peak lies {_beside(one.peak, peak)} that of the other batch{'es' * (len(others) > 1)}"
+    )
     return BatchMarker(one.panel, one.batch, one.marker, one.slides, one.peak, one.width, one.threshold, said)
 
 

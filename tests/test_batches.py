@@ -117,6 +117,8 @@ def test_drift_over_batches_is_told_of_the_batch():
     assert remarks["C"] == "batch C: the negative peak lies 2.5 times that of the other batches"
     assert (remarks["A"], remarks["B"]) == ("", "")
     assert [one.slides for one in told] == [3, 3, 3]
+    two = {one.batch: one.remark for one in drift([*alike(4), *alike(3, batch="B", negative=500, positive=1500)])}
+    assert two == {"A": "", "B": "batch B: the negative peak lies 2.5 times that of the other batch"}
 
 
 def test_a_threshold_below_the_controls_99th_percentile_is_told():

@@ -91,7 +91,8 @@ def test_a_drifted_slide_and_a_drifted_batch_are_named(alone):
     assert rows.loc[("S01", "CD3"), "remark"] == ""
     assert rows.loc[("S01", "CD3"), "batch_peak"] == pytest.approx(200, abs=10)
     report = (alone / "results" / "report.html").read_text()
-    assert "batch B: the negative peak lies 1.5 times that of the other batches" in report
+    assert "batch B: the negative peak lies 1.5 times that of the other batch" in report
+    assert "In batch B the negative cells lie elsewhere than in the other batches: CD3, CD8" in report
     assert rows.loc[("S07", "CD3"), "remark"] in report
 
 

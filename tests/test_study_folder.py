@@ -31,7 +31,9 @@ def test_a_good_folder_is_read_whole(tmp_path):
         "slide": ["*", "S2"],
         "marker": ["CD20", "CD20"],
         "value": [300.0, 250.5],
-        **dict.fromkeys(["who", "when", "reason"], ["", ""]),
+        "who": ["", ""],
+        "when": ["", ""],
+        "reason": ["", ""],
     }
     assert study.results == folder / "results"
 

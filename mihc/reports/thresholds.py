@@ -106,21 +106,25 @@ def taken_beside_own(numbers: Numbers) -> list[Beside]:
 
 
 def drift_doubts(numbers: Numbers) -> Iterable[Markup]:
-    """One sentence per marker whose batches or slides have drifted, and one for thresholds that batches lent."""
+    """One sentence per batch, and per group of slides, that stand apart; one for thresholds that batches lent."""
     batches, thresholds = numbers["batches"], numbers["thresholds"]
-    for row in batches.itertuples() if len(batches) else ():
-        if text(row.remark):
-            yield sentence("{marker}: {said}", {"marker": row.marker, "said": text(row.remark)})
+    apart = batches[batches["remark"].map(text) != ""] if len(batches) else batches
+    for batch, rows in apart.groupby("batch", sort=False) if len(apart) else ():
+        named = f"batch {batch}" if text(batch) else "the slides without a batch"
+        pieces = {"batch": named, "markers": _listed(rows["marker"])}
+        yield sentence("In {batch} the negative cells lie elsewhere than in the other batches: {markers}", pieces)
     if thresholds.empty or "remark" not in thresholds:
         return
+    of_slides: dict[tuple[str, ...], list[str]] = {}
     for marker, rows in thresholds[drifted(thresholds)].groupby("marker", sort=False):
-        slides = list(dict.fromkeys(rows["slide"].map(text)))
-        pieces = {"marker": marker, "n": counted(len(slides), "slide"), "slides": _listed(slides)}
-        told = "{marker}: on {n} the negative cells or the threshold stand apart from batch or control: {slides}"
+        of_slides.setdefault(tuple(dict.fromkeys(rows["slide"].map(text))), []).append(text(marker))
+    for slides, markers in of_slides.items():
+        pieces = {"markers": _listed(markers), "n": counted(len(slides), "slide"), "slides": _listed(slides)}
+        told = "{markers}: on {n} the negative cells or the threshold stand apart from batch or control: {slides}"
         yield sentence(told, pieces)
     lent = thresholds[thresholds["verdict"] == "harmonised"]
     if len(lent):
-        pieces = {"n": counted(len(lent), "threshold"), "markers": _listed(dict.fromkeys(lent["marker"].map(text)))}
+        pieces = {"n": counted(len(lent), "threshold"), "markers": _listed(lent["marker"])}
         yield sentence("{n} taken from the batch, because the slide's own was weak: {markers}", pieces)
 
 
@@ -131,8 +135,8 @@ def drifted(thresholds: pd.DataFrame) -> pd.Series:
     return thresholds["remark"].map(text).str.contains(DRIFTED, regex=True)
 
 
-def _listed(names: Iterable[str], most: int = 6) -> str:
-    whole = list(names)
+def _listed(names: Iterable[object], most: int = 6) -> str:
+    whole = list(dict.fromkeys(map(text, names)))
     return ", ".join(whole[:most]) + (f" and {len(whole) - most} more" if len(whole) > most else "")
 
 

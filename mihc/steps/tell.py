@@ -42,26 +42,25 @@ TEXT = ("slide", "patient", "region", "tissue_class", "population", "marker", "c
 
 def tell(job: Job, slides: pd.DataFrame, tables: Record, statistics: Record, run: dict) -> Record:
     """Write report.html and figures/."""
-    history = read_history(job.study.folder)
     key = {
         "study": tables.digest,
         "statistics": statistics.digest,
         "slides": hash_json(slides.astype(str).to_dict("list")),
         "settings": hash_json(run["settings"]),
-        "history": hash_json([] if history is None else history.to_dict("list")),
+        "history": hash_json(_history(job).to_dict("list")),
         "code": code_hash(*MODULES),
     }
-    return job.stage("report", "", key, lambda transaction: _tell(job, slides, run, history, transaction))
+    return job.stage("report", "", key, lambda transaction: _tell(job, slides, run, transaction))
 
 
-def _tell(job: Job, slides: pd.DataFrame, run: dict, history: pd.DataFrame | None, transaction: Transaction) -> None:
+def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -> None:
     names = ("regions", "thresholds", "area_ledger", "qc")
     tables = {name: store.read_csv(job.store.path(f"{name}.csv"), text=TEXT) for name in names}
     tables["patients"] = patients_table(job)
     tables["statistics"] = store.read_csv(job.store.path("statistics.csv"), text=STATISTICS_TEXT)
     tables["notes"] = store.read_csv(job.store.path(NOTES))
     tables["batches"] = store.read_csv(job.store.path(BATCHES))
-    tables["history"] = pd.DataFrame() if history is None else history
+    tables["history"] = _history(job)
     tables["slides"] = slides
     measured = {row.slide for row in slides[~slides["failed"]].itertuples()}
     shown = [row for row in job.study.slides if row.slide in measured and row.file is not None]
@@ -74,6 +73,12 @@ def _tell(job: Job, slides: pd.DataFrame, run: dict, history: pd.DataFrame | Non
     folder = transaction.path("report.html").parent
     transaction.path("figures").mkdir(exist_ok=True)
     write_report(folder, study=job.study, tables=tables, run=run, pictures=pictures)
+
+
+def _history(job: Job) -> pd.DataFrame:
+    """The history of typed thresholds; empty where there is none."""
+    history = read_history(job.study.folder)
+    return pd.DataFrame() if history is None else history
 
 
 def _given_cells(job: Job, rows: Sequence[SlideRow]) -> pd.DataFrame:
