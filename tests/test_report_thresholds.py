@@ -69,6 +69,15 @@ def test_the_chapter_of_thresholds_shows_drift_what_was_lent_and_who_typed(table
         ElementTree.parse(tmp_path / "figures" / name)
 
 
+def test_of_a_large_study_only_markers_with_a_remark_are_in_the_page(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(thresholds, "MOST_MARKS", 10)
+    written = write_report(tmp_path, study=drawn_study(), tables=beside_their_batch(tables), run={}, pictures=[])
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('<svg class="drift"') == 2  # CD20 has a drifted slide, CD3 a drifted batch
+    assert "in figures/ only: PanCK." in page
+    assert len([path for path in written if path.name.startswith("drift")]) == 3
+
+
 def test_without_what_lies_beside_a_batch_there_is_no_chapter_of_thresholds(tables, tmp_path):
     write_report(tmp_path, study=drawn_study(), tables=tables, run={}, pictures=[])
     assert 'id="thresholds"' not in (tmp_path / "report.html").read_text()

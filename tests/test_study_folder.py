@@ -243,6 +243,17 @@ def test_an_unknown_column_of_thresholds_csv_is_refused_with_the_nearest(tmp_pat
     assert "did you mean reason" in problem.what
 
 
+def test_a_control_beside_no_slide_is_warned_of(tmp_path):
+    slides = "slide,file,patient,batch,control\nS1,a.tif,P1,A,\nS2,b.tif,,B,isotype\nS3,c.tif,P3,A,\n"
+    warnings = warnings_of(write_study(tmp_path / "a", slides=slides))
+    assert [one.place for one in warnings if "control" in one.what] == ["slides.csv, slide S2"]
+    assert not [
+        one
+        for one in warnings_of(write_study(tmp_path / "b", slides=slides.replace(",B,", ",A,")))
+        if "control" in one.what
+    ]
+
+
 def test_thresholds_of_unknown_slides_and_markers_are_refused_with_the_nearest(tmp_path):
     folder = write_study(
         tmp_path / "study", thresholds="slide,marker,value\nS11,CD20,5\n*,CD2O,5\nS1,CD20,5\nS1,CD20,6\n"

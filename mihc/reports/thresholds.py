@@ -12,6 +12,7 @@ from markupsafe import Markup
 from mihc.plots.drift import DriftPoint, drift_svg
 from mihc.reports.numbers import Numbers, as_float, counted, sentence, text
 
+MOST_MARKS = 8000  # slides x markers in the page; of a larger study only the markers with a remark are shown
 # remarks that doubt a number; a positivity far from the others may be true
 DRIFTED = "negative peak|its own threshold|negative control"
 
@@ -23,6 +24,7 @@ class Drift:
     name: str  # for a file
     picture: Markup
     remarks: tuple[Markup, ...]  # of its batches, then of its slides
+    shown: bool  # in the page; else in figures/ only
 
 
 def drifts(numbers: Numbers) -> list[Drift]:
@@ -33,15 +35,15 @@ def drifts(numbers: Numbers) -> list[Drift]:
     panel_of = {text(row["slide"]): text(row.get("panel")) for _, row in slides.iterrows()}
     table = thresholds.assign(panel=thresholds["slide"].map(text).map(lambda slide: panel_of.get(slide, "")))
     several = len(set(table["panel"])) > 1
-    return [
-        Drift(
-            f"{panel}_{marker}" if several else text(marker),
-            drift_svg(_points(rows), title=f"{marker} ({panel})" if several else text(marker)),
-            tuple(_remarks(numbers, text(panel), text(marker), rows)),
-        )
-        for (panel, marker), rows in table.groupby(["panel", "marker"], sort=False)
-        if rows["negative_peak"].notna().any()
-    ]
+    all_of_them = len(table) <= MOST_MARKS
+    found = []
+    for (panel, marker), rows in table.groupby(["panel", "marker"], sort=False):
+        if rows["negative_peak"].notna().any():
+            name, title = (f"{panel}_{marker}", f"{marker} ({panel})") if several else (text(marker), text(marker))
+            remarks = tuple(_remarks(numbers, text(panel), text(marker), rows))
+            shown = all_of_them or bool(remarks)
+            found.append(Drift(name, drift_svg(_points(rows), title=title), remarks, shown))
+    return found
 
 
 def _points(rows: pd.DataFrame) -> list[DriftPoint]:

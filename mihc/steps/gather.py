@@ -150,7 +150,9 @@ def beside(thresholds: pd.DataFrame, described: Sequence[MarkerValues]) -> pd.Da
     rows = []
     for row in thresholds.itertuples():
         one, other = known.get((row.slide, row.marker)), compared.get((row.slide, row.marker))
-        said = [other.remark, control_remark(row.value, one.control_p99)] if one and other else []
+        said = [other.remark] if other else []
+        if one and row.verdict != "negative slide":  # whose threshold lies above every cell, not among the control's
+            said.append(control_remark(row.value, one.control_p99))
         said.append(unlike.get((row.slide, row.marker), ""))
         rows.append({
             "batch": one.batch if one else "", "control": one.control if one else "",
