@@ -1,9 +1,10 @@
 """The whole flow on one page.
 
-    slide -> store -> cells -> regions -> positives -> study table -> statistics -> report
+    slide -> store -> cells -> regions -> values -> positives -> study table -> statistics -> report
 
 Each step is one file in `mihc.steps`; `mihc.stages` decides what is computed and what is reused, and keeps time and
-memory. A slide that fails is named and stops no other.
+memory. A slide that fails is named and stops no other. The slides meet before their thresholds are taken: each is
+judged beside its batch and its negative controls.
 """
 
 from __future__ import annotations
@@ -30,22 +31,26 @@ from pathlib import Path
 import pandas as pd
 
 import mihc
+from mihc.batches import Offer
 from mihc.decoders import Decoders
 from mihc.errors import InputError, LedgerError, MihcError, OutputConflict, ResourceError, UsageError
 from mihc.memory import give_back_large_arrays
 from mihc.stages import NUMERIC_LIBRARIES, PACKAGE, Event, Job, MemoryMeter, Step, Stopped
-from mihc.steps.call import call, call_table
+from mihc.steps.call import call
 from mihc.steps.gather import compare, gather, slide_table
 from mihc.steps.ingest import ingest
+from mihc.steps.judge import all_described, batch_offers, stored_values
 from mihc.steps.learn import learn
 from mihc.steps.outline import outline
+from mihc.steps.propose import control_of, propose
 from mihc.steps.segment import segment
 from mihc.steps.tell import tell
 from mihc.store import Record, Store, hash_file, hash_json, write_json
-from mihc.study import SlideRow, Study
+from mihc.study import SlideRow, Study, remember
 
-STAGES = ("slide", "cells", "regions", "positives", "study", "statistics", "report")
+STAGES = ("slide", "cells", "regions", "values", "positives", "study", "statistics", "report")
 DECODING = "mihc.steps.decode"
+Records = dict[str, Record]  # of one slide, by stage
 SECONDS_UNHEARD = 0.5  # at most, between a signal and its being heard
 
 
@@ -84,7 +89,7 @@ def run(
     slides
         Ids of the slides to measure; None: all. With ids no tables of the study are made: a last run without joins.
     until
-        Stop after this stage: "slide", "cells", "regions", "positives", "study" or "statistics".
+        Stop after this stage: "slide", "cells", "regions", "values", "positives", "study" or "statistics".
     progress
         Called with an Event as things happen, never from two threads at once.
 
@@ -109,14 +114,14 @@ def run(
         executor = executor or stack.enter_context(local_executor(workers))
         meter = stack.enter_context(MemoryMeter())
         decoders = stack.enter_context(Decoders(DECODING)) if isinstance(executor, ThreadPoolExecutor) else None
-        job = Job(study, Store(study.results), executor, progress, meter, workers, decoders)
+        job = Job(study, Store(study.results), executor, progress, meter, workers, decoders, whole=slides is None)
         if slides is None:  # else each slide's lock recovers that slide: jobs beside this one are at the others
             job.store.recover()
         if until not in STAGES[:2]:
             learn(job)
         measured, failed = _each_slide(job, rows, until, workers)
         report = None
-        if slides is None and until not in STAGES[:4]:
+        if slides is None and until not in STAGES[:5]:
             _need_one(measured, failed)
             report = _conclude(job, rows, measured, failed, until)
         for remark in job.store.remarks:
@@ -124,31 +129,57 @@ def run(
         return Results(study.results, report, len(rows), failed, tuple(job.steps), meter.overall.megabytes)
 
 
-def _measure(job: Job, row: SlideRow, until: str | None) -> dict[str, Record]:
-    """One slide, from its file to its counts."""
+def _each_slide(
+    job: Job, rows: Sequence[SlideRow], until: str | None, workers: int
+) -> tuple[dict[str, Records], dict[str, str]]:
+    """From the slides' files to their counts: measured one by one, then judged beside each other, then called."""
+    slides = _Slides(job, workers, {row.slide: {} for row in rows}, {})
+    slides.each(rows, lambda row: _measure(job, row, until), last=until in STAGES[:3])
+    if until not in STAGES[:3]:
+        for group in ([row for row in rows if row.control], [row for row in rows if not row.control]):  # controls first
+            slides.each(group, lambda row: _propose(job, row, slides.done), last=until == "values")
+    if until not in STAGES[:4]:
+        offers = batch_offers(job, slides.records("values"))
+        slides.each(rows, lambda row: _call(job, row, slides.done, offers.get(row.slide)), last=True)
+    return {slide: done for slide, done in slides.done.items() if slide not in slides.failed}, slides.failed
+
+
+def _measure(job: Job, row: SlideRow, until: str | None) -> Records:
+    """One slide, from its file to its cells and regions; one that comes as a table of cells has no pixels."""
     if row.cells is not None:
-        return {"positives": call_table(job, row)}
+        return {}
     done = {"slide": ingest(job, row)}
     if until != "slide":
         done["cells"] = segment(job, row, done["slide"])
     if until not in STAGES[:2]:
         done["regions"] = outline(job, row, done["slide"], done["cells"])
-    if until not in STAGES[:3]:
-        done["positives"] = call(job, row, done["cells"], done["regions"])
     return done
+
+
+def _propose(job: Job, row: SlideRow, done: Mapping[str, Records]) -> Records:
+    """One slide's values, and its own thresholds beside its negative controls."""
+    controls = [other for other in job.study.slides if control_of(row, other)]
+    known = [done.get(other.slide, {}).get("values") or stored_values(job, other.slide) for other in controls]
+    return {"values": propose(job, row, done[row.slide], [record for record in known if record])}
+
+
+def _call(job: Job, row: SlideRow, done: Mapping[str, Records], offers: Mapping[str, Offer | str] | None) -> Records:
+    return {"positives": call(job, row, done[row.slide], offers)}
 
 
 def _conclude(
     job: Job,
     rows: Sequence[SlideRow],
-    measured: Mapping[str, dict[str, Record]],
+    measured: Mapping[str, Records],
     failed: dict[str, str],
     until: str | None,
 ) -> Path | None:
     """The cohort, from the slides' counts to the report."""
     slides = slide_table(rows, failed, {slide: _facts(done) for slide, done in measured.items()})
+    beside = all_described(job, {slide: done["values"] for slide, done in measured.items()})
     with job.store.lock():
-        tables = gather(job, slides, {slide: done["positives"] for slide, done in measured.items()})
+        tables = gather(job, slides, {slide: done["positives"] for slide, done in measured.items()}, beside)
+        _remember_thresholds(job)
         if until == "study":
             return None
         statistics = compare(job, tables)
@@ -158,6 +189,14 @@ def _conclude(
         tell(job, slides, tables, statistics, summary)
         _write_run(job, summary, failed)
         return job.store.path("report.html")
+
+
+def _remember_thresholds(job: Job) -> None:
+    """Add changed thresholds to the study's history: the tables that were just made are the first that they made."""
+    noticed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    unsaid = remember(job.study.folder, job.study.thresholds, noticed=noticed)
+    if unsaid:
+        job.store.remark(unsaid)
 
 
 def local_executor(workers: int | None = None) -> Executor:
@@ -182,46 +221,53 @@ def _check_stage(until: str | None) -> None:
         raise UsageError(f"there is no stage {until!r}", fix=f"Write one of {', '.join(STAGES)}.")
 
 
-def _each_slide(
-    job: Job, rows: Sequence[SlideRow], until: str | None, workers: int
-) -> tuple[dict[str, dict[str, Record]], dict[str, str]]:
-    """Measure the slides, several at once; whatever goes wrong with one is kept with its name."""
-    measured: dict[str, dict[str, Record]] = {}
-    failed: dict[str, str] = {}
+@dataclass
+class _Slides:
+    """The slides of a run on their way, several at once; whatever goes wrong with one is kept with its name."""
 
-    def one(row: SlideRow) -> None:
+    job: Job
+    workers: int
+    done: dict[str, Records]  # slide -> its records so far, in the order of the run
+    failed: dict[str, str]  # slide -> what went wrong
+
+    def records(self, stage: str) -> Records:
+        """slide -> its record of one stage, of the slides that have come so far."""
+        return {slide: done[stage] for slide, done in self.done.items() if stage in done and slide not in self.failed}
+
+    def each(self, rows: Sequence[SlideRow], work: Callable[[SlideRow], Records], *, last: bool) -> None:
+        """Do one work for every slide that has not failed; after the last a slide is done."""
+        still = [row for row in rows if row.slide not in self.failed]
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="mihc-slide") as drivers:
+            futures = [drivers.submit(self._one, row, work, last) for row in still]
+            try:
+                _await(futures)
+            except BaseException:
+                self.job.stopping.set()
+                for future in futures:
+                    future.cancel()
+                raise
+        self.failed = {slide: self.failed[slide] for slide in self.done if slide in self.failed}
+
+    def _one(self, row: SlideRow, work: Callable[[SlideRow], Records], last: bool) -> None:
         try:
-            with job.store.lock(row.slide):
-                measured[row.slide] = _measure(job, row, until)
+            with self.job.store.lock(row.slide):
+                self.done[row.slide] |= work(row)
         except (LedgerError, OutputConflict, ResourceError, Stopped):
             raise
         except MihcError as error:
-            failed[row.slide] = _one_line(error)
+            self.failed[row.slide] = _one_line(error)
         except (MemoryError, BrokenExecutor, CancelledError) as error:
             raise ResourceError(f"{type(error).__name__}: {error}", place=row.slide) from error
         except OSError as error:  # a full disk has become a ResourceError in the store
-            failed[row.slide] = f"{error.strerror or type(error).__name__}"
+            self.failed[row.slide] = f"{error.strerror or type(error).__name__}"
         except Exception as error:
-            failed[row.slide] = _defect(error)
-        if row.slide in failed:
-            job.store.withdraw("positives", row.slide)
-            job.say(row.slide, "", 0, 0, f"failed: {failed[row.slide]}")
-        job.say(row.slide, "done", 1, 1)
-
-    with ThreadPoolExecutor(workers, thread_name_prefix="mihc-slide") as drivers:
-        futures = [drivers.submit(one, row) for row in rows]
-        try:
-            _await(futures)
-        except BaseException:
-            job.stopping.set()
-            for future in futures:
-                future.cancel()
-            raise
-    order = [row.slide for row in rows]
-    return (
-        {slide: measured[slide] for slide in order if slide in measured},
-        {slide: failed[slide] for slide in order if slide in failed},
-    )
+            self.failed[row.slide] = _defect(error)
+        if row.slide in self.failed:
+            for stage in ("values", "positives"):
+                self.job.store.withdraw(stage, row.slide)
+            self.job.say(row.slide, "", 0, 0, f"failed: {self.failed[row.slide]}")
+        if last or row.slide in self.failed:
+            self.job.say(row.slide, "done", 1, 1)
 
 
 def _await(futures: Sequence[Future]) -> None:
@@ -269,7 +315,7 @@ def _facts(done: Mapping[str, Record]) -> dict[str, object]:
     return facts
 
 
-def _summary(job: Job, measured: Mapping[str, dict[str, Record]]) -> dict:
+def _summary(job: Job, measured: Mapping[str, Records]) -> dict:
     """The part of run.json that follows from the inputs: versions, settings, hashes."""
     return {
         "versions": {

@@ -48,6 +48,7 @@ from mihc.reports.methods import flattened, methods
 from mihc.reports.numbers import Numbers, as_float, counted, rounded, text
 from mihc.reports.outcomes import endpoints, responses
 from mihc.reports.slide_pages import point_colours, points_note, slide_pages
+from mihc.reports.thresholds import Drift, drifts, has_interval, interval_columns, taken_beside_own, typed
 from mihc.reports.withheld import missing_values, withheld
 from mihc.study import Study
 
@@ -71,8 +72,8 @@ def write_report(
         "coexpression", "intensities", "pairs", "spillover", "pdl1" with the columns of the files of those names;
         "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um,
         pixel_size_source; "notes": why patients' values are missing, as `study_notes` has them; "given_cells": slide,
-        tissue_class, region, cells of the slides that came as tables of cells. A missing or empty table leaves its
-        chapter empty.
+        tissue_class, region, cells of the slides that came as tables of cells; "batches": how batches lie beside each
+        other, "history": who typed which threshold when. A missing or empty table leaves its chapter empty.
     run : dict
         What run.json holds: versions, settings, inputs, stages; shown as it is.
     pictures : sequence of SlidePicture
@@ -90,7 +91,8 @@ def write_report(
     path = folder / "report.html"
     path.write_text(_render(page | {"figure": _embedder(saved)}), encoding="utf-8", errors="replace", newline="\n")
     of_slides = [_slide_figures(folder / "figures", numbers, study, picture) for picture in pictures]
-    return [path, *(file for files in (*saved.values(), *of_slides) for file in files)]
+    of_markers = [_drift_figure(folder / "figures", one) for one in page["drifts"]]
+    return [path, *(file for files in (*saved.values(), *of_slides) for file in files), *of_markers]
 
 
 def _page(
@@ -103,6 +105,8 @@ def _page(
         drawn["area_ledger"] = ledger_plot(numbers["area_ledger"], title="Area ledger")
     flows, missing = cell_flows(numbers), missing_values(numbers, study)
     groups = PatientGroups(numbers["patients"], study.settings)
+    patient_columns, bounded = interval_columns(numbers["patients"].columns)
+    region_columns, region_bounded = interval_columns(numbers["regions"].columns)
     pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers))
     return {
         "numbers": numbers,
@@ -128,7 +132,12 @@ def _page(
         "anchors": {page.slide: page.anchor for page in pages},
         "layer_count": max((len(page.layers) for page in pages), default=0),
         "region_colours": REGION_COLOURS,
-        "region_columns": list(numbers["regions"].columns),
+        "drifts": drifts(numbers),
+        "beside_own": taken_beside_own(numbers),
+        "typed": typed(numbers),
+        "region_columns": region_columns,
+        "patient_columns": patient_columns,
+        "bounded": bounded | region_bounded,
         "measured": _measured_columns(numbers["patients"]),
         "points_note": points_note(),
         "methods": methods(numbers, study, run),
@@ -173,6 +182,13 @@ def _embedder(saved: dict[str, list[Path]]) -> Callable[[str], str]:
     return lambda name: data_uri(saved[name][0].read_bytes(), "image/svg+xml")
 
 
+def _drift_figure(folder: Path, drift: Drift) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{safe_name('drift', drift.name)}.svg"
+    path.write_text(f"{drift.picture}\n", encoding="utf-8", errors="replace", newline="\n")
+    return path
+
+
 def _slide_figures(folder: Path, numbers: Numbers, study: Study, picture: SlidePicture) -> list[Path]:
     colours = point_colours(list(picture.positives), study.panels.get(picture.panel))
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,4 +227,5 @@ def _templates() -> Environment:
     environment.globals.update(
         effect_form=effect_form, counted=counted, kinds=KINDS, is_exploratory=is_exploratory, split_words=split_words
     )
+    environment.globals.update(has_interval=has_interval)
     return environment

@@ -68,6 +68,7 @@ class Job:
     meter: MemoryMeter
     workers: int = 1  # tasks at once on a local executor
     decoders: Decoders | None = None  # None: the executor's workers are processes already
+    whole: bool = True  # all slides of the study; False: some, in a job of an array beside others
     steps: list[Step] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)  # set when the run was interrupted
     _telling: threading.Lock = field(default_factory=threading.Lock)

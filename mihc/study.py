@@ -24,6 +24,7 @@ from mihc.studies.settings import Outcome, Pdl1, Response, Settings
 from mihc.studies.slide_list import SlideRow
 from mihc.studies.start import InitReport, init_study
 from mihc.studies.strokes import classifier_file, stroke_files
+from mihc.studies.threshold_history import read_history, remember
 
 __all__ = [
     "EVALUABLE_TUMOUR_CELLS",
@@ -45,7 +46,9 @@ __all__ = [
     "pdl1_scores",
     "pdl1_table",
     "read_cell_table",
+    "read_history",
     "read_study",
+    "remember",
     "same_scene",
     "stroke_files",
     "study_notes",

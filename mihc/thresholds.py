@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 
-VERDICTS = ("separable", "negative slide", "cannot tell", "manual", "given")
+VERDICTS = ("separable", "negative slide", "cannot tell", "manual", "given", "harmonised")
 METHODS = ("auto", "manual")
 FEWEST_CELLS = 50  # fewer say nothing about the shape of a distribution
 FEWEST_POSITIVES = 5
@@ -41,8 +41,8 @@ class Threshold:
     value: float  # counts; NaN when the verdict is "cannot tell"; above every cell when it is "negative slide"
     low: float  # counts: 95 % bootstrap interval, NaN where there is none
     high: float
-    method: str  # "manual" | "mixture" | "given"
-    verdict: str  # "separable" | "negative slide" | "cannot tell" | "manual" | "given": calls made elsewhere
+    method: str  # "manual" | "mixture" | "given" | "harmonised"
+    verdict: str  # of VERDICTS; "given": calls made elsewhere; "harmonised": the threshold of its batch
     reason: str  # one sentence for the report
     levels: tuple[float, ...] = ()  # counts from which a cell is "moderate" and "strong"; () = one level only
 
@@ -52,7 +52,7 @@ def manual_threshold(value: float, *, reason: str = "typed by hand", levels: tup
     return Threshold(float(value), math.nan, math.nan, "manual", "manual", reason, tuple(map(float, levels)))
 
 
-def choose_threshold(values: ArrayLike, *, method: str = "auto") -> Threshold:
+def choose_threshold(values: ArrayLike, *, method: str = "auto", negatives: ArrayLike | None = None) -> Threshold:
     """Choose the threshold between negative and positive cells of one slide and marker.
 
     Parameters
@@ -61,6 +61,9 @@ def choose_threshold(values: ArrayLike, *, method: str = "auto") -> Threshold:
         (cells,) the marker's mean in its compartment, counts; NaN is left out.
     method
         "auto".
+    negatives
+        (cells,) the same of cells that are known to be negative, from control slides; None without any. They do not
+        change the threshold: whether it lies among them is told beside it.
 
     Returns
     -------

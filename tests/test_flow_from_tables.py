@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import mihc
-from mihc.steps.call import call_table
+from mihc.steps.call import call
 from mihc.store import read_csv
 
 PANEL = "channel,marker,role,compartment\nDAPI,DAPI,nuclei,nucleus\nCD3,CD3,marker,cell\nCD8,CD8,marker,cell\n"
@@ -123,7 +123,7 @@ def test_thresholds_count_the_analysed_cells_only(called):
 
 
 def test_a_second_run_reuses_everything(called):
-    assert [step.why for step in mihc.run(mihc.read_study(called)).steps if step.stage != "run"].count("reused") == 6
+    assert [step.why for step in mihc.run(mihc.read_study(called)).steps if step.stage != "run"].count("reused") == 9
 
 
 def test_intensities_get_thresholds_of_their_own(tmp_path):
@@ -163,12 +163,12 @@ def test_a_panel_without_a_marker_runs_to_its_report(tmp_path):
 def test_a_defect_is_told_in_one_line_with_where_it_lies(called, tmp_path, monkeypatch):
     folder = Path(shutil.copytree(called, tmp_path / "study"))
 
-    def broken(job, row):
+    def broken(job, row, *others):
         if row.slide == "S2":
             raise ZeroDivisionError("one\nline")
-        return call_table(job, row)
+        return call(job, row, *others)
 
-    monkeypatch.setattr("mihc.pipeline.call_table", broken)
+    monkeypatch.setattr("mihc.pipeline.call", broken)
     results = mihc.run(mihc.read_study(folder), until="positives")
     assert list(results.failed) == ["S2"]
     assert re.fullmatch(

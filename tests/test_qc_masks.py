@@ -323,7 +323,7 @@ def test_masks_reach_the_ledger_of_an_annotated_slide_and_can_be_switched_off(st
     assert not (cells["flags"] & FLAGS["out_of_focus"]).any()
     study(faulty[0], annotated=[("Tumor", box)], toml="[qc]\nexclude = []\n")
     again = run(read_study(folder), until="positives")
-    assert {step.stage for step in again.steps if step.why != "reused"} == {"regions", "positives"}
+    assert {step.stage for step in again.steps if step.why != "reused"} == {"regions", "values", "positives"}
     ledger = pd.read_csv(folder / "results/.stages/regions/S01.area_ledger.csv").set_index("category")
     assert "excluded" not in ledger.index
     assert ledger.loc["tumour", "area_mm2"] == pytest.approx(box.area / 1e6, rel=1e-12)

@@ -232,6 +232,7 @@ def test_the_report_is_handed_the_notes_and_the_cells_of_tables(tables, tmp_path
     for name in describe.TABLES:
         store.write_csv(tmp_path / f"{name}.csv", pd.DataFrame())
     store.write_csv(tmp_path / ".stages/study/notes.csv", notes(note("CD3", patient="007")))
+    store.write_csv(tmp_path / ".stages/study/batches.csv", pd.DataFrame({"panel": [], "batch": [], "remark": []}))
     cells = pd.DataFrame({"tissue_class": ["tumour", "tumour", "outside"], "region": ["T", "T", None]})
     store.write_cells(tmp_path / "cells/S1.parquet", cells)
     study = replace(drawn_study(), slides=(SlideRow("S1", None, "007", cells=tmp_path / "S1.csv"),))

@@ -32,6 +32,9 @@ def test_a_good_folder_is_read_whole(tmp_path):
         "slide": ["*", "S2"],
         "marker": ["CD20", "CD20"],
         "value": [300.0, 250.5],
+        "who": ["", ""],
+        "when": ["", ""],
+        "reason": ["", ""],
     }
     assert study.results == folder / "results"
 
@@ -211,6 +214,45 @@ def test_a_phenotype_over_two_panels_is_refused_for_cells_are_never_joined(tmp_p
 def test_PC6_PC7_a_threshold_is_a_number_of_counts(tmp_path, value):
     folder = write_study(tmp_path / "study", thresholds=f"slide,marker,value\n*,CD20,{value}\n")
     assert the_error(folder).place == "thresholds.csv, line 2, column value"
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "said"),
+    [
+        ('*,CD20,"1,5"', "thresholds.csv, line 2, column value", "has a comma; needed a number with a decimal point"),
+        ("*,CD20,1,5", "thresholds.csv, line 2", "4 cells, but the first line names 3 columns"),
+        ("*;CD20;1,5", "thresholds.csv, line 2", "2 cells, but the first line names 3 columns"),
+        ("*,CD20,1_000", "thresholds.csv, line 2, column value", "is not a number"),
+    ],
+)
+def test_T5_a_decimal_comma_in_thresholds_csv_is_refused(tmp_path, line, place, said):
+    problem = the_error(write_study(tmp_path / "study", thresholds=f"slide,marker,value\n{line}\n"))
+    assert problem.place == place and said in problem.what
+
+
+def test_who_set_a_threshold_when_and_why_are_read_in_their_own_words(tmp_path):
+    text = 'slide,marker,value,when,who,reason\n*,CD20,300,2026-03-01,007," faint, see S2 "\nS2,CD20,250,,=Ada,NA\n'
+    thresholds = read_study(write_study(tmp_path / "study", thresholds=text)).thresholds
+    assert thresholds[["who", "when", "reason"]].to_numpy().tolist() == [
+        ["007", "2026-03-01", "faint, see S2"],
+        ["=Ada", "", "NA"],
+    ]
+
+
+def test_an_unknown_column_of_thresholds_csv_is_refused_with_the_nearest(tmp_path):
+    problem = the_error(write_study(tmp_path / "study", thresholds="slide,marker,value,reasons\n*,CD20,300,x\n"))
+    assert "did you mean reason" in problem.what
+
+
+def test_a_control_beside_no_slide_is_warned_of(tmp_path):
+    slides = "slide,file,patient,batch,control\nS1,a.tif,P1,A,\nS2,b.tif,,B,isotype\nS3,c.tif,P3,A,\n"
+    warnings = warnings_of(write_study(tmp_path / "a", slides=slides))
+    assert [one.place for one in warnings if "control" in one.what] == ["slides.csv, slide S2"]
+    assert not [
+        one
+        for one in warnings_of(write_study(tmp_path / "b", slides=slides.replace(",B,", ",A,")))
+        if "control" in one.what
+    ]
 
 
 def test_thresholds_of_unknown_slides_and_markers_are_refused_with_the_nearest(tmp_path):

@@ -302,3 +302,50 @@ def test_a_cell_that_is_tumour_and_immune_counts_once():
     cell = {name: pd.array([True], dtype="boolean") for name in markers}
     held = [bool(parse_expression(text, markers).evaluate(cell)[0]) for text in expressions.values()]
     assert held == [True, True, False]
+
+
+# ---- intervals
+
+
+def with_intervals(low: list[float], high: list[float]) -> pd.DataFrame:
+    return REGIONS.assign(positive_cells_low=low, positive_cells_high=high)
+
+
+def test_a_patients_interval_pools_the_ends_of_its_slides():
+    """S2 has a typed threshold, so no interval: its 5 cells count at both ends."""
+    nan = math.nan
+    regions = with_intervals([4, 3, 20, nan, 0], [8, 5, 30, nan, 2])
+    assert regions["positive_cells"].tolist() == [6, 4, 25, 5, 0]
+    table = study_table(regions, SLIDES, CLINICAL)
+    assert table.columns[2:5].tolist() == [f"CD20|tumour|density_per_mm2{end}" for end in ("", "_low", "_high")]
+    assert value(table, "P1", "CD20|tumour|density_per_mm2") == 15 / 5.0
+    assert value(table, "P1", "CD20|tumour|density_per_mm2_low") == (4 + 3 + 5) / 5.0
+    assert value(table, "P1", "CD20|tumour|density_per_mm2_high") == (8 + 5 + 5) / 5.0
+    assert value(table, "P1", "CD20|all|positivity_percent_high") == 100 * (8 + 5 + 30 + 5) / 450
+    assert value(table, "P2", "CD20|tumour|positivity_percent_high") == 20
+    assert value(table, "P2", "CD20|tumour|positivity_percent_low") == 0
+
+
+def test_where_no_slide_has_an_interval_there_are_no_columns_for_it():
+    nothing = [math.nan] * 5
+    assert study_table(with_intervals(nothing, nothing), SLIDES, CLINICAL).equals(
+        study_table(REGIONS, SLIDES, CLINICAL)
+    )
+
+
+def test_an_end_of_an_interval_is_never_tested():
+    from mihc.associations.columns import marker_columns
+
+    table = study_table(with_intervals([4, 3, 20, 5, 0], [8, 5, 30, 5, 2]), SLIDES, CLINICAL)
+    plain = study_table(REGIONS, SLIDES, CLINICAL)
+    assert marker_columns(table) == marker_columns(plain)
+    assert len(table.columns) == len(plain.columns) + 12
+
+
+def test_a_withheld_value_has_no_interval():
+    regions = with_unclear_s2().assign(positive_cells_low=0.0, positive_cells_high=9.0)
+    regions.loc[regions["positive_cells"].isna(), ["positive_cells_low", "positive_cells_high"]] = math.nan
+    table = study_table(regions, SLIDES, CLINICAL).set_index("patient")
+    assert table.loc["P1"].filter(regex="^CD20.(tumour|all)").isna().all()
+    left_out = study_table(regions, SLIDES, CLINICAL, unclear="leave_out").set_index("patient")
+    assert left_out.loc["P1", "CD20|tumour|density_per_mm2_high"] == 18 / 1.0

@@ -10,14 +10,15 @@ import pandas as pd
 from markupsafe import Markup
 
 from mihc.reports.cell_flow import cell_flows
-from mihc.reports.claims import runaway, subject_of, tests
+from mihc.reports.claims import MEASURES, runaway, subject_of, tests
 from mihc.reports.commands import Target, failed, opened
 from mihc.reports.numbers import Numbers, as_float, counted, sentence, text
+from mihc.reports.thresholds import drift_doubts, drifted
 
 FEW_EVENTS = 10  # events per term of a Cox model below which it is called fragile
 FEW_PATIENTS = 20
 MUCH_GLASS_PERCENT = 10.0
-_WEIGHTS = {"failed": 100, "fail": 20, "unclear": 8, "glass": 4, "warn": 1}
+_WEIGHTS = {"failed": 100, "fail": 20, "unclear": 8, "glass": 4, "drift": 4, "warn": 1}
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def doubts(numbers: Numbers) -> list[Markup]:
     return [
         *_failed_slides(numbers),
         *_unclear_thresholds(numbers),
+        *drift_doubts(numbers),
         *_quality(numbers),
         *_glass(numbers),
         *_lost_cells(numbers),
@@ -123,7 +125,7 @@ def _unknown_areas(numbers: Numbers) -> Iterable[Markup]:
 def _withheld_patients(numbers: Numbers) -> Iterable[Markup]:
     """Patients who lack a value that others have; a value that nobody has is told by its own reason."""
     patients = numbers["patients"]
-    columns = [name for name in patients if str(name).count("|") == 2 and patients[name].notna().any()]
+    columns = [name for name in patients if str(name).split("|")[-1] in MEASURES and patients[name].notna().any()]
     if not columns:
         return
     missing = patients[columns].isna()
@@ -214,6 +216,9 @@ def _reasons(numbers: Numbers) -> Iterable[_Reason]:
     for _index, row in thresholds[thresholds["verdict"] == "cannot tell"].iterrows() if len(thresholds) else ():
         marker = text(row["marker"])
         yield _Reason("unclear", f"no threshold for {marker}", Target(text(row["slide"]), population=marker))
+    for _index, row in thresholds[drifted(thresholds)].iterrows() if len(thresholds) else ():
+        marker = text(row["marker"])
+        yield _Reason("drift", f"{marker}: {text(row['remark'])}", Target(text(row["slide"]), population=marker))
     for _index, row in glassy(numbers["area_ledger"]).iterrows():
         said = f"{as_float(row['glass_percent']):.0f} % glass in {text(row['region'])}"
         yield _Reason("glass", said, Target(text(row["slide"]), region=text(row["region"])))

@@ -73,6 +73,21 @@ def _definitions(study: Study) -> list[Markup]:
             "marker (method {}); where none could be told the value is withheld, never guessed."
         ).format(text(study.settings.thresholds.method)),
     ]
+    if study.settings.thresholds.harmonise == "batch":
+        said.append(
+            Markup(
+                "A slide that cannot tell, or whose threshold leaves more than 5 points of positivity open, takes the "
+                "median threshold of at least three slides of its panel and batch whose negative peaks agree with its "
+                "own, if its cells bear that out; it is marked as harmonised, and its own result is kept beside it."
+            )
+        )
+    said.append(
+        Markup(
+            "The interval beside a positivity or density is the fewest and the most positive cells that the "
+            "thresholds' intervals allow, all markers at their worst ends at once; a typed threshold has none. "
+            "No test uses it."
+        )
+    )
     for name, expression in study.settings.phenotypes.items():
         said.append(sentence("{name}: {expression}.", {"name": name, "expression": expression}))
     return said + _corrections(study) + _pdl1_scores(study)

@@ -1,26 +1,32 @@
-"""Cells and regions -> positives: thresholds, calls, the slide's cells table and its counts."""
+"""Cells, regions and values -> positives: thresholds, calls, the slide's cells table and its counts."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass
 
 import pandas as pd
 
 from mihc import store
+from mihc.batches import Offer, accepted
+from mihc.bounds import Doubt, call_doubts
 from mihc.errors import InputError
 from mihc.panel import LEVEL_COLUMNS, Panel, PanelRow
-from mihc.positives import Threshold, call_positives, choose_threshold, manual_threshold, marker_values, populations
+from mihc.positives import Threshold, call_positives, manual_threshold, marker_values, populations
 from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations
 from mihc.stages import Job, code_hash
 from mihc.steps.describe import describe, h_score_column, ready_to_call, score_calls
 from mihc.steps.outline import regions_table
+from mihc.steps.propose import described
 from mihc.steps.segment import measured_table
 from mihc.store import Record, Transaction, hash_json
 from mihc.studies.given_thresholds import typed_levels
 from mihc.study import SlideRow, given_cells, pdl1_expressions
 
 MODULES = (
+    "mihc.batches",
+    "mihc.bounds",
     "mihc.positives",
     "mihc.thresholds",
     "mihc.phenotypes",
@@ -45,24 +51,52 @@ def part(table: str, slide: str) -> str:
     return f".stages/positives/{slide}.{table}.csv"
 
 
-def call(job: Job, row: SlideRow, cells: Record, regions: Record) -> Record:
-    """Call one slide's cells: `cells/<slide>.parquet`, and its rows of regions.csv and thresholds.csv."""
-    key = {"cells": cells.digest, "regions": regions.digest} | _key(job, row)
-    return job.stage("positives", row.slide, key, lambda transaction: _call_measured(job, row, regions, transaction))
+@dataclass(frozen=True)
+class Known:
+    """What the calling of a slide starts from, beside its cells: its own thresholds, typed ones, its batch's."""
+
+    own: Mapping[str, Threshold]  # marker -> chosen on this slide alone
+    typed: Mapping[str, Mapping[str, object]]  # marker -> its row of thresholds.csv: value, who, when, reason
+    offers: Mapping[str, Offer | str]  # marker -> the batch's threshold, or why there is none
 
 
-def call_table(job: Job, row: SlideRow) -> Record:
-    """Call the cells of a slide that comes as a table: the pixel stages are skipped."""
-    key = {"cells": job.input_hash(row.cells)} | _key(job, row)
-    return job.stage("positives", row.slide, key, lambda transaction: _call_given(job, row, transaction))
+def call(
+    job: Job, row: SlideRow, done: Mapping[str, Record], offers: Mapping[str, Offer | str] | None = None
+) -> Record:
+    """Call one slide's cells: `cells/<slide>.parquet`, and its rows of regions.csv and thresholds.csv.
+
+    Parameters
+    ----------
+    job, row
+        The run and the slide; the pixel stages are skipped where it comes as a table of cells.
+    done
+        The slide's own records: "values", and "cells" and "regions" where there are pixels.
+    offers
+        marker -> the threshold of the slide's batch, where it may take that.
+    """
+    own = {one.marker: one.own for one in described(done["values"])}
+    typed = _typed(job, row)
+    given = {line.marker for line in job.study.panel_of(row).markers if line.threshold is not None}
+    open_to = {marker: offer for marker, offer in (offers or {}).items() if marker not in {*typed, *given}}
+    known = Known(own, typed, open_to)
+    inputs = {name: done[name].digest for name in ("cells", "regions") if name in done}
+    key = (inputs or {"cells": job.input_hash(row.cells)}) | _key(job, row, known)
+    if row.cells is not None:
+        return job.stage("positives", row.slide, key, lambda transaction: _call_given(job, row, known, transaction))
+    regions = done["regions"]
+    return job.stage(
+        "positives", row.slide, key, lambda transaction: _call_measured(job, row, known, regions, transaction)
+    )
 
 
-def _key(job: Job, row: SlideRow) -> dict[str, str]:
-    panel = job.study.panel_of(row)
-    settings = job.study.settings
+def _key(job: Job, row: SlideRow, known: Known) -> dict[str, str]:
+    panel, settings = job.study.panel_of(row), job.study.settings
+    offers = {marker: offer if isinstance(offer, str) else asdict(offer) for marker, offer in known.offers.items()}
     return {
         "panel": hash_json([(line.marker, line.compartment, line.threshold, line.levels) for line in panel.markers]),
-        "thresholds": hash_json([settings.thresholds.method, {m: astuple(t) for m, t in _typed(job, row).items()}]),
+        "thresholds": hash_json([settings.thresholds.method, known.typed]),
+        "values": hash_json({marker: asdict(own) for marker, own in known.own.items()}),
+        "batch": hash_json(offers),
         "phenotypes": hash_json(_expressions(job, panel)),
         "bands": hash_json([settings.regions.band_um, settings.regions.bands_to_um]),
         "pairs": hash_json([job.study.impossible_pairs(panel), settings.measure.spillover_correction]),
@@ -71,7 +105,7 @@ def _key(job: Job, row: SlideRow) -> dict[str, str]:
     }
 
 
-def _call_measured(job: Job, row: SlideRow, regions: Record, transaction: Transaction) -> None:
+def _call_measured(job: Job, row: SlideRow, known: Known, regions: Record, transaction: Transaction) -> None:
     cells = store.read_cells(job.store.path(measured_table(row.slide)))
     placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["cell", *POSITIVITY_AND_AREA, "flags"])
     if not cells["cell"].equals(placed["cell"]):
@@ -81,19 +115,20 @@ def _call_measured(job: Job, row: SlideRow, regions: Record, transaction: Transa
     cells["flags"] = placed["flags"]
     areas = {(name, tissue_class): area for name, tissue_class, area in regions.notes["areas_mm2"]}
     in_bands = {(name, kind, band): area for name, kind, band, area in regions.notes["band_areas_mm2"]}
-    _write(job, row, cells, areas, in_bands, transaction)
+    _write(job, row, known, cells, areas, in_bands, transaction)
 
 
-def _call_given(job: Job, row: SlideRow, transaction: Transaction) -> None:
+def _call_given(job: Job, row: SlideRow, known: Known, transaction: Transaction) -> None:
     cells = given_cells(job.study, row)
     present = cells.loc[cells["tissue_class"].isin(ANALYSED), ["region", "tissue_class"]].drop_duplicates()
     areas = {(region, tissue_class): math.nan for region, tissue_class in present.itertuples(index=False)}
-    _write(job, row, cells, areas, {}, transaction)
+    _write(job, row, known, cells, areas, {}, transaction)
 
 
 def _write(
     job: Job,
     row: SlideRow,
+    known: Known,
     cells: pd.DataFrame,
     areas: dict[tuple[str, str], float],
     areas_in_bands: dict[tuple[str, str, int], float],
@@ -101,15 +136,16 @@ def _write(
 ) -> None:
     panel = job.study.panel_of(row)
     cells = ready_to_call(job, panel, cells)
-    thresholds = _thresholds(job, row, cells)
+    thresholds = {line.marker: _threshold(cells, line, known, job) for line in panel.markers}
     called = _calls(job, panel, cells, thresholds)
+    doubts = _doubts(job, panel, cells, thresholds, called)
     names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
     brought = [name for name in (*called, *(f"{marker}_level" for marker in thresholds)) if name in cells]
     table = cells.drop(columns=brought).join(called)
-    counts = _counts(table, names, areas, row)
+    counts = _counts(table, names, areas, doubts, row)
     scored = {name: f"phenotype_{name}" for name in _scores(job, panel)}
     scored, table = score_calls(job, row, table, thresholds, scored)
-    pdl1 = _counts(table, scored, areas, row)
+    pdl1 = _counts(table, scored, areas, doubts, row)
     analysed = called[table["tissue_class"].isin(ANALYSED)]
     describe(job, row, table, thresholds, transaction)
     only_for_scores = list(scored.values())
@@ -117,7 +153,7 @@ def _write(
     store.write_csv(transaction.path(part("regions", row.slide)), counts)
     store.write_csv(transaction.path(part("bands", row.slide)), _band_counts(job, table, names, areas_in_bands, row))
     store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)
-    store.write_csv(transaction.path(part("thresholds", row.slide)), _threshold_rows(row, thresholds, analysed))
+    store.write_csv(transaction.path(part("thresholds", row.slide)), _threshold_rows(row, thresholds, known, analysed))
     transaction.notes |= {
         "cells": len(cells),
         "analysed_cells": len(analysed),
@@ -126,8 +162,10 @@ def _write(
     }
 
 
-def _counts(cells: pd.DataFrame, names: dict[str, str], areas: dict, row: SlideRow) -> pd.DataFrame:
-    counts = count_populations(cells, populations=names, area_mm2=areas)
+def _counts(
+    cells: pd.DataFrame, names: dict[str, str], areas: dict, doubts: dict[str, Doubt], row: SlideRow
+) -> pd.DataFrame:
+    counts = count_populations(cells, populations=names, area_mm2=areas, doubts=doubts)
     counts.insert(0, "slide", row.slide)
     return counts.assign(**h_score_column(cells, counts))
 
@@ -159,49 +197,42 @@ def _shown_phenotypes(job: Job, panel: Panel) -> list[str]:
     return [name for name in job.study.settings.phenotypes if panel.name in shown[name]]
 
 
-def _typed(job: Job, row: SlideRow) -> dict[str, Threshold]:
-    """Thresholds of thresholds.csv: the slide's own before the study's ("*"), each with the levels of its line."""
+def _typed(job: Job, row: SlideRow) -> dict[str, dict[str, object]]:
+    """Thresholds of thresholds.csv with what is said of them: the slide's own before the study's ("*")."""
     table = job.study.thresholds
-    typed: dict[str, Threshold] = {}
+    typed: dict[str, dict[str, object]] = {}
     for scope in ("*", row.slide):
-        for _, line in table[table["slide"] == scope].iterrows():
-            levels = typed_levels(line)
-            typed[line["marker"]] = manual_threshold(line["value"], reason="from thresholds.csv", levels=levels)
+        mine = table[table["slide"] == scope].drop(columns="slide")
+        typed |= {str(line["marker"]): line for line in mine.to_dict("records")}
     return typed
 
 
-def _thresholds(job: Job, row: SlideRow, cells: pd.DataFrame) -> dict[str, Threshold]:
-    """Take each marker's threshold."""
-    typed = _typed(job, row)
-    return {line.marker: _threshold(job, cells, line, typed) for line in job.study.panel_of(row).markers}
-
-
-def _threshold(job: Job, cells: pd.DataFrame, line: PanelRow, typed: dict[str, Threshold]) -> Threshold:
-    """Take one marker's: thresholds.csv, then calls given in a table of cells, then panel.csv, then the automatic."""
+def _threshold(cells: pd.DataFrame, line: PanelRow, known: Known, job: Job) -> Threshold:
+    """Take one marker's: thresholds.csv, calls given in a table of cells, panel.csv, the batch's, the slide's own."""
     given = f"{line.marker}_positive" in cells
     measured = f"{line.marker}_{line.compartment}_mean" in cells
-    if line.marker in typed and measured:
-        return typed[line.marker]
+    if line.marker in known.typed and measured:
+        typed = known.typed[line.marker]
+        said = f": {typed['reason']}" if typed["reason"] else ""
+        return manual_threshold(typed["value"], reason=f"from thresholds.csv{said}", levels=typed_levels(typed))
     if given:
         unused = f"; thresholds.csv is not used, the table has no {line.marker}_{line.compartment}_mean"
-        return _not_taken("given", "calls given in the table" + (unused if line.marker in typed else ""))
+        return _not_taken("given", "calls given in the table" + (unused if line.marker in known.typed else ""))
     if line.threshold is not None:
         return manual_threshold(line.threshold, reason="from panel.csv", levels=line.levels)
     if job.study.settings.thresholds.method == "manual":
         return _not_taken("manual", "no threshold was typed")
-    return _automatic(job, cells, line)
+    own, offer = known.own[line.marker], known.offers.get(line.marker)
+    if offer is None:
+        return own
+    analysed = cells[cells["tissue_class"].isin(ANALYSED)]
+    return accepted(own, offer, marker_values(analysed, line.marker, line.compartment))
 
 
 def _not_taken(method: str, reason: str) -> Threshold:
     """No number: the calls came with the table ("given"), or a person has still to type one ("manual")."""
     verdict = "given" if method == "given" else "cannot tell"
     return Threshold(math.nan, math.nan, math.nan, method, verdict, reason)
-
-
-def _automatic(job: Job, cells: pd.DataFrame, line: PanelRow) -> Threshold:
-    analysed = cells[cells["tissue_class"].isin(ANALYSED)]  # folds and glass have their own light
-    values = marker_values(analysed, line.marker, line.compartment)
-    return choose_threshold(values, method=job.study.settings.thresholds.method)
 
 
 def _calls(job: Job, panel: Panel, cells: pd.DataFrame, thresholds: dict[str, Threshold]) -> pd.DataFrame:
@@ -220,7 +251,19 @@ def _calls(job: Job, panel: Panel, cells: pd.DataFrame, thresholds: dict[str, Th
     )
 
 
-def _threshold_rows(row: SlideRow, thresholds: dict[str, Threshold], analysed: pd.DataFrame) -> pd.DataFrame:
+def _doubts(
+    job: Job, panel: Panel, cells: pd.DataFrame, thresholds: dict[str, Threshold], called: pd.DataFrame
+) -> dict[str, Doubt]:
+    """Which calls the thresholds' intervals leave open; of a phenotype that the table brought, none."""
+    brought = [name for name in called if name in cells]
+    expressions = {name: text for name, text in _expressions(job, panel).items() if f"phenotype_{name}" not in brought}
+    compartments = {line.marker: line.compartment for line in panel.markers}
+    return call_doubts(cells, thresholds, called, compartments=compartments, phenotypes=expressions)
+
+
+def _threshold_rows(
+    row: SlideRow, thresholds: dict[str, Threshold], known: Known, analysed: pd.DataFrame
+) -> pd.DataFrame:
     """Rows of thresholds.csv; `analysed` are the calls of the cells in tumour, stroma and other."""
     return pd.DataFrame(
         [
@@ -233,14 +276,28 @@ def _threshold_rows(row: SlideRow, thresholds: dict[str, Threshold], analysed: p
                 "high": chosen.high,
                 "method": chosen.method,
                 "verdict": chosen.verdict,
-                "who": WHO.get(chosen.verdict, "mihc"),
+                **_whose(chosen, known.typed.get(marker, {})),
                 "reason": chosen.reason,
                 "cells": len(analysed),
                 "positive_cells": _positive(analysed[f"{marker}_positive"]),
+                **_alone(known.own.get(marker)),
             }
             for marker, chosen in thresholds.items()
         ]
     )
+
+
+def _whose(chosen: Threshold, typed: Mapping[str, object]) -> dict[str, object]:
+    """Who set a threshold, and when: what thresholds.csv says of those that it gave."""
+    said = typed if chosen.verdict == "manual" else {}
+    return {"who": said.get("who") or WHO.get(chosen.verdict, "mihc"), "when": said.get("when", "")}
+
+
+def _alone(own: Threshold | None) -> dict[str, object]:
+    """The slide's own result, whatever was taken in the end; nothing where the study has only typed thresholds."""
+    own = None if own and own.method == "manual" else own
+    numbers = {name: getattr(own, name, math.nan) for name in ("value", "low", "high")}
+    return {f"own_{name}": number for name, number in numbers.items()} | {"own_verdict": own.verdict if own else ""}
 
 
 def _positive(calls: pd.Series) -> float:

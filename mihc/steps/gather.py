@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 import pandas as pd
 
 from mihc import store
 from mihc.associate import associate
+from mihc.batches import BatchMarker, MarkerValues, beside_batches, control_remark, drift, positivity_remarks
 from mihc.errors import InputError
 from mihc.regions import check_ledger
 from mihc.stages import Job, code_hash
@@ -24,16 +27,26 @@ from mihc.study import (
     study_table,
 )
 
-TABLE_MODULES = ("mihc.studies", "mihc.study", "mihc.steps.gather")
+TABLE_MODULES = ("mihc.studies", "mihc.study", "mihc.batches", "mihc.steps.gather")
 TEST_MODULES = ("mihc.associate", "mihc.associations", "mihc.statistics", "mihc.estimates", "mihc.steps.gather")
+BATCH_COLUMNS = [field.name for field in fields(BatchMarker)]
 SLIDE_COLUMNS = (
     "slide", "patient", "panel", "batch", "control", "status", "message", "failed",
     "pixel_size_um", "pixel_size_source", "region_source", "cells",
 )  # fmt: skip
 
 
-def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record]) -> Record:
+def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record], described: Sequence[MarkerValues]) -> Record:
     """Write the study's tables: regions, thresholds, area ledger, QC, patients, and the notes to them.
+
+    Parameters
+    ----------
+    job, slides
+        The run, and what is known of every slide.
+    records
+        What was stored of each slide's positives.
+    described
+        What each slide's cells say of each marker, to set it beside its batch.
 
     Raises
     ------
@@ -45,14 +58,17 @@ def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record]) -> Rec
     clinical = study.clinical_columns()
     key = {
         "slides": hash_json({slide: record.digest for slide, record in sorted(records.items())}),
-        "list": hash_json(slides[["slide", "patient", "panel", "control", "failed"]].to_dict("list")),
+        "list": hash_json(slides[["slide", "patient", "panel", "batch", "control", "failed"]].to_dict("list")),
         "clinical": hash_json(clinical.astype(str).to_dict("list")) if clinical is not None else "none",
         "settings": hash_json([study.settings.thresholds.unclear, sorted(study.settings.phenotypes)]),
         "bands": hash_json(study.settings.regions.bands_in_tests),
         "classifier": job.store.record(learn.STAGE).digest if study.settings.regions.source == "classifier" else "none",
+        "values": hash_json([repr(one) for one in described]),
         "code": code_hash(*TABLE_MODULES),
     }
-    return job.stage("study", "", key, lambda transaction: _gather(job, slides, clinical, list(records), transaction))
+    return job.stage(
+        "study", "", key, lambda transaction: _gather(job, slides, clinical, list(records), described, transaction)
+    )
 
 
 def refuse_copies(job: Job, records: Mapping[str, Record]) -> None:
@@ -90,7 +106,12 @@ def _same_part(job: Job, one: SlideRow, other: SlideRow) -> bool:
 
 
 def _gather(
-    job: Job, slides: pd.DataFrame, clinical: pd.DataFrame | None, done: Sequence[str], transaction: Transaction
+    job: Job,
+    slides: pd.DataFrame,
+    clinical: pd.DataFrame | None,
+    done: Sequence[str],
+    described: Sequence[MarkerValues],
+    transaction: Transaction,
 ) -> None:
     study = job.study
     imaged = [row.slide for row in study.slides if row.slide in done and row.file is not None]
@@ -104,17 +125,17 @@ def _gather(
         "pdl1_counts": pdl1,
     }
     in_bands = bands if study.settings.regions.bands_in_tests else None
-    described = {name: _joined(job, [describe.part(name, slide) for slide in done]) for name in describe.TABLES}
+    beside_counts = {name: _joined(job, [describe.part(name, slide) for slide in done]) for name in describe.TABLES}
     tables = {
         "regions": regions,
         "bands": bands,
-        "thresholds": _joined(job, [call.part("thresholds", slide) for slide in done]),
+        "thresholds": beside(_joined(job, [call.part("thresholds", slide) for slide in done]), described),
         "area_ledger": _joined(job, [outline.part("area_ledger", slide) for slide in imaged]),
         "qc": _joined(
             job,
             [part for slide in done for part in (*_outlined(slide, imaged), describe.part("qc", slide))],
         ),
-        **{name: _with_patients(study, table) for name, table in described.items()},
+        **{name: _with_patients(study, table) for name, table in beside_counts.items()},
         "patients": study_table(regions, slides, clinical, **arguments, bands=in_bands),
     }
     check_ledger(tables["area_ledger"], regions)
@@ -125,11 +146,69 @@ def _gather(
     for name, table in tables.items():
         store.write_csv(transaction.path(f"{name}.csv"), table)
     store.write_csv(transaction.path(".stages/study/notes.csv"), study_notes(regions, slides, **arguments))
+    store.write_csv(
+        transaction.path(".stages/study/batches.csv"), pd.DataFrame(drift(described), columns=BATCH_COLUMNS)
+    )
     transaction.notes["slides"] = sorted(done)
 
 
 def _outlined(slide: str, imaged: Sequence[str]) -> list[str]:
     return [outline.part("qc", slide)] if slide in imaged else []
+
+
+def beside(thresholds: pd.DataFrame, described: Sequence[MarkerValues]) -> pd.DataFrame:
+    """Add to thresholds.csv how each slide's marker lies beside its batch and its negative controls.
+
+    Parameters
+    ----------
+    thresholds
+        One row per slide and marker.
+    described
+        What the slides' cells say.
+
+    Returns
+    -------
+    DataFrame
+        With `batch, control`, `negative_peak, negative_width, batch_peak, batch_width, control_p99` (counts; NaN where
+        not known) and `remark`: what stands out, "" where nothing does.
+    """
+    if thresholds.empty:
+        return thresholds
+    known = {(one.slide, one.marker): one for one in described}
+    compared = beside_batches(described)
+    unlike = _unlike_positivity(thresholds, known)
+    rows = []
+    for row in thresholds.itertuples():
+        one, other = known.get((row.slide, row.marker)), compared.get((row.slide, row.marker))
+        said = [other.remark] if other else []
+        if one and row.verdict != "negative slide":  # whose threshold lies above every cell, not among the control's
+            said.append(control_remark(row.value, one.control_p99))
+        said.append(unlike.get((row.slide, row.marker), ""))
+        rows.append({
+            "batch": one.batch if one else "", "control": one.control if one else "",
+            "negative_peak": one.peak if one else math.nan, "negative_width": one.width if one else math.nan,
+            "batch_peak": other.batch_peak if other else math.nan,
+            "batch_width": other.batch_width if other else math.nan,
+            "control_p99": one.control_p99 if one else math.nan, "remark": "; ".join(filter(None, said)),
+        })  # fmt: skip
+    return thresholds.join(pd.DataFrame(rows, index=thresholds.index))
+
+
+def _unlike_positivity(
+    thresholds: pd.DataFrame, known: Mapping[tuple[str, str], MarkerValues]
+) -> dict[tuple[str, str], str]:
+    """(slide, marker) -> what is said of a positivity far from that of the batch's other slides."""
+    batches: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in thresholds.itertuples():
+        one = known.get((row.slide, row.marker))
+        if one and not one.control and row.cells:
+            percent = 100 * row.positive_cells / row.cells
+            batches.setdefault((one.panel, one.batch, one.marker), {})[row.slide] = percent
+    return {
+        (slide, marker): said
+        for (_, _, marker), positivity in batches.items()
+        for slide, said in positivity_remarks(positivity).items()
+    }
 
 
 def _with_patients(study: Study, counts: pd.DataFrame) -> pd.DataFrame:

@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 
 from mihc import store
-from mihc.figures import SlidePicture, composite, value_histogram
-from mihc.positives import marker_values, populations
+from mihc.figures import SlidePicture, composite
+from mihc.positives import populations
 from mihc.report import write_report
 from mihc.results import cells_file, slide_regions
 from mihc.stages import Job, code_hash
 from mihc.steps import describe
 from mihc.steps.gather import patients_table
+from mihc.steps.propose import histograms
 from mihc.store import Record, Transaction, hash_json
-from mihc.study import SlideRow
+from mihc.study import SlideRow, read_history
 
 MODULES = (
     "mihc.figures",
@@ -33,6 +34,7 @@ MODULES = (
     "mihc.steps.tell",
 )
 NOTES = ".stages/study/notes.csv"  # why patients' values are missing
+BATCHES = ".stages/study/batches.csv"  # how batches lie beside each other
 THUMBNAIL_SIDE = 900  # pixels at most
 MOST_POINTS = 5000  # of a population on a picture, evenly taken
 STATISTICS_TEXT = ("family", "analysis", "endpoint", "population", "tissue_class", "measure", "split", "term")
@@ -47,6 +49,7 @@ def tell(job: Job, slides: pd.DataFrame, tables: Record, statistics: Record, run
         "statistics": statistics.digest,
         "slides": hash_json(slides.astype(str).to_dict("list")),
         "settings": hash_json(run["settings"]),
+        "history": hash_json(_history(job).to_dict("list")),
         "code": code_hash(*MODULES),
     }
     return job.stage("report", "", key, lambda transaction: _tell(job, slides, run, transaction))
@@ -59,6 +62,8 @@ def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -
     tables["patients"] = patients_table(job)
     tables["statistics"] = store.read_csv(job.store.path("statistics.csv"), text=STATISTICS_TEXT)
     tables["notes"] = store.read_csv(job.store.path(NOTES))
+    tables["batches"] = store.read_csv(job.store.path(BATCHES))
+    tables["history"] = _history(job)
     tables["slides"] = slides
     measured = {row.slide for row in slides[~slides["failed"]].itertuples()}
     shown = [row for row in job.study.slides if row.slide in measured and row.file is not None]
@@ -71,6 +76,12 @@ def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -
     folder = transaction.path("report.html").parent
     transaction.path("figures").mkdir(exist_ok=True)
     write_report(folder, study=job.study, tables=tables, run=run, pictures=pictures)
+
+
+def _history(job: Job) -> pd.DataFrame:
+    """The history of typed thresholds; empty where there is none."""
+    history = read_history(job.study.folder)
+    return pd.DataFrame() if history is None else history
 
 
 def _given_cells(job: Job, rows: Sequence[SlideRow]) -> pd.DataFrame:
@@ -97,9 +108,7 @@ def _picture(job: Job, row: SlideRow) -> SlidePicture:
         regions=slide_regions(job.study, row.slide),
         positives=_positives(job, row, cells),
         panel=row.panel,
-        histograms={
-            line.marker: value_histogram(marker_values(cells, line.marker, line.compartment)) for line in panel.markers
-        },
+        histograms=histograms(job, row.slide),
     )
 
 

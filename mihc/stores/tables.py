@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Read as text whatever they look like: an id 007 is not 7, and a patient named NA is not missing.
 _TEXT = """slide patient panel batch control region tissue_class population marker category check verdict explanation
-    reason method who status message family analysis endpoint measure split term adjust_method estimate_kind note
-    unit other pair first second used"""
+    reason remark own_verdict method who when status message family analysis endpoint measure split term adjust_method
+    estimate_kind note unit other pair first second used"""
 TEXT_COLUMNS = frozenset(_TEXT.split())
 ROW_GROUP = 1 << 18  # rows
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
@@ -148,7 +148,12 @@ def _as_frame(arrow: pa.Table) -> pd.DataFrame:
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table as UTF-8 CSV: floats that round-trip, NaN and null empty, no text that a spreadsheet would run."""
-    write_text(path, csv_header(table.columns) + csv_lines(table))
+    write_text(path, csv_text(table))
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """What `write_csv` writes."""
+    return csv_header(table.columns) + csv_lines(table)
 
 
 def csv_header(columns: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ class Study:
     panels: dict[str, Panel]  # by name; "" where panel.csv has no panel column
     slides: tuple[SlideRow, ...]
     clinical: pd.DataFrame | None  # patient and the columns that study.toml names, all text
-    thresholds: pd.DataFrame  # slide ("*" is every slide), marker, value, moderate, strong (counts)
+    thresholds: pd.DataFrame  # slide ("*": every slide), marker, value, moderate, strong (counts), who, when, reason
 
     @property
     def results(self) -> Path:
@@ -98,7 +98,7 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
         found += _cut_problems(settings, all_markers(panels))
         problems += found or level_problems(settings, panels, slides, thresholds)
     problems += _patient_problems(slides, clinical, settings)
-    problems += _annotation_problems(slides, settings)
+    problems += _annotation_problems(slides, settings) + _control_problems(slides)
     if not panels or not slides:
         return None, problems
     return Study(folder, settings, panels, slides, clinical, thresholds), problems
@@ -123,6 +123,21 @@ def _patient_problems(slides: Collection[SlideRow], clinical: pd.DataFrame | Non
     if clinical is None:
         return problems
     return problems + check_join(patients, clinical["patient"], min_match=settings.clinical.min_match)
+
+
+def _control_problems(slides: Collection[SlideRow]) -> list[Problem]:
+    """Controls that are beside no slide, so that no threshold is held against them."""
+    stained = {(row.panel, row.batch) for row in slides if not row.control}
+    return [
+        Problem(
+            f"slides.csv, slide {row.slide}",
+            f"is a {row.control} control, but no slide of its panel has its batch, {row.batch or 'none'}",
+            "Write the batch of the slides that were stained with it.",
+            "warning",
+        )
+        for row in slides
+        if row.control and (row.panel, row.batch) not in stained
+    ]
 
 
 def _annotation_problems(slides: Collection[SlideRow], settings: Settings) -> list[Problem]:

@@ -1,4 +1,7 @@
-"""thresholds.csv: thresholds that a person gives, per slide and marker; "*" is every slide."""
+"""thresholds.csv: thresholds that a person gives, per slide and marker; "*" is every slide.
+
+Who set a threshold, when and why may stand beside it, in their own words; they are carried to results/thresholds.csv.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from mihc.studies.slide_list import SlideRow
 from mihc.studies.tables import TextTable, check_columns, number_in, read_table
 
 FILE = "thresholds.csv"
-COLUMNS = ("slide", "marker", "value")
+NEEDED = ("slide", "marker", "value")
+SAID = ("who", "when", "reason")
+COLUMNS = (*NEEDED, *SAID)
 EVERY_SLIDE = "*"
 NO_LEVELS = (None, None)
 
@@ -23,15 +28,18 @@ NO_LEVELS = (None, None)
 def read_thresholds(
     folder: Path, slides: Collection[str], markers: Collection[str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Read thresholds.csv: slide, marker (text), value, moderate and strong (float, counts, the last two NaN where no
-    levels are typed); empty without a file."""
-    names = [*COLUMNS, *LEVEL_COLUMNS]
-    empty = pd.DataFrame({name: pd.Series(dtype=object if name in COLUMNS[:2] else "f8") for name in names})
+    """Read thresholds.csv: slide, marker, value (float, counts), who, when, reason (text, "" = not said), moderate and
+    strong (float, counts, NaN where no levels are typed).
+
+    Without a file the table is empty.
+    """
+    names, counts = [*COLUMNS, *LEVEL_COLUMNS], ("value", *LEVEL_COLUMNS)
+    empty = pd.DataFrame({name: pd.Series(dtype="f8" if name in counts else object) for name in names})
     if not (folder / FILE).exists():
         return empty, []
     table, problems = read_table(folder / FILE)
     if table is not None:
-        problems += check_columns(table, COLUMNS, names)
+        problems += check_columns(table, NEEDED, names)
     if problems:
         return empty, problems
     rows, seen = [], {}
@@ -48,7 +56,8 @@ def read_thresholds(
         except ValueError as error:
             problems.append(Problem(table.place(row, "value"), str(error), "Write a number of counts, 0 or more."))
             continue
-        rows.append((slide, marker, value, *levels))
+        said = (table.cell(row, name).strip() for name in SAID)
+        rows.append((slide, marker, value, *said, *levels))
         what = levels_problem(value, levels) if levels != NO_LEVELS else ""
         problems += [Problem(table.place(row, "moderate"), what, LEVELS_FIX)] if what else []
     found = pd.DataFrame(rows, columns=names) if rows else empty
@@ -74,9 +83,10 @@ def levels_of(panels: Mapping[str, Panel], row: SlideRow, thresholds: pd.DataFra
     return next((line.levels for line in panels[row.panel].markers if line.marker == marker), ())
 
 
-def typed_levels(line: pd.Series) -> tuple[float, ...]:
+def typed_levels(line: Mapping[str, object] | pd.Series) -> tuple[float, ...]:
     """moderate and strong of a line of thresholds.csv; () where they are not typed."""
-    return () if line[list(LEVEL_COLUMNS)].isna().any() else tuple(float(line[name]) for name in LEVEL_COLUMNS)
+    levels = tuple(float(line[name]) for name in LEVEL_COLUMNS)
+    return () if any(map(math.isnan, levels)) else levels
 
 
 def _unknown(table: TextTable, row: int, column: str, found: str, known: Collection[str]) -> list[Problem]:

@@ -4,6 +4,9 @@ A patient's value is that of all its slides as if they were one: never a mean of
 population only if its panel can show it. Where such a slide has no value (it failed, or its threshold cannot tell),
 the patient has none either (`unclear = "withhold"`), or the other slides are pooled without it ("leave_out"); both
 are noted.
+
+A value's interval pools the ends of its slides: all low ends, all high ends, so that it holds whatever the thresholds
+are within theirs. A slide without an interval (a threshold typed by hand, a negative slide) adds its value to both.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ class Counts:
     positive_cells: float  # NaN: the slide cannot tell
     cells: float
     area_mm2: float  # NaN: unknown, as in a table of cells
+    positive_low: float = math.nan  # the fewest positive cells that the thresholds' intervals allow; NaN: no interval
+    positive_high: float = math.nan  # the most
     summed_levels: float = 0.0  # 1 for each weak cell, 2 for a moderate, 3 for a strong one; NaN: no levels are known
 
     @property
@@ -60,8 +65,17 @@ class Counts:
         """100 x summed_levels / cells, NaN without cells."""
         return 100 * self.summed_levels / self.cells if self.cells > 0 else np.nan
 
+    def ends(self, measure: str) -> dict[str, float]:
+        """A measure of positive cells, and its interval as `_low` and `_high`, NaN where there is none."""
+        counts = {"": self.positive_cells, "_low": self.positive_low, "_high": self.positive_high}
+        return {
+            f"{measure}{end}": getattr(Counts(positive, self.cells, self.area_mm2), measure)
+            for end, positive in counts.items()
+        }
+
 
 NOTHING = Counts(0.0, 0.0, 0.0)
+UNKNOWN = Counts(math.nan, math.nan, math.nan)
 
 
 def study_table(
@@ -79,8 +93,8 @@ def study_table(
     Parameters
     ----------
     regions
-        regions.csv: slide, region, tissue_class, population, cells, positive_cells (NaN: unknown), area_mm2, and
-        h_score where there are levels.
+        regions.csv: slide, region, tissue_class, population, cells, positive_cells (NaN: unknown), area_mm2, h_score
+        where there are levels, and where it is known positive_cells_low, positive_cells_high.
     slides
         slide, patient, and where they apply panel, control (not empty: never counted), failed (bool), message.
     clinical
@@ -99,10 +113,11 @@ def study_table(
     -------
     DataFrame
         `patient` (sorted), `slides` (number that were measured), `<population>|<tissue_class>|density_per_mm2` and
-        `...|positivity_percent` for tumour, stroma, other where any slide has it, and all, and `...|h_score` for
-        populations that have levels on any slide; then TPS_percent and CPS; then the bands,
-        `<population>|margin -25 to 0 um|density_per_mm2` and so on; then the clinical columns. A patient without a
-        clinical row has them missing; one without a slide has no row.
+        `...|positivity_percent` for tumour, stroma, other where any slide has it, and all, each with its interval as
+        `..._low` and `..._high` where any slide has one of the population, and `...|h_score` for populations that have
+        levels on any slide; then TPS_percent and CPS; then the bands, `<population>|margin -25 to 0 um|density_per_mm2`
+        and so on; then the clinical columns. A patient without a clinical row has them missing; one without a slide
+        has no row.
 
     Raises
     ------
@@ -201,6 +216,7 @@ class _Pool:
     unclear: str
     scored: bool
     levelled: frozenset[str]  # populations with levels on any slide
+    bounded: frozenset[str]  # populations of which a slide has an interval
     notes: list[tuple[str, ...]] = field(default_factory=list)
 
     @classmethod
@@ -235,12 +251,21 @@ class _Pool:
             unclear=unclear,
             scored=pdl1_counts is not None,
             levelled=_with_levels(regions),
+            bounded=frozenset(
+                population for (_, population, _), one in counts.items() if not math.isnan(one.positive_low)
+            ),
         )
 
     def table(self) -> pd.DataFrame:
         rows = [self._row(patient, slides) for patient, slides in self.slides.items()]
         columns = ["patient", "slides"]
-        columns += [f"{p}|{c}|{measure}" for p in self.reported for c in self.classes for measure in self._measures(p)]
+        columns += [
+            f"{p}|{c}|{measure}{end}"
+            for p in self.reported
+            for c in self.classes
+            for measure in self._measures(p)
+            for end in self._ends(p, measure)
+        ]
         columns += ["TPS_percent", "CPS"] if self.scored else []
         return pd.DataFrame(rows, columns=columns)
 
@@ -249,12 +274,18 @@ class _Pool:
         for population in self.reported:
             for tissue_class in self.classes:
                 for measure in self._measures(population):
-                    pooled = self._pooled(patient, slides, population, tissue_class, measure)
-                    row[f"{population}|{tissue_class}|{measure}"] = getattr(pooled, measure) if pooled else np.nan
+                    pooled = self._pooled(patient, slides, population, tissue_class, measure) or UNKNOWN
+                    bounded = len(self._ends(population, measure)) > 1
+                    ends = pooled.ends(measure) if bounded else {measure: getattr(pooled, measure)}
+                    row |= {f"{population}|{tissue_class}|{name}": value for name, value in ends.items()}
         return row | (self._scores(patient, slides) if self.scored else {})
 
     def _measures(self, population: str) -> tuple[str, ...]:
         return MEASURES if population in self.levelled else MEASURES[:2]
+
+    def _ends(self, population: str, measure: str) -> tuple[str, ...]:
+        bounded = population in self.bounded and measure in MEASURES[:2]
+        return ("", "_low", "_high") if bounded else ("",)
 
     def _score_counts(self, patient: str, slides: list[_Slide], end: str = "") -> dict[str, float]:
         def positive(population: str, *classes: str) -> float:
@@ -361,8 +392,10 @@ def _count(regions: pd.DataFrame) -> dict[tuple[str, str, str], Counts]:
     """Sum the regions of a class on a slide, and of all classes."""
     parts = defaultdict(list)
     names = ("slide", "population", "tissue_class")
+    columns = ("positive_cells", "cells", "area_mm2", "positive_cells_low", "positive_cells_high")
     numbers = [
-        regions[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in ("positive_cells", "cells", "area_mm2")
+        regions[name].to_numpy(dtype=np.float64, na_value=np.nan) if name in regions else np.full(len(regions), np.nan)
+        for name in columns
     ]
     numbers.append(_summed_levels(regions))
     for slide, population, tissue_class, *counts in zip(*(regions[name] for name in names), *numbers):
@@ -388,14 +421,21 @@ def _with_levels(regions: pd.DataFrame) -> frozenset[str]:
 
 
 def _sum(counts: Iterable[Counts]) -> Counts:
-    """Sums that no order of the rows changes (math.fsum rounds once)."""
+    """Sums that no order of the rows changes (math.fsum rounds once); an interval where any part has one."""
     listed = list(counts)
+    bounded = any(not math.isnan(part.positive_low) for part in listed)
     return Counts(
         math.fsum(part.positive_cells for part in listed),
         math.fsum(part.cells for part in listed),
         math.fsum(part.area_mm2 for part in listed),
+        math.fsum(_end(part, part.positive_low) for part in listed) if bounded else math.nan,
+        math.fsum(_end(part, part.positive_high) for part in listed) if bounded else math.nan,
         math.fsum(part.summed_levels for part in listed),
     )
+
+
+def _end(part: Counts, end: float) -> float:
+    return part.positive_cells if math.isnan(end) else end
 
 
 def _shown_by(counts: Iterable[tuple[str, str, str]], slides: Mapping[str, list[_Slide]]) -> dict[str, Collection[str]]:

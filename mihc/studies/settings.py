@@ -14,6 +14,7 @@ REGION_SOURCES = ("both", "annotations", "auto", "classifier")
 REPAIRS = ("none", "even-odd")
 UNCLEAR = ("withhold", "leave_out")
 SWITCH = ("off", "on")
+HARMONISE = ("none", "batch")
 OUTCOME_SPLITS = ("slope_change", "landmark:<time>", "median", "none")
 MARKER_SPLITS = ("median", "tertiles", "maxstat", "given")
 
@@ -50,6 +51,7 @@ class ThresholdSettings:
 
     method: str = "auto"
     unclear: str = "withhold"  # "withhold": the patient's value is NaN | "leave_out": the other slides are pooled
+    harmonise: str = "none"  # "batch": a slide with a weak threshold may take its batch's (`mihc.batches.offers`)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ method = "auto"                  # "auto": found for each slide and marker that 
                                  # "manual": only given thresholds are used
 unclear = "withhold"             # where no threshold can be found on a slide:
                                  # "withhold": its patient gets no value; "leave_out": its other slides are used
+harmonise = "none"               # "batch": such a slide may take the threshold of its batch (slides.csv, column batch)
+                                 # where the negative cells agree; what it gave alone is kept beside it
 
 # Kinds of cells, in terms of the markers in panel.csv: + is positive, - negative, a space is and, | is or, ! is not;
 # ++ is at least moderate and +++ strong, where levels are typed. A kind may name another one, and is then a part of it.

@@ -17,6 +17,7 @@ from mihc.segmenters import SENSITIVITIES, known_methods
 from mihc.studies import toml_kinds as kinds
 from mihc.studies.settings import (
     EXCLUDABLE,
+    HARMONISE,
     MARKER_SPLITS,
     REGION_SOURCES,
     REPAIRS,
@@ -190,6 +191,7 @@ def _thresholds(root: _Section) -> ThresholdSettings:
     taken = ThresholdSettings(
         section.take("method", kinds.one_of(METHODS), default.method),
         section.take("unclear", kinds.one_of(UNCLEAR), default.unclear),
+        section.take("harmonise", kinds.one_of(HARMONISE), default.harmonise),
     )
     section.refuse_unknown()
     return taken

@@ -1,0 +1,231 @@
+"""A threshold's interval carried to calls, phenotypes and counts: bounds hold, and are no wider than they say."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mihc.bounds import bounds, call_doubts
+from mihc.errors import PanelError
+from mihc.phenotypes import Expression
+from mihc.positives import Threshold, call_positives, manual_threshold, parse_expression
+from mihc.regions import count_populations
+
+MARKERS = ("A", "B", "C")
+COMPARTMENTS = dict.fromkeys(MARKERS, "cell")
+AREA = {("nest", "tumour"): 2.0, ("rest", "stroma"): 4.0}
+
+
+def separable(value: float, low: float, high: float) -> Threshold:
+    return Threshold(value, low, high, "mixture", "separable", "")
+
+
+def table(values: list[tuple[float, ...]], regions: list[str] | None = None) -> pd.DataFrame:
+    cells = pd.DataFrame(values, columns=[f"{marker}_cell_mean" for marker in MARKERS[: len(values[0])]])
+    cells["region"] = regions or ["nest"] * len(cells)
+    cells["tissue_class"] = cells["region"].map({"nest": "tumour", "rest": "stroma", "glass": "outside"})
+    return cells
+
+
+def counted(cells: pd.DataFrame, thresholds: dict, phenotypes: dict[str, str]) -> pd.DataFrame:
+    compartments = {marker: "cell" for marker in thresholds}
+    called = call_positives(cells, thresholds, compartments=compartments, phenotypes=phenotypes)
+    doubts = call_doubts(cells, thresholds, called, compartments=compartments, phenotypes=phenotypes)
+    populations = {name.removesuffix("_positive").removeprefix("phenotype_"): name for name in called}
+    rows = count_populations(cells.join(called), populations=populations, area_mm2=AREA, doubts=doubts)
+    return rows.set_index(["region", "population"])
+
+
+def test_the_interval_of_a_marker_by_hand():
+    cells = table([(5.0,), (9.0,), (11.0,), (30.0,), (9.5,)], ["nest", "nest", "nest", "nest", "rest"])
+    rows = counted(cells, {"A": separable(10.0, 9.0, 12.0)}, {})
+    nest, rest = rows.loc[("nest", "A")], rows.loc[("rest", "A")]
+    assert nest[["positive_cells_low", "positive_cells", "positive_cells_high"]].tolist() == [1, 2, 3]
+    assert nest[["positivity_percent_low", "positivity_percent_high"]].tolist() == [25, 75]
+    assert nest[["density_per_mm2_low", "density_per_mm2_high"]].tolist() == [0.5, 1.5]
+    assert rest[["positive_cells_low", "positive_cells", "positive_cells_high"]].tolist() == [0, 0, 1]
+
+
+def test_a_minus_takes_the_other_end():
+    """A+ B-: fewest with A at its high and B at its low end."""
+    cells = table([(11.0, 1.0), (30.0, 9.5), (30.0, 1.0), (9.5, 10.5)])
+    thresholds = {"A": separable(10.0, 9.0, 12.0), "B": separable(10.0, 9.0, 12.0)}
+    row = counted(cells, thresholds, {"only A": "A+ B-"}).loc[("nest", "only A")]
+    assert row[["positive_cells_low", "positive_cells", "positive_cells_high"]].tolist() == [1, 3, 4]
+
+
+def test_what_was_typed_or_is_negative_has_no_interval():
+    cells = table([(11.0, 9.5), (1.0, 1.0)])
+    nothing = Threshold(100.0, math.nan, math.nan, "mixture", "negative slide", "")
+    rows = counted(cells, {"A": manual_threshold(10.0), "B": nothing}, {"both": "A+ B-"})
+    assert rows.filter(regex="_(low|high)$").isna().all(axis=None)
+    assert rows["positive_cells"].dropna().tolist() == [1, 0, 1, 0, 0, 0]
+
+
+def test_a_typed_marker_leaves_the_others_interval():
+    cells = table([(11.0, 9.5), (9.5, 50.0), (1.0, 1.0)])
+    rows = counted(cells, {"A": separable(10.0, 9.0, 12.0), "B": manual_threshold(9.0)}, {"both": "A+ B+"})
+    assert rows.loc[("nest", "both"), ["positive_cells_low", "positive_cells", "positive_cells_high"]].tolist() == [
+        0,
+        1,
+        2,
+    ]
+
+
+def test_what_cannot_be_told_has_neither_value_nor_interval():
+    unclear = Threshold(math.nan, math.nan, math.nan, "mixture", "cannot tell", "")
+    rows = counted(table([(11.0, 9.5)]), {"A": separable(10.0, 9.0, 12.0), "B": unclear}, {"both": "A+ B+"})
+    names = ["positive_cells", "positive_cells_low", "positive_cells_high", "density_per_mm2_high"]
+    assert rows.loc[("nest", "both"), names].isna().all()
+    assert rows.loc[("nest", "A"), names].notna().all()
+
+
+def test_without_doubts_there_are_no_columns_for_them():
+    cells = table([(11.0,)])
+    called = call_positives(cells, {"A": 10.0}, compartments={"A": "cell"})
+    rows = count_populations(cells.join(called), populations={"A": "A_positive"}, area_mm2=AREA)
+    assert not rows.filter(regex="_(low|high)$").columns.tolist()
+
+
+# ---- properties: brute force over every threshold within the intervals
+
+
+def expressions() -> st.SearchStrategy[str]:
+    literal = st.sampled_from([f"{marker}{sign}" for marker in MARKERS for sign in "+-"])
+
+    def larger(inner):
+        joined = st.lists(inner, min_size=2, max_size=3)
+        return joined.map(lambda parts: f"({' | '.join(parts)})") | joined.map(lambda parts: f"({' '.join(parts)})")
+
+    either = st.recursive(literal, lambda inner: larger(inner) | inner.map(lambda part: f"!({part})"), max_leaves=6)
+    return either.filter(_can_be_true)
+
+
+def _can_be_true(text: str) -> bool:
+    try:
+        parse_expression(text, MARKERS)
+    except PanelError:  # it contradicts itself
+        return False
+    return True
+
+
+def calls_at(cells: pd.DataFrame, cuts: dict[str, float | None], text: str) -> np.ndarray:
+    """Calls by these thresholds; None for a marker: each cell may be either, so both are tried."""
+    thresholds = {m: manual_threshold(cut) for m, cut in cuts.items()}
+    called = call_positives(cells, thresholds, compartments=COMPARTMENTS, phenotypes={"x": text})
+    return called["phenotype_x"].to_numpy(bool)
+
+
+@given(text=expressions(), seed=st.integers(0, 10_000), typed=st.sampled_from(["", "A", "BC"]))
+def test_the_bounds_hold_for_every_threshold_within_the_intervals(text, seed, typed):
+    generator = np.random.default_rng(seed)
+    cells = table([tuple(row) for row in generator.integers(0, 12, (40, 3)).astype(float)])
+    thresholds = {
+        marker: manual_threshold(6.0) if marker in typed else separable(6.0, float(low), float(high))
+        for marker, low, high in zip(MARKERS, generator.integers(3, 7, 3), generator.integers(6, 10, 3))
+    }
+    row = counted(cells, thresholds, {"x": text}).loc[("nest", "x")]
+    within = [
+        [6.0] if marker in typed else np.unique([t.low, t.high, *np.arange(t.low, t.high)])
+        for marker, t in thresholds.items()
+    ]
+    numbers = [int(calls_at(cells, dict(zip(MARKERS, cuts)), text).sum()) for cuts in itertools.product(*within)]
+    if np.isnan(row["positive_cells_low"]):  # the expression names typed markers only
+        assert set(numbers) == {row["positive_cells"]}
+        return
+    assert row["positive_cells_low"] <= min(numbers)
+    assert max(numbers) <= row["positive_cells_high"]
+    assert row["positive_cells_low"] <= row["positive_cells"] <= row["positive_cells_high"]
+    used = [name for name in MARKERS if text.count(name)]
+    if all(text.count(name) == 1 for name in used):  # each marker once: the ends are reached, not only not passed
+        assert (row["positive_cells_low"], row["positive_cells_high"]) == (min(numbers), max(numbers))
+
+
+@given(text=expressions(), seed=st.integers(0, 10_000))
+def test_an_unknown_marker_widens_and_never_narrows(text, seed):
+    """Every cell of a marker that cannot be told may be either."""
+    generator = np.random.default_rng(seed)
+    expression = parse_expression(text, MARKERS)
+    known = {m: pd.array(generator.random(30) < 0.5, dtype="boolean") for m in MARKERS}
+    unknown = known | {"B": pd.array([pd.NA] * 30, dtype="boolean")}
+    low, high = bounds(expression, unknown, unknown)
+    truth = expression.evaluate(known)
+    assert not (low.fillna(False) & ~truth).any()
+    assert not (truth & ~high.fillna(True)).any()
+
+
+@given(low=st.floats(0, 100), step=st.floats(0, 100), text=expressions())
+def test_NP24_a_lower_threshold_of_a_marker_that_only_helps_calls_no_fewer(low, step, text):
+    """Pos(t2) is a subset of Pos(t1) for t1 <= t2, for a marker and for what it only adds to."""
+    cells = table([(float(value), 50.0, 50.0) for value in np.linspace(0, 200, 41)])
+    fewer, more = (calls_at(cells, {"A": cut, "B": 60.0, "C": 40.0}, "A+ B-") for cut in (low + step, low))
+    assert not (fewer & ~more).any()
+    if not _hurts(parse_expression(text, MARKERS), "A"):
+        fewer, more = (calls_at(cells, {"A": cut, "B": 60.0, "C": 40.0}, text) for cut in (low + step, low))
+        assert not (fewer & ~more).any()
+
+
+def _hurts(expression: Expression, marker: str, *, turned: bool = False) -> bool:
+    """Whether a positive marker can ever take a cell out."""
+    if expression.operator == "marker":
+        return turned and expression.marker == marker
+    turned = turned != (expression.operator == "not")
+    return any(_hurts(part, marker, turned=turned) for part in expression.parts)
+
+
+@given(power=st.integers(-20, 20), seed=st.integers(0, 1000))
+def test_NP26_counts_scaled_by_a_power_of_two_are_called_alike(power, seed):
+    values = np.random.default_rng(seed).uniform(0, 4000, 60)
+    factor = 2.0**power
+    plain, scaled = (
+        call_positives(pd.DataFrame({"A_cell_mean": values * f}), {"A": 1234.5 * f}, compartments={"A": "cell"})[
+            "A_positive"
+        ].tolist()
+        for f in (1.0, factor)
+    )
+    assert plain == scaled
+
+
+@given(seed=st.integers(0, 1000))
+def test_NP27_both_is_at_most_either_alone_and_the_phenotypes_sum_to_all(seed):
+    cells = table([tuple(row) for row in np.random.default_rng(seed).uniform(0, 12, (50, 3))])
+    phenotypes = {"both": "A+ B+", "only A": "A+ B-", "only B": "A- B+", "other": "A- B-"}
+    thresholds = {marker: manual_threshold(6.0) for marker in MARKERS}
+    sums = call_positives(cells, thresholds, compartments=COMPARTMENTS, phenotypes=phenotypes).sum()
+    assert sums["phenotype_both"] <= min(sums["A_positive"], sums["B_positive"])
+    assert sum(sums[f"phenotype_{name}"] for name in phenotypes) == len(cells)
+
+
+@given(seed=st.integers(0, 1000), share=st.floats(0, 1))
+def test_NP28_positivity_lies_between_0_and_100_and_is_nothing_without_cells(seed, share):
+    generator = np.random.default_rng(seed)
+    places = generator.choice(["nest", "glass"], 30, p=[share, 1 - share]).tolist()
+    cells = table([(value,) for value in generator.uniform(0, 20, 30)], places)
+    rows = counted(cells, {"A": separable(10.0, 8.0, 13.0)}, {})
+    ends = [f"positivity_percent{end}" for end in ("_low", "", "_high")]
+    assert rows.loc[("rest", "A"), ends].isna().all()
+    if "nest" in places:
+        low, value, high = rows.loc[("nest", "A"), ends]
+        assert 0 <= low <= value <= high <= 100
+    else:
+        assert rows.loc[("nest", "A"), ends].isna().all()
+
+
+@pytest.mark.parametrize("share", [0.005, 0.05, 0.4])
+def test_the_interval_contains_the_value_on_drawn_cells(share):
+    from mihc.positives import choose_threshold
+
+    generator = np.random.default_rng(8)
+    positive = np.arange(4000) < 4000 * share
+    values = generator.normal(200, 20, 4000) + positive * 200 * generator.lognormal(0, 0.2, 4000)
+    chosen = choose_threshold(values)
+    assert chosen.verdict == "separable"
+    row = counted(table([(value,) for value in values]), {"A": chosen}, {}).loc[("nest", "A")]
+    assert row["positivity_percent_low"] <= row["positivity_percent"] <= row["positivity_percent_high"]
+    assert row["positivity_percent_low"] - 0.5 <= 100 * share <= row["positivity_percent_high"] + 0.5
