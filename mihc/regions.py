@@ -130,13 +130,18 @@ def read_annotations(
     size_y, size_x = (1.0, 1.0) if outlines.in_um else pixel_size_pair(pixel_size_um)
     regions = [
         Region(
-            shape.name or shape.tissue_class,
-            shape.tissue_class,
+            _writable(shape.name or shape.tissue_class),
+            _writable(shape.tissue_class),
             shapely.normalize(shapely.transform(shape.polygon_px, lambda xy: xy * (size_x, size_y))),
         )
         for shape in shapes
     ]
     return united(regions), notes
+
+
+def _writable(name: str) -> str:
+    """A name with U+FFFD where no file could hold it: for half a character of UTF-16, which JSON can say, and for 0."""
+    return name.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _must_be_of(outlines: Outlines, slide: str, size_px: tuple[int, int] | None, place: str) -> None:

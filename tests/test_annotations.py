@@ -293,6 +293,13 @@ def test_AN23_a_hostile_name_is_kept_disarmed_in_tables_and_escaped_in_pictures(
     assert "<script" not in drawn
 
 
+@pytest.mark.parametrize("name", ["half \ud83d of it", "nothing\0more"])
+def test_AN23_what_no_file_can_hold_of_a_name_is_replaced(geojson, name):
+    (region,) = read_regions(geojson([feature([SQUARE], name=name)]), pixel_size_um=0.5)
+    assert region.name == name.replace("\ud83d", "\ufffd").replace("\0", "\ufffd")
+    assert region.name.encode("utf-8")  # half a character would raise
+
+
 @pytest.mark.parametrize(
     "properties", [{"objectType": "detection"}, {"objectType": "cell"}, {"object_type": "cell", "objectType": None}]
 )
