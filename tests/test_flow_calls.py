@@ -195,3 +195,17 @@ def test_a_table_of_cells_may_bring_levels(tmp_path):
     empty = read_cells(tmp_path / "results" / "cells" / "S2.parquet")["CD3_level"]
     assert empty.isna().tolist() == [False, True]
     assert len(digest_results(tmp_path / "results")) == 64
+
+
+def test_a_table_of_cells_cannot_be_corrected_and_says_so(tmp_path):
+    settings = '[study]\nname = "x"\n[measure]\nfeatures = ["spillover"]\nspillover_correction = "on"\n'
+    (tmp_path / "study.toml").write_text(settings)
+    (tmp_path / "panel.csv").write_text(
+        "channel,marker,role,compartment,threshold\nD,D,nuclei,,\nCD3,CD3,marker,cell,5\n"
+    )
+    (tmp_path / "slides.csv").write_text("slide,patient,cells\nS1,P1,S1.csv\n")
+    (tmp_path / "S1.csv").write_text("x_um,y_um,CD3_cell_mean\n1,1,4\n2,1,6\n")
+    assert mihc.run(mihc.read_study(tmp_path)).failed == {}
+    (check,) = results(tmp_path, "qc").to_dict("records")
+    assert (check["check"], check["verdict"]) == ("spillover correction", "warn")
+    assert "by the means as they are" in check["explanation"]

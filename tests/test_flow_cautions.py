@@ -114,7 +114,7 @@ def test_the_report_says_what_tps_and_cps_count(tmp_path):
     folder = write_tables(tmp_path, {"S1": scored(0)}, settings=NAMED + PDL1, panel=panel)
     run(folder)
     report = (folder / "results" / "report.html").read_text()
-    assert "TPS (%) = PD-L1 positive tumour cells / tumour cells × 100." in report
+    assert "TPS (%) = PD-L1 positive tumour cells / viable tumour cells × 100." in report
     assert "all analysed stroma, so that stroma far from the tumour raises CPS" in report
     assert "TPS and CPS are for research use only" in report
 

@@ -22,6 +22,10 @@ from mihc.studies.pdl1 import ENDS, POSITIVE_IMMUNE_CELLS, POSITIVE_TUMOUR_CELLS
 from mihc.study import SlideRow, pdl1_expressions
 
 TABLES = ("coexpression", "intensities", "pairs", "spillover")  # the files in results/ that are made here
+NOT_CORRECTED = (
+    "The correction for light of touching neighbours is asked for, but this slide's cells came without a measured "
+    "spillover: calls were made by the means as they are."
+)
 SPILLOVER_COLUMNS = (
     "slide", "marker", "threshold", "cells", "positive_cells_uncorrected", "positive_cells_corrected",
     "positivity_percent_uncorrected", "positivity_percent_corrected", "used",
@@ -103,7 +107,10 @@ def describe(
         store.write_csv(transaction.path(part(name, row.slide)), one)
     spilled = _spillover(job, row, table, thresholds, without, corrected)
     store.write_csv(transaction.path(part("spillover", row.slide)), spilled)
-    store.write_csv(transaction.path(part("qc", row.slide)), pair_checks(row.slide, found))
+    checks = pair_checks(row.slide, found)
+    if job.study.settings.measure.spillover_correction == "on" and without is None:
+        checks.loc[len(checks)] = [row.slide, "spillover correction", np.nan, "", "warn", NOT_CORRECTED]
+    store.write_csv(transaction.path(part("qc", row.slide)), checks)
 
 
 def _phenotypes(job: Job, table: pd.DataFrame) -> dict[str, str]:
