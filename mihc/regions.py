@@ -29,7 +29,7 @@ from mihc.areas.bands import NO_BAND, Bands, band_areas, banded_name, labelled_b
 from mihc.areas.classifier import GLASS, TissueClass
 from mihc.areas.exclusions import excluded_regions
 from mihc.areas.ledger import area_ledger, check_ledger, ledger_warnings, partition
-from mihc.areas.margins import distance_to_margin
+from mihc.areas.margins import distance_to_margin, tumour_outline
 from mihc.areas.membership import first_holder, paint
 from mihc.areas.outlines import mask_to_polygons
 from mihc.areas.region import (
@@ -74,6 +74,7 @@ __all__ = [
     "read_annotations",
     "read_regions",
     "tissue_mask",
+    "tumour_outline",
 ]
 
 # What people call things, compared without case. A derived class ("Tumor: CD8") is mapped in study.toml or not at all.

@@ -47,6 +47,7 @@ from mihc.reports.methods import flattened, methods
 from mihc.reports.numbers import Numbers, as_float, counted, rounded, text
 from mihc.reports.outcomes import endpoints, responses
 from mihc.reports.slide_pages import point_colours, points_note, slide_pages
+from mihc.reports.tissue import confusion, margin_profiles
 from mihc.reports.withheld import missing_values, withheld
 from mihc.study import Study
 
@@ -66,11 +67,11 @@ def write_report(
         Where to write; made if missing.
     study : Study
     tables : dict of DataFrame
-        "regions", "patients", "statistics", "thresholds", "area_ledger", "qc" with the columns of the files of those
-        names, and "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um,
-        pixel_size_source; "notes": why patients' values are missing, as `study_notes` has them; "given_cells": slide,
-        tissue_class, region, cells of the slides that came as tables of cells. A missing or empty table leaves its
-        chapter empty.
+        "regions", "bands", "patients", "statistics", "thresholds", "area_ledger", "qc" and "classifier" with the
+        columns of the files of those names, and "slides": slide, patient, panel, status ("ok" | "failed"), message and,
+        where known, pixel_size_um, pixel_size_source; "notes": why patients' values are missing, as `study_notes` has
+        them; "given_cells": slide, tissue_class, region, cells of the slides that came as tables of cells. A missing or
+        empty table leaves its chapter empty.
     run : dict
         What run.json holds: versions, settings, inputs, stages; shown as it is.
     pictures : sequence of SlidePicture
@@ -102,10 +103,15 @@ def _page(
     flows, missing = cell_flows(numbers), missing_values(numbers, study)
     groups = PatientGroups(numbers["patients"], study.settings)
     pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers))
+    asked = _asked(numbers, study)
+    margin_bands, taught = margin_profiles(numbers, asked["populations"], drawn), confusion(numbers)
     return {
         "numbers": numbers,
+        "margin_bands": margin_bands,
+        "confusion": taught,
+        "called": list(dict.fromkeys(name for row in taught for name in row.rows)),
         "name": study.settings.study.name,
-        "asked": _asked(numbers, study),
+        "asked": asked,
         "findings": found,
         "nothing": nothing_found(numbers) if not found else "",
         "silent": silent_endpoints(numbers, found),

@@ -13,9 +13,10 @@ from mihc import store
 from mihc.figures import SlidePicture, composite, value_histogram
 from mihc.positives import marker_values, populations
 from mihc.report import write_report
-from mihc.results import cells_file, slide_regions
+from mihc.results import cells_file, slide_regions, slide_tumour
 from mihc.stages import Job, code_hash
 from mihc.steps.gather import patients_table
+from mihc.steps.learn import TEXT as CLASSIFIER_TEXT
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow
 
@@ -51,8 +52,10 @@ def tell(job: Job, slides: pd.DataFrame, tables: Record, statistics: Record, run
 
 
 def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -> None:
-    names = ("regions", "thresholds", "area_ledger", "qc")
+    names = ("regions", "bands", "thresholds", "area_ledger", "qc")
     tables = {name: store.read_csv(job.store.path(f"{name}.csv"), text=TEXT) for name in names}
+    if job.study.settings.regions.source == "classifier":
+        tables["classifier"] = store.read_csv(job.store.path("classifier.csv"), text=CLASSIFIER_TEXT)
     tables["patients"] = patients_table(job)
     tables["statistics"] = store.read_csv(job.store.path("statistics.csv"), text=STATISTICS_TEXT)
     tables["notes"] = store.read_csv(job.store.path(NOTES))
@@ -94,6 +97,8 @@ def _picture(job: Job, row: SlideRow) -> SlidePicture:
         regions=slide_regions(job.study, row.slide),
         positives=_positives(job, row, cells),
         panel=row.panel,
+        tumour_um=slide_tumour(job.study, row.slide),
+        bands_um=(job.study.settings.regions.band_um, job.study.settings.regions.bands_to_um),
         histograms={
             line.marker: value_histogram(marker_values(cells, line.marker, line.compartment)) for line in panel.markers
         },
