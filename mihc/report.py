@@ -49,6 +49,7 @@ from mihc.reports.numbers import Numbers, as_float, counted, rounded, text
 from mihc.reports.outcomes import endpoints, responses
 from mihc.reports.slide_pages import point_colours, points_note, slide_pages
 from mihc.reports.thresholds import Drift, drifts, has_interval, interval_columns, taken_beside_own, typed
+from mihc.reports.tissue import confusion, margin_profiles
 from mihc.reports.withheld import missing_values, withheld
 from mihc.study import Study
 
@@ -68,9 +69,9 @@ def write_report(
         Where to write; made if missing.
     study : Study
     tables : dict of DataFrame
-        "regions", "patients", "statistics", "thresholds", "area_ledger", "qc" and, as far as the study has them,
-        "coexpression", "intensities", "pairs", "spillover", "pdl1" with the columns of the files of those names;
-        "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um,
+        "regions", "bands", "patients", "statistics", "thresholds", "area_ledger", "qc" and, as far as the study has
+        them, "classifier", "coexpression", "intensities", "pairs", "spillover", "pdl1" with the columns of the files of
+        those names; "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um,
         pixel_size_source; "notes": why patients' values are missing, as `study_notes` has them; "given_cells": slide,
         tissue_class, region, cells of the slides that came as tables of cells; "batches": how batches lie beside each
         other, "history": who typed which threshold when. A missing or empty table leaves its chapter empty.
@@ -108,10 +109,15 @@ def _page(
     patient_columns, bounded = interval_columns(numbers["patients"].columns)
     region_columns, region_bounded = interval_columns(numbers["regions"].columns)
     pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers))
+    asked = _asked(numbers, study)
+    margin_bands, taught = margin_profiles(numbers, asked["populations"], drawn), confusion(numbers)
     return {
         "numbers": numbers,
+        "margin_bands": margin_bands,
+        "confusion": taught,
+        "called": list(dict.fromkeys(name for row in taught for name in row.rows)),
         "name": study.settings.study.name,
-        "asked": _asked(numbers, study),
+        "asked": asked,
         "findings": found,
         "nothing": nothing_found(numbers) if not found else "",
         "silent": silent_endpoints(numbers, found),

@@ -68,6 +68,17 @@ def slide_regions(study: Study, slide: str) -> list[Region]:
     return [region_from_json(one) for one in content]
 
 
+def tumour_file(slide: str) -> str:
+    """Where the outline of a slide's tumour lies under results/, before anything is excluded from it."""
+    return f".stages/regions/{slide}.tumour.json"
+
+
+def slide_tumour(study: Study, slide: str) -> shapely.Geometry | None:
+    """Return a slide's tumour, µm, whose outline is the margin; None without tumour. Raises as above."""
+    content = json.loads(_committed(study, tumour_file(slide), slide).read_text(encoding="utf-8"))
+    return shapely.geometry.shape(content) if content else None
+
+
 def region_as_json(region: Region) -> dict:
     """A region as plain JSON, µm."""
     polygon = shapely.geometry.mapping(region.polygon_um)

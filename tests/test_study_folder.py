@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from study_folders import CLINICAL, PANEL, SETTINGS, SLIDES, errors_of, the_error, write_study
+from study_folders import CLINICAL, PANEL, SETTINGS, SLIDES, errors_of, the_error, warnings_of, write_study
 
 from mihc.errors import StudyProblems
 from mihc.study import check_study, read_study

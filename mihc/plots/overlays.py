@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from mihc.plots.bands import margin_lines
 from mihc.plots.pictures import Histogram, SlidePicture, jpeg_uri, length_text, scale_bar_um
 from mihc.plots.style import AREA_COLOURS, QUIET, REGION_COLOURS, VERDICT_COLOURS, plain
 
@@ -33,10 +34,13 @@ def slide_layers(picture: SlidePicture, colours: dict[str, str]) -> Markup:
     Returns
     -------
     Markup
-        Layer k (0 = regions, then populations in the picture's order) has the classes "layer" and "layer-k".
+        Layer k (0 = regions, then populations in the picture's order, then lines around the margin where the picture
+        has one) has the classes "layer" and "layer-k".
     """
     height, width = picture.rgb.shape[:2]
     layers = [_outlines(picture), *(_dots(picture, name, k, colours) for k, name in enumerate(picture.positives, 1))]
+    if picture.tumour_um is not None:
+        layers.append(margin_lines(picture, len(layers)))
     return Markup(
         '<svg class="slide" viewBox="0 0 {} {}" height="{}" role="img" aria-label="{}">'
         '<image width="{}" height="{}" href="{}"/>{}{}</svg>'

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import shapely
+
     from mihc.regions import Region
 
 
@@ -33,6 +35,8 @@ class SlidePicture:
     positives: dict[str, np.ndarray]  # population -> (n, 2) x_um, y_um of its positive cells
     panel: str = ""
     histograms: dict[str, Histogram] = field(default_factory=dict)  # marker -> its values over the slide's cells
+    tumour_um: shapely.Geometry | None = None  # whose outline is the margin, before anything is excluded from it
+    bands_um: tuple[float, float] = (25.0, 250.0)  # width and reach of the bands around it
 
 
 def composite(

@@ -32,6 +32,7 @@ _SOURCES = {
     "both": "annotations where a slide has them, otherwise found automatically from the panel's tumour marker",
     "annotations": "annotations only",
     "auto": "found automatically from the panel's tumour marker",
+    "classifier": "annotations where a slide has them, otherwise found by a tissue classifier trained on strokes",
 }
 
 
@@ -145,6 +146,10 @@ def _regions(study: Study) -> list[Markup]:
         Markup(
             "A cell belongs to the region that holds its nucleus centroid; "
             "excluded cells and cells outside are in no denominator."
+        ),
+        sentence(
+            "Bands: {width} µm wide, up to {reach} µm on each side of the margin of the tumour regions.",
+            {"width": f"{settings.band_um:g}", "reach": f"{settings.bands_to_um:g}"},
         ),
         Markup(
             "Areas come from polygons: scanned = glass + tissue; "

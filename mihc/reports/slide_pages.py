@@ -159,7 +159,8 @@ def _layers(picture: SlidePicture, colours: dict[str, str], leading: Sequence[st
     populations = list(picture.positives)
     shown = [name for name in populations if name in leading][:2] or _with_dots(picture)[:1]
     dots = (Layer(name, colours[name], len(picture.positives[name]), name in shown) for name in populations)
-    return (Layer("regions", "", len(picture.regions), True), *dots)
+    margin = (Layer("distance to the margin", "#ffffff", 0, False),) if picture.tumour_um is not None else ()
+    return (Layer("regions", "", len(picture.regions), True), *dots, *margin)
 
 
 def _with_dots(picture: SlidePicture | None) -> list[str]:

@@ -35,8 +35,9 @@ from mihc.regions import (
     rasterise,
     read_annotations,
     tissue_mask,
+    tumour_outline,
 )
-from mihc.results import outlines_file, region_as_json
+from mihc.results import outlines_file, region_as_json, tumour_file
 from mihc.stages import Job, code_hash
 from mihc.steps import learn
 from mihc.steps.classify import classify_slide
@@ -157,6 +158,9 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     store.write_json(
         transaction.path(outlines_file(row.slide)), [region_as_json(region) for region in parts], indent=None
     )
+    tumour = tumour_outline(regions, scanned)
+    shown = None if tumour.is_empty else shapely.geometry.mapping(tumour)
+    store.write_json(transaction.path(tumour_file(row.slide)), shown, indent=None)
     _paint(job, row.slide, stored, parts, transaction)
     settings = job.study.settings.regions
     areas = band_areas(regions, parts, scanned=scanned, bands=Bands(settings.band_um, settings.bands_to_um))

@@ -13,10 +13,11 @@ from mihc import store
 from mihc.figures import SlidePicture, composite
 from mihc.positives import populations
 from mihc.report import write_report
-from mihc.results import cells_file, slide_regions
+from mihc.results import cells_file, slide_regions, slide_tumour
 from mihc.stages import Job, code_hash
 from mihc.steps import describe
 from mihc.steps.gather import patients_table
+from mihc.steps.learn import TEXT as CLASSIFIER_TEXT
 from mihc.steps.propose import histograms
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow, read_history
@@ -56,9 +57,11 @@ def tell(job: Job, slides: pd.DataFrame, tables: Record, statistics: Record, run
 
 
 def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -> None:
-    names = ("regions", "thresholds", "area_ledger", "qc", *describe.TABLES)
+    names = ("regions", "bands", "thresholds", "area_ledger", "qc", *describe.TABLES)
     names += ("pdl1",) if job.study.settings.pdl1 else ()
     tables = {name: store.read_csv(job.store.path(f"{name}.csv"), text=TEXT) for name in names}
+    if job.study.settings.regions.source == "classifier":
+        tables["classifier"] = store.read_csv(job.store.path("classifier.csv"), text=CLASSIFIER_TEXT)
     tables["patients"] = patients_table(job)
     tables["statistics"] = store.read_csv(job.store.path("statistics.csv"), text=STATISTICS_TEXT)
     tables["notes"] = store.read_csv(job.store.path(NOTES))
@@ -108,6 +111,8 @@ def _picture(job: Job, row: SlideRow) -> SlidePicture:
         regions=slide_regions(job.study, row.slide),
         positives=_positives(job, row, cells),
         panel=row.panel,
+        tumour_um=slide_tumour(job.study, row.slide),
+        bands_um=(job.study.settings.regions.band_um, job.study.settings.regions.bands_to_um),
         histograms=histograms(job, row.slide),
     )
 
