@@ -7,7 +7,7 @@ bounds hold whatever the thresholds are within their intervals; they are wider t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from mihc.thresholds import Threshold
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pandas.arrays import BooleanArray
+    from pandas.arrays import BooleanArray, IntegerArray
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def call_doubts(
     *,
     compartments: Mapping[str, str],
     phenotypes: Mapping[str, str] | None = None,
+    brought: Collection[str] = (),
 ) -> dict[str, Doubt]:
     """Find the cells that another threshold within the intervals would call otherwise.
 
@@ -47,11 +48,13 @@ def call_doubts(
     thresholds
         marker -> threshold; one without an interval (low or high is NaN) is taken as certain.
     called
-        What `call_positives` made of them: `<marker>_positive`, `phenotype_<name>`.
+        What `call_positives` made of them: `<marker>_positive`, `<marker>_level`, `phenotype_<name>`.
     compartments
         marker -> "nucleus" | "cytoplasm" | "cell", of every marker that `called` has.
     phenotypes
-        name -> expression over these markers.
+        name -> expression over these markers and over the other names.
+    brought
+        Phenotypes among them that were called elsewhere, and are certain.
 
     Returns
     -------
@@ -69,14 +72,17 @@ def call_doubts(
         column = f"{marker}_positive"
         doubts[column] = _doubt(np.flatnonzero(most & ~fewest), called[column], fewest, most)
     for name, text in (phenotypes or {}).items():
-        expression = parse_expression(text, list(compartments), name=name)
-        if any(marker in ends for marker in expression.markers):
-            doubts[f"phenotype_{name}"] = _doubt_of(expression, ends, called, called[f"phenotype_{name}"])
+        expression = parse_expression(text, list(compartments), name=name, phenotypes=phenotypes)
+        if name not in brought and any(marker in ends for marker in expression.markers):
+            doubts[f"phenotype_{name}"] = _doubt_of(expression, ends, brought, called, called[f"phenotype_{name}"])
     return doubts
 
 
 def bounds(
-    expression: Expression, fewest: Mapping[str, BooleanArray], most: Mapping[str, BooleanArray]
+    expression: Expression,
+    fewest: Mapping[str, BooleanArray],
+    most: Mapping[str, BooleanArray],
+    levels: Mapping[str, IntegerArray] | None = None,
 ) -> tuple[BooleanArray, BooleanArray]:
     """Evaluate an expression for as few and for as many cells as the markers allow, by Kleene's logic.
 
@@ -85,16 +91,20 @@ def bounds(
     expression
         As `parse_expression` gives it.
     fewest, most
-        marker -> (cells,) nullable booleans; whoever is in `fewest` is in `most`.
+        marker, or phenotype that is certain, -> (cells,) nullable booleans; whoever is in `fewest` is in `most`.
+    levels
+        marker -> (cells,) levels 0 to 3, which are certain, as they are typed.
     """
     if expression.operator == "not":
-        low, high = bounds(expression.parts[0], fewest, most)
+        low, high = bounds(expression.parts[0], fewest, most, levels)
         return ~high, ~low
+    if expression.operator == "phenotype" and expression.marker not in fewest:
+        return bounds(expression.parts[0], fewest, most, levels)
     if expression.operator not in ("and", "or"):
-        return expression.evaluate(fewest), expression.evaluate(most)
-    low, high = bounds(expression.parts[0], fewest, most)
+        return expression.evaluate(fewest, levels), expression.evaluate(most, levels)
+    low, high = bounds(expression.parts[0], fewest, most, levels)
     for part in expression.parts[1:]:
-        other_low, other_high = bounds(part, fewest, most)
+        other_low, other_high = bounds(part, fewest, most, levels)
         both = expression.operator == "and"
         low, high = (low & other_low, high & other_high) if both else (low | other_low, high | other_high)
     return low, high
@@ -108,6 +118,7 @@ def _ends(values: np.ndarray, threshold: Threshold) -> tuple[np.ndarray, np.ndar
 def _doubt_of(
     expression: Expression,
     ends: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    brought: Collection[str],
     called: pd.DataFrame,
     calls: pd.Series,
 ) -> Doubt:
@@ -119,7 +130,8 @@ def _doubt_of(
         if marker in ends:
             within |= ends[marker][1] & ~ends[marker][0]
     place = np.flatnonzero(within)
-    both: tuple[dict, dict] = {}, {}
+    certain = {name: called[f"phenotype_{name}"].array[place] for name in brought}
+    both: tuple[dict, dict] = dict(certain), dict(certain)
     for marker in expression.markers:
         for end, found in enumerate(both):
             found[marker] = (
@@ -127,7 +139,10 @@ def _doubt_of(
                 if marker in ends
                 else called[f"{marker}_positive"].array[place]
             )
-    low, high = bounds(expression, *both)
+    levels = {
+        marker: called[f"{marker}_level"].array[place] for marker in expression.markers if f"{marker}_level" in called
+    }
+    low, high = bounds(expression, *both, levels)
     fewest, most = np.zeros(len(called), dtype=bool), np.zeros(len(called), dtype=bool)
     fewest[place], most[place] = low.fillna(False).to_numpy(bool), high.fillna(True).to_numpy(bool)
     return _doubt(place, calls, fewest, most)

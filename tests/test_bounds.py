@@ -229,3 +229,29 @@ def test_the_interval_contains_the_value_on_drawn_cells(share):
     row = counted(table([(value,) for value in values]), {"A": chosen}, {}).loc[("nest", "A")]
     assert row["positivity_percent_low"] <= row["positivity_percent"] <= row["positivity_percent_high"]
     assert row["positivity_percent_low"] - 0.5 <= 100 * share <= row["positivity_percent_high"] + 0.5
+
+
+def test_phenotypes_of_phenotypes_and_typed_levels_have_bounds():
+    cells = table([(11.0, 1.0), (30.0, 9.5), (30.0, 25.0), (9.5, 10.5), (9.5, 30.0)])
+    thresholds = {"A": separable(10.0, 9.0, 12.0), "B": manual_threshold(10.0, levels=(20.0, 29.0))}
+    phenotypes = {"kind": "A+", "bright kind": "kind & B++", "dim kind": "kind & !(B++)"}
+    rows = counted(cells, thresholds, phenotypes).loc["nest"][
+        ["positive_cells_low", "positive_cells", "positive_cells_high"]
+    ]
+    assert rows.loc["kind"].tolist() == [2, 3, 5]
+    assert rows.loc["bright kind"].tolist() == [1, 1, 2]
+    assert rows.loc["dim kind"].tolist() == [1, 2, 3]
+
+
+def test_a_phenotype_that_was_brought_is_certain():
+    cells = table([(11.0, 1.0), (9.5, 1.0)])
+    thresholds = {"A": separable(10.0, 9.0, 12.0), "B": separable(10.0, 0.5, 12.0)}
+    phenotypes = {"kind": "A+", "kind with B": "kind & B+"}
+    brought = {"kind": pd.Series([True, False], dtype="boolean")}
+    compartments = {"A": "cell", "B": "cell"}
+    called = call_positives(cells, thresholds, compartments=compartments, phenotypes=phenotypes, given=brought)
+    doubts = call_doubts(
+        cells, thresholds, called, compartments=compartments, phenotypes=phenotypes, brought=list(brought)
+    )
+    assert "phenotype_kind" not in doubts
+    assert doubts["phenotype_kind with B"].negative.tolist() == [0]

@@ -126,7 +126,7 @@ def test_PC6_a_decimal_comma_is_told_to_be_a_point():
         ("[compute]\nwindow = 2048.0", "a whole number"),
         ("[thresholds]\nunclear = 'withold'", "did you mean withhold"),
         ("[thresholds]\nharmonise = 'batches'", "did you mean batch"),
-        ("[thresholds]\nharmonise = true", '"none", "batch"'),
+        ("[thresholds]\nharmonise = true", 'one of "none", "batch"'),
         ("[thresholds]\nharmonize = 'batch'", "unknown key `harmonize`; did you mean harmonise"),
         ("[regions]\nprecedence = ['tumour', 'stroma']", "each of excluded, tumour, stroma, other once"),
         ("[regions]\nclasses = { Tumor = 'tumor' }", "did you mean tumour"),

@@ -255,10 +255,10 @@ def _doubts(
     job: Job, panel: Panel, cells: pd.DataFrame, thresholds: dict[str, Threshold], called: pd.DataFrame
 ) -> dict[str, Doubt]:
     """Which calls the thresholds' intervals leave open; of a phenotype that the table brought, none."""
-    brought = [name for name in called if name in cells]
-    expressions = {name: text for name, text in _expressions(job, panel).items() if f"phenotype_{name}" not in brought}
+    expressions = _expressions(job, panel)
     compartments = {line.marker: line.compartment for line in panel.markers}
-    return call_doubts(cells, thresholds, called, compartments=compartments, phenotypes=expressions)
+    brought = [name for name in expressions if f"phenotype_{name}" in cells]
+    return call_doubts(cells, thresholds, called, compartments=compartments, phenotypes=expressions, brought=brought)
 
 
 def _threshold_rows(
