@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mihc.areas.bands import NO_BAND
+from mihc.plots.bands import band_profiles, margin_lines, patient_bands
+from mihc.plots.pictures import SlidePicture
 from mihc.regions import Bands, Region, assign_regions, band_areas, count_bands, distance_to_margin, partition
 from mihc.study import study_table
 
@@ -227,3 +231,30 @@ def test_cells_from_a_table_without_distances_withhold_the_bands():
     slides = pd.DataFrame({"slide": ["A", "B"], "patient": ["P", "P"]})
     table = study_table(pd.concat([one[0], two[0]]), slides, None, bands=one[1])
     assert table["CD8|margin 0 to 25 um|positivity_percent"].isna().all()
+
+
+# pictures
+
+
+def test_a_patients_profile_pools_slides_and_classes_and_keeps_what_is_unknown():
+    rows = pd.DataFrame(
+        [("P", "CD8", 0.0, 25.0, 4.0, 0.1), ("P", "CD8", 0.0, 25.0, 2.0, 0.1), ("P", "CD8", 25.0, 50.0, np.nan, 0.1)],
+        columns=["patient", "population", "from_um", "to_um", "positive_cells", "area_mm2"],
+    )
+    values = patient_bands(rows)
+    assert values["density_per_mm2"].tolist() == pytest.approx([30.0, np.nan], nan_ok=True)
+    figure = band_profiles(rows, ["CD8"], title="Margin")
+    (line,) = [one for one in figure.axes[0].lines if len(one.get_xdata()) == 1]
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([12.5], pytest.approx([30.0]))
+
+
+def test_lines_on_the_picture_lie_at_their_distance():
+    rgb = np.zeros((300, 300, 3), np.uint8)
+    picture = SlidePicture("S1", rgb, 1.0, [], {}, tumour_um=shapely.box(-10, -10, 100, 310), bands_um=(25.0, 75.0))
+    svg = str(margin_lines(picture, 3))
+    assert svg.startswith('<g class="layer layer-3">')
+    found = dict(re.findall(r'd="M([^"]+)"[^>]*><title>(.*?)</title>', svg))
+    at = {said: {round(float(point.split()[0])) for point in path.split("L")} for path, said in found.items()}
+    assert at["25 µm outside the margin"] == {125} and at["50 µm inside the margin"] == {50}
+    assert len(at) == 6
+    assert "path" not in str(margin_lines(replace(picture, tumour_um=shapely.Polygon()), 3))

@@ -20,7 +20,7 @@ PANEL = "channel,marker,role,compartment,threshold\n" + "".join(
     for name, role, cut in (("DAPI", "nuclei", ""), ("PanCK", "tumour", 900), ("CD3", "marker", 900))
 )
 SETTINGS = '[study]\nname = "strokes"\n[regions]\nsource = "classifier"\n'
-SIDE = 768
+SIDE = 640
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_study_with_strokes_from_beginning_to_end(study, slides):
 def test_check_says_what_stands_against_strokes(tmp_path):
     listed = "slide,file,patient\nS1,S1.tif,P1\n"
     write_study(tmp_path, settings=SETTINGS, panel=PANEL, slides=listed)
-    tifffile.imwrite(tmp_path / "S1.tif", np.zeros((3, 64, 64), np.uint16))
+    tifffile.imwrite(tmp_path / "S1.tif", np.zeros((3, 64, 64), np.uint16), photometric="minisblack")
     assert any("needs strokes" in problem.what for problem in errors_of(tmp_path))
     write_strokes(tmp_path, "S1", [])
     assert any("no strokes" in problem.what for problem in errors_of(tmp_path))

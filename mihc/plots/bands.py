@@ -45,9 +45,12 @@ def band_profiles(bands: pd.DataFrame, populations: Sequence[str], *, title: str
     bands : DataFrame
         bands.csv of slides that count for a patient.
     populations : sequence of str
-        What is drawn, in this order; one without a known value has an empty panel.
+        What is drawn, in this order; one without a known value has an empty panel. Bands that fewer than half of the
+        patients have are left out: their median is that of others.
     """
     values = patient_bands(bands)
+    holders = values.groupby("from_um")["patient"].transform("nunique")
+    values = values[2 * holders >= values["patient"].nunique()]
     rows = -(-len(populations) // COLUMNS)
     with look():
         figure = new_figure(7.2, 0.7 + 1.6 * rows)
