@@ -189,7 +189,9 @@ class _Child:
     """One process, which does one task at a time."""
 
     def __init__(self, module: str):
-        command = [sys.executable, "-c", _BOOT, json.dumps([str(path) for path in sys.path]), module]
+        from multiprocessing.spawn import get_executable  # another Python's name where a program has one built in
+
+        command = [os.fsdecode(get_executable()), "-c", _BOOT, json.dumps([str(path) for path in sys.path]), module]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         try:
             with _signals_kept_off():

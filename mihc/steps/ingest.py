@@ -44,6 +44,8 @@ def ingest(job: Job, row: SlideRow) -> Record:
     """Store one slide: `slides/<slide>.ome.zarr`."""
     panel = job.study.panel_of(row)
     before = _hashed_meanwhile(job, row)
+    if before:  # it will be computed: the children start while the rest is prepared
+        job.decoders.prepare(job.workers if row.file.stat().st_size > LARGE_BYTES else 1)
     key = {
         "input": "" if before else job.input_hash(row.file),
         "choice": hash_json([row.scene, row.z, row.pixel_size_um]),
@@ -75,8 +77,6 @@ def _hashed_meanwhile(job: Job, row: SlideRow) -> str:
 
 def _store(job: Job, row: SlideRow, source: Source, transaction: Transaction) -> None:
     place = row.file.name
-    if job.decoders:
-        job.decoders.prepare(job.workers if row.file.stat().st_size > LARGE_BYTES else 1)
     slide = Description(*job.submit(job.apart(describe_slide, place), source).result())
     panel = job.study.panel_of(row)
     index = panel.match(slide.channels)
