@@ -20,6 +20,7 @@ from mihc.study import SlideRow, given_cells, pdl1_expressions
 MODULES = (
     "mihc.positives",
     "mihc.thresholds",
+    "mihc.gating",
     "mihc.phenotypes",
     "mihc.regions",
     "mihc.areas",
