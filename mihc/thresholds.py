@@ -26,10 +26,10 @@ METHODS = ("auto", "manual")
 FEWEST_CELLS = 50  # fewer say nothing about the shape of a distribution
 FEWEST_BINS = 8  # that the cells' values span: fewer are steps of a coarse camera, not a distribution
 FEWEST_POSITIVES = 5
-NEXT_TO_NONE = 0.005  # a slide is negative when at most this share of its cells stands out: debris does too
+NEXT_TO_NONE = 0.004  # a slide is negative when at most this share of its cells stands out: debris does too
 FEWEST_SHARE = 0.0015  # positives must be more than this at the low end of the plausible range
 ROOM = 0.012  # one peak leaves no room for positives when no larger share of them is plausible
-WIDEST = 0.3  # plausible positivities further apart than this are no answer
+WIDEST, FOLD = 0.3, 10.0  # plausible positivities further apart than this, or so many times, are no answer
 SAME_OFFSET_SDS, SAME_WIDTH = 1.5, 1.6  # controls and slide agree: means within so many SDs, SDs within this factor
 
 
@@ -131,9 +131,14 @@ def _verdict(evidence: Evidence, highest: float, note: str) -> Threshold:
 
     low, high = f"{100 * evidence.share_low:.2g}", f"{100 * evidence.share_high:.2g}"
     apart = f"{evidence.separation:.1f} SDs of the negative cells"
+    gapless = math.isnan(evidence.valley)
+    if evidence.unexplained > 1 and gapless:
+        return _cannot_tell(
+            f"the cells are like no negatives known, and there is no gap between groups{note}", evidence
+        )
     if evidence.shade > CONVINCING:
         return _cannot_tell(
-            f"most cells form the brighter of two near groups, positives or a brighter tissue{note}", evidence
+            f"most cells form the brighter of two groups without a gap, positives or brighter tissue{note}", evidence
         )
     if evidence.gain < CONVINCING:
         if evidence.possible < ROOM:
@@ -146,12 +151,18 @@ def _verdict(evidence: Evidence, highest: float, note: str) -> Threshold:
         )
     if evidence.share_high < NEXT_TO_NONE or evidence.share * evidence.histogram.cells < FEWEST_POSITIVES:
         return _negative(f"at most {high} % of the cells stand out from one group{note}", highest)
-    if evidence.share_low < FEWEST_SHARE:
+    if evidence.continuous and gapless:
+        return _cannot_tell(f"the cells thin out from negative to bright without a gap{note}", evidence)
+    if evidence.share_low < max(FEWEST_SHARE, evidence.share_high / FOLD):
         return _cannot_tell(f"the cells that stand out may be {low} to {high} %, next to none or many{note}", evidence)
     if evidence.share_high - evidence.share_low > WIDEST:
         return _cannot_tell(
             f"the two groups, {apart} apart, run into each other: {low} to {high} % may be positive{note}", evidence
         )
+    if evidence.no_formula and not gapless:
+        share = 100 * (1 - np.interp(evidence.valley, *evidence.histogram.cumulated))
+        reason = f"a gap between two groups of cells, {share:.2g} % above it{note}"
+        return Threshold(evidence.cut, evidence.low, evidence.high, "mixture", "separable", reason)
     reason = f"two groups of cells {apart} apart; {100 * evidence.share:.2g} % are positive ({low} to {high} %){note}"
     return Threshold(evidence.cut, evidence.low, evidence.high, "mixture", "separable", reason)
 

@@ -15,8 +15,13 @@ from mihc.gating.peaks import LOWERS, UPPER_SHIFTS, Fit, Fitter, Lower
 PLAUSIBLE = 1.92
 CONVINCING = 3.0  # gain in log-likelihood from which two peaks are believed: 20 to 1
 CLEAR_SDS = 3.0  # from here on a peak is a population that a slide called negative must not have
-# Two near peaks of which the upper is the larger: the brighter of two shades of negative tissue, or positives.
-NEAR_SDS, MAJORITY = 4.0, 0.55
+MAJORITY = 0.55  # of the cells: positives that are so many must lie behind a valley
+# Peaks so far apart must have a dip between them: in the fit, to this part of its lower side; where the positives are
+# as many as MANY, in the histogram.
+CONTINUUM_SDS, DIP, MANY = 8.0, 0.97, 200
+UNEXPLAINED = (1.3, 3.0)  # deviance over degrees of freedom that a formula may have, plus so many of its SDs
+SHALLOWEST, CHANCE_SDS = 0.75, 3.0  # a valley's bottom over its lower side, and how far it must lie below it
+SMOOTH_BINS = 1.5  # SD of the smoothing in which valleys are looked for
 HOPELESS = (1.5, 20.0)  # times and plus: sketches that explain the cells so much worse are not finished
 TRIED_SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5)
 FARTHEST_LOGITS = (-11.0, 5.0)
@@ -30,6 +35,9 @@ class Evidence:
     """What one slide says about one marker. Log-likelihoods are in units of what the formulas explain at best."""
 
     histogram: Histogram
+    unexplained: float  # the best fit's deviance over what chance and small errors of the formulas allow
+    valley: float  # z of the bottom of the valley between two peaks of the histogram; NaN without one
+    continuous: bool  # the two peaks are far apart and yet nothing dips between them
     gain: float  # log-likelihood of two peaks over that of one
     shade: float  # log-likelihood of a larger upper peak near by over that of everything else
     separation: float  # of the two peaks' means, in SDs of the negatives
@@ -46,8 +54,18 @@ class Evidence:
         return self.histogram.origin + self.histogram.unit * mean, self.histogram.unit * sd
 
     @property
+    def no_formula(self) -> bool:
+        """Whether the cells are like nothing that was tried, so that shares computed from it say little."""
+        return self.unexplained > 1 or self.continuous
+
+    @property
     def cut(self) -> float:
-        """Counts: as many cells lie above as are positive; in the middle of a valley where there is one."""
+        """Counts: as many cells lie above as are positive; in the middle of a valley where there is one.
+
+        Where no formula fits, it is the bottom of the valley, and without a valley Otsu's threshold.
+        """
+        if self.no_formula:
+            return self.histogram.value(otsu(self.histogram) if math.isnan(self.valley) else self.valley)
         slack = TOLERANCE * (self.share_high - self.share_low) / 2 + 0.5 / self.histogram.cells
         sides = [self.histogram.cut(self.share + away) for away in (slack, -slack)]
         return self.histogram.value((sides[0] + sides[1]) / 2)
@@ -65,14 +83,15 @@ class Evidence:
 
 def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
     """Fit every kind of negatives with every kind of positives and without, and weigh them."""
-    fitter = Fitter(histogram)
+    fitter, valley = Fitter(histogram), valley_bottom(histogram)
     ones = [fitter.alone(lower) for lower in lowers]
     sketches = [fitter.sketch(lower, shift) for lower in lowers for shift in UPPER_SHIFTS]
     hopeless = min(fit.misfit for fit in sketches) * HOPELESS[0] + HOPELESS[1]
     twos = [fitter.finish(fit) for fit in sketches if fit.misfit < hopeless]
-    allowed = [fit for fit in twos if not _shade(fit)] or twos
+    allowed = [fit for fit in twos if not (_shade(fit) and math.isnan(valley))] or twos
     one, two, any_two = (min(fits, key=lambda fit: fit.misfit) for fits in (ones, allowed, twos))
-    scale = max(1.0, 2 * two.misfit / max(len(histogram.counts) - 6, 1))
+    freedom = max(np.count_nonzero(histogram.counts) - 6, 1)
+    scale = max(1.0, 2 * (two.misfit - two.penalty) / freedom)
     plausible = two.misfit + PLAUSIBLE * scale
     kept = [fit for fit in allowed if fit.misfit <= plausible]
     weights = [math.exp((two.misfit - fit.misfit) / scale) for fit in kept]
@@ -80,8 +99,13 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
     ends = [end for fit in kept for end in _ends(fitter, fit, plausible)]
     low, high = _of_these_cells(share, min(ends), max(ends), histogram.cells)
     gain = (one.misfit - two.misfit) / scale
+    many = share * histogram.cells >= MANY
+    dips = not math.isnan(valley) if many else _dips(fitter.density(two))
     return Evidence(
         histogram=histogram,
+        unexplained=scale / (UNEXPLAINED[0] + UNEXPLAINED[1] * math.sqrt(2 / freedom)),
+        valley=valley,
+        continuous=gain >= CONVINCING and two.separation > CONTINUUM_SDS and not dips,
         gain=gain,
         shade=(min(one.misfit, two.misfit) - any_two.misfit) / scale,
         separation=two.separation,
@@ -94,7 +118,13 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
 
 
 def _shade(fit: Fit) -> bool:
-    return fit.share > MAJORITY and fit.separation < NEAR_SDS
+    """The larger group of cells as positives: without a valley it may be the brighter of two shades of negatives."""
+    return fit.share > MAJORITY
+
+
+def _dips(density: np.ndarray) -> bool:
+    sides = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
+    return bool((density < DIP * sides).any())
 
 
 def _ends(fitter: Fitter, fit: Fit, plausible: float) -> Iterator[float]:
@@ -108,7 +138,7 @@ def _ends(fitter: Fitter, fit: Fit, plausible: float) -> Iterator[float]:
             if not FARTHEST_LOGITS[0] < logit < FARTHEST_LOGITS[1]:
                 break
             after = fitter.with_share(before, logit)
-            if _shade(after):
+            if _shade(after) and not _shade(fit):
                 break
             if after.misfit > plausible:
                 yield _between(fit, before, after, plausible)
@@ -156,3 +186,28 @@ def known_lower(controls: np.ndarray) -> tuple[Lower, float, float]:
     best = min((fitter.alone(lower) for lower in LOWERS), key=lambda fit: fit.misfit)
     mean, sd = best.negatives
     return best.lower.known(best.entries), histogram.origin + histogram.unit * mean, histogram.unit * sd
+
+
+def valley_bottom(histogram: Histogram) -> float:
+    """z of the bottom of the deepest valley in the smoothed histogram, NaN where there is none but chance."""
+    away = np.arange(-5, 6)
+    kernel = np.exp(-0.5 * (away / SMOOTH_BINS) ** 2)
+    kernel /= kernel.sum()
+    padded = np.pad(histogram.counts, 5)
+    counts = sum(weight * padded[5 + at : len(padded) - 5 + at] for at, weight in zip(away, kernel))
+    sides = np.minimum(np.maximum.accumulate(counts), np.maximum.accumulate(counts[::-1])[::-1])
+    chance = CHANCE_SDS * np.sqrt((sides + counts) * (kernel**2).sum())
+    deep = (counts < SHALLOWEST * sides) & (sides - counts > chance)
+    if not deep.any():
+        return math.nan
+    at = int(np.where(deep, counts / np.maximum(sides, 1e-9), np.inf).argmin())
+    return float((histogram.z[at] + histogram.z[at + 1]) / 2)
+
+
+def otsu(histogram: Histogram) -> float:
+    """z of Otsu's threshold: the cut in counts that leaves the least variance on its two sides."""
+    places, counts = histogram.centres, histogram.counts
+    below, total = np.cumsum(counts)[:-1], counts.sum()
+    light = np.cumsum(counts * places)
+    lower, upper = light[:-1] / np.maximum(below, 1), (light[-1] - light[:-1]) / np.maximum(total - below, 1)
+    return float(histogram.z[int((below * (total - below) * (upper - lower) ** 2).argmax()) + 1])

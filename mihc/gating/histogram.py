@@ -62,6 +62,11 @@ class Histogram:
         """(bins,) X in the middle of each bin."""
         return LINEAR * np.sinh((self.z[:-1] + self.z[1:]) / 2)
 
+    @property
+    def cumulated(self) -> tuple[np.ndarray, np.ndarray]:
+        """z of the edges (bins + 1,) and the share of the cells below each."""
+        return self.z, np.concatenate([[0.0], np.cumsum(self.counts)]) / self.counts.sum()
+
     def cut(self, share: float) -> float:
         """z above which this share of the cells lies; within a bin the cells are taken as evenly spread."""
         below = np.concatenate([[0.0], np.cumsum(self.counts)])

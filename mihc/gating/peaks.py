@@ -58,6 +58,11 @@ class Fit:
     positives: bool
 
     @property
+    def penalty(self) -> float:
+        """What its parameters cost."""
+        return PENALTY * (len(self.lower.free) + 3 * self.positives)
+
+    @property
     def share(self) -> float:
         """Share of the upper peak."""
         return 1 / (1 + math.exp(-self.entries[SHARE]))
@@ -125,8 +130,15 @@ class Fitter:
         misfit = improve(
             entries, np.array(free), fit.shift, fit.lower.kind, nearest_sds, self._edges, logs, counts, weights, rounds
         )
-        extra = len(fit.lower.free) + 3 * fit.positives
-        return replace(fit, entries=entries, misfit=float(misfit) + PENALTY * extra)
+        return replace(fit, entries=entries, misfit=float(misfit) + fit.penalty)
+
+    def density(self, fit: Fit) -> np.ndarray:
+        """(bins,) share of the cells in each bin by a fit."""
+        from mihc.gating.peak_kernels import expect
+
+        out = np.empty((3, len(self.histogram.counts)))
+        expect(fit.entries, fit.lower.kind, self._edges, self._logs[fit.shift], out)
+        return out[2]
 
     def _split_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Counts below and above the places where the fits start."""
