@@ -28,7 +28,7 @@ FEWEST_BINS = 8  # that the cells' values span: fewer are steps of a coarse came
 FEWEST_POSITIVES = 5
 NEXT_TO_NONE = 0.004  # a slide is negative when at most this share of its cells stands out: debris does too
 FEWEST_SHARE = 0.0015  # positives must be more than this at the low end of the plausible range
-ROOM = 0.012  # one peak leaves no room for positives when no larger share of them is plausible
+ROOM = 0.01  # one peak leaves no room for positives when not even this share of them is plausible
 WIDEST, FOLD = 0.3, 10.0  # plausible positivities further apart than this, or so many times, are no answer
 SAME_OFFSET_SDS, SAME_WIDTH = 1.5, 1.6  # controls and slide agree: means within so many SDs, SDs within this factor
 

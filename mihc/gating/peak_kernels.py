@@ -17,7 +17,7 @@ import numpy as np
 
 from mihc.kernels import compiled
 
-FLOOR = 1e-3  # share of the cells that belong to no peak: debris, evenly over the bins
+FLOOR = 3e-4  # share of the cells that belong to no peak: debris, evenly over the bins
 CLEAN, DRIFTING, SHADES, SKEWED = range(4)  # kinds of lower peaks
 DRIFT = 3.0  # SDs of the core over which a background drifts
 SHADE_SPREAD = 0.08  # by how much the brighter of two shades is wider, per SD between them
