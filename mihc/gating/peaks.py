@@ -1,0 +1,163 @@
+"""What a slide's cells may be made of: kinds of negatives, kinds of positives, and their fits to a histogram."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mihc.gating.histogram import Histogram
+
+UPPER_SHIFTS = (0.5, 6.0, 1000.0)  # positives log-normal from the low end of the cells, in between, normal
+STARTS = (0.004, 0.03, 0.15, 0.4, 0.7)  # shares of positives at which the fits start
+NEAREST_SDS = 2.5  # between the negatives' mean and the positives' middle; nearer cells are a shade, not a population
+PENALTY = 1.0  # per parameter that a fit has more (Akaike's), in log-likelihood
+NONE, ALL = -9.0, 9.0  # logits of no cell and of all
+FAR_AWAY = (-12.0, 7.6, 1.0)  # an upper peak without cells
+QUICK, THOROUGH = 5, 40  # rounds of a first look, and at most
+SHARE, LOWER, UPPER = 0, (1, 2), (3, 4)  # places in a fit, see peak_kernels
+
+
+@dataclass(frozen=True)
+class Lower:
+    """One idea of what the negatives look like."""
+
+    name: str
+    kind: int
+    shape: tuple[float, float, float]  # the last entries of a fit, see peak_kernels
+    free: tuple[int, ...] = ()  # places of the shape's entries that are fitted
+
+    def known(self, fit: np.ndarray) -> Lower:
+        """This idea with the shape of a fit, fixed."""
+        return Lower(self.name, self.kind, tuple(float(entry) for entry in fit[5:8]))
+
+
+CLEAN, DRIFTING, SHADES, SKEWED = range(4)
+LOWERS = (
+    Lower("normal", CLEAN, (NONE, 0.3, NONE)),
+    Lower("normal on a drifting background", DRIFTING, (NONE, 0.3, NONE)),
+    Lower("with autofluorescence in all cells", CLEAN, (ALL, 0.3, NONE), (6,)),
+    Lower("with autofluorescence in all cells on a drifting background", DRIFTING, (ALL, 0.3, NONE), (6,)),
+    Lower("with autofluorescence in some cells", CLEAN, (-2.0, 0.3, NONE), (5, 6)),
+    Lower("with autofluorescence in some cells on a drifting background", DRIFTING, (-2.0, 0.3, NONE), (5, 6)),
+    Lower("two shades of tissue", SHADES, (0.0, 0.7, NONE), (5, 6)),
+    Lower("two shades of tissue with autofluorescence", SHADES, (0.0, 0.7, -3.0), (5, 6, 7)),
+    Lower("log-normal", SKEWED, (0.0, -1.2, NONE), (6,)),
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A lower peak and, where `positives`, an upper one, fitted to a histogram."""
+
+    lower: Lower
+    shift: float  # of the upper peak
+    entries: np.ndarray  # (8,) see peak_kernels
+    misfit: float  # negative log-likelihood but for a constant, penalties included
+    positives: bool
+
+    @property
+    def penalty(self) -> float:
+        """What its parameters cost."""
+        return PENALTY * (len(self.lower.free) + 3 * self.positives)
+
+    @property
+    def share(self) -> float:
+        """Share of the upper peak."""
+        return 1 / (1 + math.exp(-self.entries[SHARE]))
+
+    @property
+    def negatives(self) -> tuple[float, float]:
+        """Mean and SD of the lower peak in X."""
+        from mihc.gating.peak_kernels import lower_moments
+
+        return lower_moments(self.entries, self.lower.kind)
+
+    @property
+    def separation(self) -> float:
+        """Distance of the peaks' means in SDs of the lower one."""
+        mean, sd = self.negatives
+        upper = math.exp(self.entries[3] + math.exp(2 * self.entries[4]) / 2) - self.shift
+        return (upper - mean) / sd
+
+
+class Fitter:
+    """Fits peaks to one histogram."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self.histogram = histogram
+        self._edges, self._centres = histogram.edges, histogram.centres
+        self._logs = {shift: np.log(np.maximum(self._edges + shift, 1e-6)) for shift in UPPER_SHIFTS}
+        self._splits = list(self._split_counts())
+
+    def alone(self, lower: Lower) -> Fit:
+        """The lower peak without positives."""
+        everyone = self.histogram.counts
+        begins = [_moments(self._centres, counts) for counts in (everyone, *(low for low, _ in self._splits[:2]))]
+        fits = [
+            self._improved(Fit(lower, UPPER_SHIFTS[-1], _entries(FAR_AWAY, begin, lower), 0.0, False), LOWER, THOROUGH)
+            for begin in begins
+        ]
+        return min(fits, key=lambda fit: fit.misfit)
+
+    def sketch(self, lower: Lower, shift: float) -> Fit:
+        """The lower and the upper peak, after a few rounds from the best of several starts."""
+        logs = np.log(np.maximum(self._centres + shift, 1e-3))
+        fits = []
+        for low, high in self._splits:
+            upper = (math.log(high.sum() / low.sum()), *_moments(logs, high))
+            begin = Fit(lower, shift, _entries(upper, _moments(self._centres, low), lower), 0.0, True)
+            fits.append(self._improved(begin, (SHARE, *LOWER, *UPPER), QUICK))
+        return min(fits, key=lambda fit: fit.misfit)
+
+    def finish(self, fit: Fit) -> Fit:
+        """A sketch of two peaks, improved until it stands still."""
+        return self._improved(fit, (SHARE, *LOWER, *UPPER), THOROUGH)
+
+    def with_share(self, fit: Fit, logit: float, nearest_sds: float = NEAREST_SDS) -> Fit:
+        """The best fit near this one with a given share of positives."""
+        entries = fit.entries.copy()
+        entries[SHARE] = logit
+        return self._improved(replace(fit, entries=entries), (*LOWER, *UPPER), 10, nearest_sds)
+
+    def _improved(self, fit: Fit, places: tuple[int, ...], rounds: int, nearest_sds: float = NEAREST_SDS) -> Fit:
+        from mihc.gating.peak_kernels import improve
+
+        entries, free = fit.entries.copy(), (*places, *fit.lower.free)
+        counts, weights = self.histogram.counts, self.histogram.weights
+        logs = self._logs[fit.shift]
+        misfit = improve(
+            entries, np.array(free), fit.shift, fit.lower.kind, nearest_sds, self._edges, logs, counts, weights, rounds
+        )
+        return replace(fit, entries=entries, misfit=float(misfit) + fit.penalty)
+
+    def density(self, fit: Fit) -> np.ndarray:
+        """(bins,) share of the cells in each bin by a fit."""
+        from mihc.gating.peak_kernels import expect
+
+        out = np.empty((3, len(self.histogram.counts)))
+        expect(fit.entries, fit.lower.kind, self._edges, self._logs[fit.shift], out)
+        return out[2]
+
+    def _split_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Counts below and above the places where the fits start."""
+        counts = self.histogram.counts
+        below = np.cumsum(counts) / counts.sum()
+        for share in STARTS:
+            at = min(max(int(np.searchsorted(below, 1 - share)), 2), len(counts) - 2)
+            low = np.where(np.arange(len(counts)) < at, counts, 0.0)
+            high = counts - low
+            if low.sum() and high.sum():
+                yield low, high
+
+
+def _entries(upper: tuple[float, float, float], lower: tuple[float, float], shape: Lower) -> np.ndarray:
+    return np.array([upper[0], *lower, *upper[1:], *shape.shape])
+
+
+def _moments(places: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """Mean and log SD."""
+    total = counts.sum()
+    mean = (places * counts).sum() / total
+    return float(mean), 0.5 * math.log(max(float(((places - mean) ** 2 * counts).sum() / total), 1e-6))
