@@ -62,6 +62,9 @@ MODULES = (
 )
 
 
+CELL_COLUMNS = ("slide", "cell", "x_um", "y_um", "nucleus_area_um2", "flags")  # of the many, what is needed here
+
+
 def regions_table(slide: str) -> str:
     """Where the region of every cell of a slide lies under results/."""
     return f".stages/regions/{slide}.parquet"
@@ -114,7 +117,7 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     size_y, size_x = stored.pixel_size_um
     scanned = shapely.transform(shapely.wkt.loads(image.notes["scanned_px"]), lambda xy: xy * (size_x, size_y))
     field = _Field(stored, scanned, tuple(roles[channel] for channel in stored.channels))
-    cells = store.read_cells(job.store.path(measured_table(row.slide)))
+    cells = store.read_cells(job.store.path(measured_table(row.slide)), columns=CELL_COLUMNS)
     precedence = job.study.settings.regions.precedence
     overview = overview_of(stored)
     diameter = job.study.settings.segmentation.nucleus_diameter_um
