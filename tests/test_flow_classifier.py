@@ -127,7 +127,8 @@ def test_check_says_what_stands_against_strokes(tmp_path):
     assert 'classes = { "Fat" = "?" }' in problem.fix
     write_strokes(tmp_path, "S1", [("tumour", strokes_line())])
     write_strokes(tmp_path, "S9", [("tumour", strokes_line())])
-    assert [one.place for one in warnings_of(tmp_path) if "no slide" in one.what] == ["annotations/strokes/S9.geojson"]
+    warned = [one.place for one in warnings_of(tmp_path) if "strokes" in one.place]
+    assert warned == ["annotations/strokes/S9.geojson"]
     (tmp_path / "study.toml").write_text('[study]\nname = "x"\n')
     assert any("so they are not used" in problem.what for problem in warnings_of(tmp_path))
 

@@ -42,7 +42,15 @@ def edit(path: Path, old: str, new: str) -> None:
 def test_every_file_of_the_contract_is_there(finished):
     results = finished / "results"
     slides = pd.read_csv(finished / "slides.csv", dtype=str)["slide"]
-    names = ["regions.csv", "patients.csv", "statistics.csv", "thresholds.csv", "area_ledger.csv", "qc.csv"]
+    names = [
+        "regions.csv",
+        "bands.csv",
+        "patients.csv",
+        "statistics.csv",
+        "thresholds.csv",
+        "area_ledger.csv",
+        "qc.csv",
+    ]
     names += ["coexpression.csv", "intensities.csv", "pairs.csv", "spillover.csv", "report.html", "run.json"]
     names += [f"cells/{slide}.parquet" for slide in slides] + [f"slides/{slide}.ome.zarr/zarr.json" for slide in slides]
     assert [name for name in names if not (results / name).is_file()] == []

@@ -231,6 +231,7 @@ def test_the_report_is_handed_the_notes_and_the_cells_of_tables(tables, tmp_path
         store.write_csv(tmp_path / f"{name}.csv", tables[name])
     for name in describe.TABLES:
         store.write_csv(tmp_path / f"{name}.csv", pd.DataFrame())
+    store.write_csv(tmp_path / "bands.csv", tables["regions"].assign(from_um=0.0, to_um=25.0))
     store.write_csv(tmp_path / ".stages/study/notes.csv", notes(note("CD3", patient="007")))
     store.write_csv(tmp_path / ".stages/study/batches.csv", pd.DataFrame({"panel": [], "batch": [], "remark": []}))
     cells = pd.DataFrame({"tissue_class": ["tumour", "tumour", "outside"], "region": ["T", "T", None]})
