@@ -126,7 +126,7 @@ CALLS = {  # the contract's signatures: positional names, then keyword names
     "slide_reference": ("image", "pixel_size_um"),
     "grow_cells": ("nuclei", "pixel_size_um distance_um"),
     "measure_cells": ("image nuclei cells", "markers pixel_size_um features"),
-    "choose_threshold": ("values", "method"),
+    "choose_threshold": ("values", "method negatives"),
     "call_positives": ("cells thresholds", "compartments phenotypes"),
     "read_regions": ("path", "pixel_size_um"),
     "assign_regions": ("x_um y_um regions", "precedence"),
