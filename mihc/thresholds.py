@@ -29,6 +29,8 @@ FEWEST_POSITIVES = 5
 NEXT_TO_NONE = 0.004  # a slide is negative when at most this share of its cells stands out: debris does too
 FEWEST_SHARE = 0.0015  # positives must be more than this at the low end of the plausible range
 ROOM = 0.01  # one peak leaves no room for positives when not even this share of them is plausible
+NEAREST_SDS = 2.65  # the fits start from 2.5: what lies there is a shade that was pressed into the mould of positives
+HALF = 0.5  # without a gap, what may be most of the cells may be the brighter of two tissues
 WIDEST, FOLD = 0.3, 10.0  # plausible positivities further apart than this, or so many times, are no answer
 SAME_OFFSET_SDS, SAME_WIDTH = 1.5, 1.6  # controls and slide agree: means within so many SDs, SDs within this factor
 
@@ -128,44 +130,67 @@ def _differs(evidence: Evidence, mean: float, sd: float) -> str:
 
 
 def _verdict(evidence: Evidence, highest: float, note: str) -> Threshold:
+    doubt = _doubt_in_groups(evidence)
+    if not doubt:
+        none = _why_negative(evidence)
+        if none:
+            return _negative(none + note, highest)
+        doubt = _doubt_in_share(evidence)
+    if doubt:
+        return _cannot_tell(doubt + note, evidence)
+    if evidence.no_formula:
+        reason = f"a gap between two groups of cells, {100 * evidence.above_valley:.2g} % above it"
+    else:
+        found = f"{100 * evidence.share:.2g} % are positive ({_range(evidence)} %)"
+        reason = f"two groups of cells {_apart(evidence)} apart; {found}"
+    return Threshold(evidence.cut, evidence.low, evidence.high, "mixture", "separable", reason + note)
+
+
+def _doubt_in_groups(evidence: Evidence) -> str:
+    """Why it cannot be told whether there is a group of positive cells; empty where it can."""
     from mihc.gating.evidence import CONVINCING
 
-    low, high = f"{100 * evidence.share_low:.2g}", f"{100 * evidence.share_high:.2g}"
-    apart = f"{evidence.separation:.1f} SDs of the negative cells"
-    gapless = math.isnan(evidence.valley)
-    if evidence.unexplained > 1 and gapless:
-        return _cannot_tell(
-            f"the cells are like no negatives known, and there is no gap between groups{note}", evidence
-        )
+    if evidence.unexplained > 1 and evidence.gapless:
+        return "the cells are like no negatives known, and there is no gap between groups"
     if evidence.shade > CONVINCING:
-        return _cannot_tell(
-            f"most cells form the brighter of two groups without a gap, positives or brighter tissue{note}", evidence
-        )
+        return "most cells form the brighter of two groups without a gap, positives or brighter tissue"
+    if evidence.gain < CONVINCING and evidence.possible >= ROOM:
+        return f"one group of cells explains them all, but so would up to {100 * evidence.possible:.2g} % positives"
+    return ""
+
+
+def _why_negative(evidence: Evidence) -> str:
+    """Why there is no group of positive cells; empty where there is one."""
+    from mihc.gating.evidence import CONVINCING
+
     if evidence.gain < CONVINCING:
-        if evidence.possible < ROOM:
-            return _negative(
-                f"one group of cells and no room for {100 * ROOM:.2g} % of positives beside it{note}", highest
-            )
-        return _cannot_tell(
-            f"one group of cells explains them all, but so would up to {100 * evidence.possible:.2g} % positives{note}",
-            evidence,
-        )
+        return f"one group of cells and no room for {100 * ROOM:.2g} % of positives beside it"
     if evidence.share_high < NEXT_TO_NONE or evidence.share * evidence.histogram.cells < FEWEST_POSITIVES:
-        return _negative(f"at most {high} % of the cells stand out from one group{note}", highest)
-    if evidence.continuous and gapless:
-        return _cannot_tell(f"the cells thin out from negative to bright without a gap{note}", evidence)
+        return f"at most {100 * evidence.share_high:.2g} % of the cells stand out from one group"
+    return ""
+
+
+def _doubt_in_share(evidence: Evidence) -> str:
+    """Why it cannot be told how many cells the group of positives has; empty where it can."""
+    if evidence.continuous and evidence.gapless:
+        return "the cells thin out from negative to bright without a gap"
+    if evidence.separation < NEAREST_SDS:
+        return f"the brighter cells lie only {_apart(evidence)} above them, {_range(evidence)} %"
+    if evidence.gapless and evidence.share_high > HALF:
+        return f"{_range(evidence)} % lie {_apart(evidence)} above the rest without a gap, positives or brighter tissue"
     if evidence.share_low < max(FEWEST_SHARE, evidence.share_high / FOLD):
-        return _cannot_tell(f"the cells that stand out may be {low} to {high} %, next to none or many{note}", evidence)
+        return f"the cells that stand out may be {_range(evidence)} %, next to none or many"
     if evidence.share_high - evidence.share_low > WIDEST:
-        return _cannot_tell(
-            f"the two groups, {apart} apart, run into each other: {low} to {high} % may be positive{note}", evidence
-        )
-    if evidence.no_formula and not gapless:
-        share = 100 * (1 - np.interp(evidence.valley, *evidence.histogram.cumulated))
-        reason = f"a gap between two groups of cells, {share:.2g} % above it{note}"
-        return Threshold(evidence.cut, evidence.low, evidence.high, "mixture", "separable", reason)
-    reason = f"two groups of cells {apart} apart; {100 * evidence.share:.2g} % are positive ({low} to {high} %){note}"
-    return Threshold(evidence.cut, evidence.low, evidence.high, "mixture", "separable", reason)
+        return f"the two groups, {_apart(evidence)} apart, run into each other: {_range(evidence)} % may be positive"
+    return ""
+
+
+def _range(evidence: Evidence) -> str:
+    return f"{100 * evidence.share_low:.2g} to {100 * evidence.share_high:.2g}"
+
+
+def _apart(evidence: Evidence) -> str:
+    return f"{evidence.separation:.1f} SDs of the negative cells"
 
 
 def _negative(reason: str, highest: float) -> Threshold:

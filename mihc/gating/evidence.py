@@ -48,6 +48,16 @@ class Evidence:
     best: Fit  # of the two peaks, or of the one where that explains as much
 
     @property
+    def gapless(self) -> bool:
+        """Whether the histogram has no valley."""
+        return math.isnan(self.valley)
+
+    @property
+    def above_valley(self) -> float:
+        """Share of the cells above the bottom of the valley."""
+        return float(1 - np.interp(self.valley, *self.histogram.cumulated))
+
+    @property
     def negatives(self) -> tuple[float, float]:
         """Counts: mean and SD of the negatives by the best fit."""
         mean, sd = self.best.negatives
@@ -65,7 +75,7 @@ class Evidence:
         Where no formula fits, it is the bottom of the valley, and without a valley Otsu's threshold.
         """
         if self.no_formula:
-            return self.histogram.value(otsu(self.histogram) if math.isnan(self.valley) else self.valley)
+            return self.histogram.value(otsu(self.histogram) if self.gapless else self.valley)
         slack = TOLERANCE * (self.share_high - self.share_low) / 2 + 0.5 / self.histogram.cells
         sides = [self.histogram.cut(self.share + away) for away in (slack, -slack)]
         return self.histogram.value((sides[0] + sides[1]) / 2)
