@@ -6,6 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO ?= demo
+TESTS := -n auto --dist loadfile# as many processes as there are cores, each with its own files
 SCREEN := xvfb-run -a -s "-screen 0 1600x1000x24"
 
 .PHONY: demo test test-all lint bench screen clean
@@ -14,10 +15,10 @@ demo: $(VENV)/.core          ## draw a study with known truth, run it, show meas
 	$(BIN)/mihc demo $(DEMO)
 
 test: $(VENV)/.test screen   ## the tests, the plugin's on a virtual screen
-	$(SCREEN) $(BIN)/python -m pytest -m "not slow"
+	$(SCREEN) $(BIN)/python -m pytest -m "not slow" $(TESTS)
 
 test-all: $(VENV)/.test screen   ## the slow ones too (minutes)
-	$(SCREEN) $(BIN)/python -m pytest
+	$(SCREEN) $(BIN)/python -m pytest $(TESTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
