@@ -138,6 +138,7 @@ class Job:
         return partial(self._in_child, function.__name__, place) if self.decoders else function
 
     def _in_child(self, task: str, place: str, *arguments: Any) -> Any:
+        self.go_on()
         return self.decoders.call(task, arguments, place=place, go_on=self.go_on)
 
     def input_hash(self, path: Path) -> str:
