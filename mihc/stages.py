@@ -139,6 +139,7 @@ class Job:
         return partial(self._in_child, function.__name__, place) if self.decoders else function
 
     def _in_child(self, task: str, place: str, *arguments: Any) -> Any:
+        self.go_on()
         return self.decoders.call(task, arguments, place=place, go_on=self.go_on)
 
     def input_hash(self, path: Path) -> str:
@@ -174,7 +175,8 @@ class Peak:
 class MemoryMeter:
     """Samples the memory of this process and its children ten times a second.
 
-    It is PSS, so that shared pages count once: looked up once a second, which takes 10 ms, and followed in between.
+    It is PSS, so that shared pages count once. Looking it up takes 10 ms, so that is done once a second and for every
+    new peak; in between resident memory is followed, which grows at least as much.
     """
 
     def __init__(self) -> None:
@@ -212,7 +214,12 @@ class MemoryMeter:
                 return
             if number % SAMPLES_PER_SECOND == 0:
                 family = _family()
+            with self._lock:
+                lowest = min((peak.megabytes or 0.0) for peak in self._watched)
             used = _used_megabytes(family)
+            if used > lowest:
+                family = _family()
+                used = _used_megabytes(family)
             with self._lock:
                 for peak in self._watched:
                     peak.megabytes = max(peak.megabytes or 0.0, used)

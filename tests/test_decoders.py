@@ -21,6 +21,7 @@ from mihc import decoders
 from mihc.decoders import ChildError, Decoders
 from mihc.errors import ResourceError, SlideError
 from mihc.pipeline import run
+from mihc.stages import Event
 from mihc.store import digest_results
 from mihc.study import read_study
 from mihc.synthetic import draw_study
@@ -225,6 +226,19 @@ def test_X9_a_hanging_decoder_fails_its_slide_and_is_gone(study, monkeypatch):
     assert list(results.failed) == [slides[1]]
     assert "no progress for 5 s" in results.failed[slides[1]]
     assert not psutil.pid_exists(hit[0])
+
+
+def test_SL42_a_slide_that_is_written_to_while_it_is_stored_is_refused(study):
+    row = read_study(study).slides[0]
+
+    def disturb(event: Event) -> None:
+        if (event.slide, event.stage, event.message) == (row.slide, "slide", "") and event.done:
+            with row.file.open("ab") as file:
+                file.write(b"more")
+
+    results = run(read_study(study), until="slide", progress=disturb)
+    assert list(results.failed) == [row.slide] and "changed while reading" in results.failed[row.slide]
+    assert run(read_study(study), until="slide").failed == {}
 
 
 def test_a_run_that_reuses_every_slide_starts_no_child(stored, monkeypatch):

@@ -56,11 +56,17 @@ def ingest(job: Job, row: SlideRow) -> Record:
     source = Source(str(row.file), row.scene or None, row.z or None, row.pixel_size_um, before or key["input"])
 
     def make(transaction: Transaction) -> None:
-        hashing = job.submit(job.input_hash, row.file) if before else None
-        _store(job, row, source, transaction)
-        if hashing:
-            transaction.key["input"] = hashing.result()
-            store.check_unchanged(row.file, before)
+        if not before:
+            _store(job, row, source, transaction)
+            return
+        hashing = job.submit(job.input_hash, row.file)
+        try:
+            _store(job, row, source, transaction)
+        except BaseException:
+            hashing.cancel()
+            raise
+        transaction.key["input"] = hashing.result()
+        store.check_unchanged(row.file, before)
 
     return job.stage("slide", row.slide, key, make)
 
