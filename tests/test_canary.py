@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import re
+from concurrent.futures import Executor, Future
 
 import numpy as np
 import pytest
@@ -24,6 +25,18 @@ PANEL = "channel,marker,role,compartment\nDAPI,DAPI,nuclei,nucleus\nCD3,CD3,mark
 def canary(shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Pixels that no measured picture has: random bytes."""
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+class Here(Executor):
+    """Does every task at once, in this process, where its reads can be heard."""
+
+    def submit(self, function, /, *arguments, **named):
+        future = Future()
+        try:
+            future.set_result(function(*arguments, **named))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +60,7 @@ def run_with_canaries(tmp_path_factory):
     reads, pread = [], os.pread
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "pread", lambda file, count, at: (reads.append((at, count)), pread(file, count, at))[1])
-        results = pipeline.run(read_study(folder), workers=1)
+        results = pipeline.run(read_study(folder), executor=Here())
     assert results.failed == {} and results.report is not None and len(canaries) == 3
     return folder / "results", places, canaries, reads
 

@@ -40,7 +40,9 @@ def drawn(tmp_path_factory) -> Path:
     toml = (folder / "study.toml").read_text()
     toml = re.sub(r"\[phenotypes\][^\[]*", "", toml)
     (folder / "study.toml").write_text(toml + CALLS)
-    (folder / "thresholds.csv").write_text("slide,marker,value,moderate,strong\n*,CD20,700,1100,1500\n*,CD3,600,,\n")
+    (folder / "thresholds.csv").write_text(
+        "slide,marker,value,moderate,strong\n*,CD20,700,1100,1500\n*,CD3,600,,\n*,CD8,600,,\n*,Ki67,750,,\n"
+    )
     assert mihc.run(mihc.read_study(folder)).failed == {}
     return folder
 
@@ -158,7 +160,7 @@ def test_the_correction_is_used_only_where_it_is_asked_for_and_the_mean_stays(dr
     toml = (folder / "study.toml").read_text().replace('spillover_correction = "off"', 'spillover_correction = "on"')
     (folder / "study.toml").write_text(toml)
     done = mihc.run(mihc.read_study(folder), until="study")
-    assert {step.stage for step in done.steps if step.why != "reused"} == {"positives", "study"}
+    assert {step.stage for step in done.steps if step.why != "reused"} == {"values", "positives", "study"}
     before, after = (read_cells(one / "results" / "cells" / "S01.parquet") for one in (drawn, folder))
     assert "CD20_corrected" not in before
     assert after["CD20_cell_mean"].equals(before["CD20_cell_mean"])

@@ -120,6 +120,7 @@ def _analysed(job: Job, row: SlideRow, lines: Sequence[PanelRow]) -> pd.DataFram
         cells = given_cells(job.study, row)
     else:
         wanted = {f"{line.marker}_{what}" for line in lines for what in (f"{line.compartment}_mean", "spillover")}
+        wanted |= {"nucleus_area_um2", "cell_area_um2"}
         path = job.store.path(measured_table(row.slide))
         cells = store.read_cells(path, columns=[name for name in store.cell_columns(path) if name in wanted])
         placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["tissue_class"])
@@ -128,10 +129,18 @@ def _analysed(job: Job, row: SlideRow, lines: Sequence[PanelRow]) -> pd.DataFram
 
 
 def _own(job: Job, values: np.ndarray, negatives: np.ndarray | None) -> Threshold:
+    """Of the slide alone; where that cannot be told, with the shape of the negatives that its controls show.
+
+    A control has its own background and few cells: a slide that speaks for itself knows its negatives better.
+    """
     method = job.study.settings.thresholds.method
     if method == "manual":
         return Threshold(math.nan, math.nan, math.nan, "manual", "cannot tell", "thresholds are typed in this study")
-    return choose_threshold(values, method=method, negatives=negatives)
+    alone = choose_threshold(values, method=method)
+    if alone.verdict != "cannot tell" or negatives is None:
+        return alone
+    beside = choose_threshold(values, method=method, negatives=negatives)
+    return alone if beside.verdict == "cannot tell" else beside
 
 
 def _negatives(job: Job, controls: Sequence[Record], marker: str) -> np.ndarray | None:
