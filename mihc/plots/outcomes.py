@@ -207,7 +207,7 @@ def forest_plot(rows: Sequence[ForestRow], *, title: str, x_label: str) -> Figur
         axes.set_yticks(range(len(rows)), [plain(row.label, 52) for row in rows], fontsize=8)
         axes.tick_params(axis="y", length=0)
         _forest_ticks(axes, low, high)
-        axes.set_xlabel(plain(x_label, 70))
+        axes.set_xlabel(plain(x_label, 90))
         axes.spines["left"].set_visible(False)
         headline(axes, title)
     return figure

@@ -195,7 +195,7 @@ def forests(numbers: Numbers, figures: dict[str, Figure]) -> list[str]:
         figures[key] = forest_plot(
             [_forest_row(row) for _index, row in rows.head(MOST_FOREST).iterrows()],
             title=f"{text(endpoint)}: Cox, {kind}{shown}",
-            x_label="hazard ratio (populations: per SD), 95 % CI; below 1: longer; blue: stands after adjustment",
+            x_label="hazard ratio (per SD), 95 % CI; below 1: longer; blue: after adjustment",
         )
         keys.append(key)
     return keys
