@@ -44,6 +44,7 @@ MODULES = (
     "mihc.steps.describe",
 )
 WHO = {"manual": "a person", "given": "the table"}  # by verdict; every other verdict is mihc's
+ROWS = 1 << 16  # of the cells table that are written at a time
 POSITIVITY_AND_AREA = ["region", "tissue_class", "distance_to_margin_um"]
 
 
@@ -142,7 +143,7 @@ def _write(
     doubts = _doubts(job, panel, cells, thresholds, called)
     names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
     brought = [name for name in (*called, *(f"{marker}_level" for marker in thresholds)) if name in cells]
-    table = cells.drop(columns=brought).join(called)
+    table = pd.concat([cells.drop(columns=brought), called], axis=1)
     counts = _counts(table, names, areas, doubts, row)
     scored = {name: f"phenotype_{name}" for name in _scores(job, panel)}
     scored, table = score_calls(job, row, table, thresholds, scored)
@@ -150,7 +151,11 @@ def _write(
     analysed = called[table["tissue_class"].isin(ANALYSED)]
     describe(job, row, table, thresholds, transaction)
     only_for_scores = list(scored.values())
-    store.write_cells(transaction.path(f"cells/{row.slide}.parquet"), table.drop(columns=only_for_scores))
+    kept = [name for name in table if name not in set(only_for_scores)]
+    store.write_cells_in_parts(
+        transaction.path(f"cells/{row.slide}.parquet"),
+        (table.iloc[first : first + ROWS][kept] for first in range(0, max(len(table), 1), ROWS)),
+    )
     store.write_csv(transaction.path(part("regions", row.slide)), counts)
     store.write_csv(transaction.path(part("bands", row.slide)), _band_counts(job, table, names, areas_in_bands, row))
     store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)

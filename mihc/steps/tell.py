@@ -103,7 +103,7 @@ def _picture(job: Job, row: SlideRow) -> SlidePicture:
     level = next(k for k, array in enumerate(stored.levels) if _small(array) or k == len(stored.levels) - 1)
     shown = [index for index, name in enumerate(stored.channels) if _is_shown(panel, name)]
     planes = np.asarray(stored.levels[level][:])[shown]
-    cells = store.read_cells(job.store.path(f"cells/{row.slide}.parquet"))
+    cells = _places_and_calls(job, row)
     return SlidePicture(
         slide=row.slide,
         rgb=composite(planes, [stored.colours[index] for index in shown]),
@@ -123,6 +123,18 @@ def _small(array: object) -> bool:
 
 def _is_shown(panel: object, channel: str) -> bool:
     return next(line.role for line in panel.measured if line.marker == channel) != "autofluorescence"
+
+
+def _places_and_calls(job: Job, row: SlideRow) -> pd.DataFrame:
+    """The few columns of the cells that a picture needs."""
+    path = job.store.path(f"cells/{row.slide}.parquet")
+    wanted = {"x_um", "y_um", "tissue_class"}
+    return store.read_cells(
+        path,
+        columns=[
+            n for n in store.cell_columns(path) if n in wanted or n.endswith("_positive") or n.startswith("phenotype_")
+        ],
+    )
 
 
 def _positives(job: Job, row: SlideRow, cells: pd.DataFrame) -> dict[str, np.ndarray]:
