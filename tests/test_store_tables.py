@@ -203,3 +203,9 @@ def test_parts_of_a_table_make_the_file_of_the_whole(tmp_path, monkeypatch, rows
     write_cells_in_parts(tmp_path / "parts.parquet", parts)
     pd.testing.assert_frame_equal(read_cells(tmp_path / "parts.parquet"), whole, check_dtype=False)
     assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "parts.parquet").read_bytes()
+
+
+def test_a_part_without_any_text_is_text_like_the_others(tmp_path):
+    parts = [pd.DataFrame({"cell": [1], "region": [None]}), pd.DataFrame({"cell": [2], "region": ["nest"]})]
+    write_cells_in_parts(tmp_path / "cells.parquet", parts)
+    assert read_cells(tmp_path / "cells.parquet")["region"].tolist() == [None, "nest"]

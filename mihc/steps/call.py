@@ -143,7 +143,7 @@ def _write(
     doubts = _doubts(job, panel, cells, thresholds, called)
     names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
     brought = [name for name in (*called, *(f"{marker}_level" for marker in thresholds)) if name in cells]
-    table = pd.concat([cells.drop(columns=brought), called], axis=1)
+    table = pd.concat([cells.drop(columns=brought) if brought else cells, called], axis=1)
     counts = _counts(table, names, areas, doubts, row)
     scored = {name: f"phenotype_{name}" for name in _scores(job, panel)}
     scored, table = score_calls(job, row, table, thresholds, scored)

@@ -86,10 +86,11 @@ def _writer(path: str | Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def _portable(field: pa.Field) -> pa.Field:
-    """The same type of text whichever pandas wrote it."""
+    """The same type of text whichever pandas wrote it, and where a part of a table has none."""
     import pyarrow as pa
 
-    text = pa.types.is_large_string(field.type) or pa.types.is_string_view(field.type)
+    kind = field.type
+    text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind)
     return pa.field(field.name, pa.string() if text else field.type)
 
 
