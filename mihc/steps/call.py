@@ -108,6 +108,13 @@ def _key(job: Job, row: SlideRow, known: Known) -> dict[str, str]:
 
 
 def _call_measured(job: Job, row: SlideRow, known: Known, regions: Record, transaction: Transaction) -> None:
+    areas = {(name, tissue_class): area for name, tissue_class, area in regions.notes["areas_mm2"]}
+    in_bands = {(name, kind, band): area for name, kind, band, area in regions.notes["band_areas_mm2"]}
+    _write(job, row, known, _placed_cells(job, row), areas, in_bands, transaction)
+
+
+def _placed_cells(job: Job, row: SlideRow) -> pd.DataFrame:
+    """The cells as they were measured, with their regions."""
     cells = store.read_cells(job.store.path(measured_table(row.slide)))
     placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["cell", *POSITIVITY_AND_AREA, "flags"])
     if not cells["cell"].equals(placed["cell"]):
@@ -115,9 +122,7 @@ def _call_measured(job: Job, row: SlideRow, known: Known, regions: Record, trans
     for offset, name in enumerate(POSITIVITY_AND_AREA):
         cells.insert(6 + offset, name, placed[name])
     cells["flags"] = placed["flags"]
-    areas = {(name, tissue_class): area for name, tissue_class, area in regions.notes["areas_mm2"]}
-    in_bands = {(name, kind, band): area for name, kind, band, area in regions.notes["band_areas_mm2"]}
-    _write(job, row, known, cells, areas, in_bands, transaction)
+    return cells
 
 
 def _call_given(job: Job, row: SlideRow, known: Known, transaction: Transaction) -> None:
@@ -144,6 +149,7 @@ def _write(
     names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
     brought = [name for name in (*called, *(f"{marker}_level" for marker in thresholds)) if name in cells]
     table = pd.concat([cells.drop(columns=brought) if brought else cells, called], axis=1)
+    del cells  # nobody else has them: a million cells are not held twice
     counts = _counts(table, names, areas, doubts, row)
     scored = {name: f"phenotype_{name}" for name in _scores(job, panel)}
     scored, table = score_calls(job, row, table, thresholds, scored)
@@ -161,9 +167,9 @@ def _write(
     store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)
     store.write_csv(transaction.path(part("thresholds", row.slide)), _threshold_rows(row, thresholds, known, analysed))
     transaction.notes |= {
-        "cells": len(cells),
+        "cells": len(table),
         "analysed_cells": len(analysed),
-        "outside_cells": int((cells["tissue_class"] == OUTSIDE).sum()),
+        "outside_cells": int((table["tissue_class"] == OUTSIDE).sum()),
         "unclear": [marker for marker, chosen in thresholds.items() if chosen.verdict == "cannot tell"],
     }
 
