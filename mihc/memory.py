@@ -21,3 +21,13 @@ def give_back_large_arrays() -> None:
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, LARGE)
     except (OSError, AttributeError):
         return  # another C library than glibc
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what was freed and glibc still holds; for the end of a stage, when little is in use."""
+    if sys.platform != "linux":
+        return
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return  # another C library than glibc

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mihc.decoders import Decoders
+from mihc.memory import give_back_freed_memory
 from mihc.store import Record, Store, Transaction
 from mihc.study import Study
 
@@ -94,6 +95,7 @@ class Job:
         started = time.perf_counter()
         with self.meter.watch() as peak, self.store.transaction(name, key, slide) as transaction:
             make(transaction)
+        give_back_freed_memory()
         self._finish(name, slide, f"recomputed because {reason}", time.perf_counter() - started, peak.megabytes)
         return self.store.record(name, slide)
 
