@@ -15,6 +15,7 @@ NO_CEILING = np.iinfo(np.int64).max
 FIXED_POINT_LIMIT = 2.0**42  # sums over a cell then stay below 2^63
 STRIP = 64  # rows of an image that are made whole numbers at a time
 SPARSE = 8  # labels above so many times the pixels are numbered anew
+DENSE = 32  # with more pixels than this to each number up to the highest label, every number has a row at first
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Labelled:
     x0: int = 0
     height: int = 0  # of the slide
     width: int = 0
+    gaps: bool = False  # some ids may be of no pixel
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,11 @@ class Sums:
 
     def of_first(self, rows: int) -> Sums:
         """The sums of the first rows alone."""
-        return Sums(self.shapes[:rows], self.light[:rows], self.marks[:rows])
+        return self.of(slice(rows))
+
+    def of(self, rows: slice | np.ndarray) -> Sums:
+        """The sums of some rows alone."""
+        return Sums(self.shapes[rows], self.light[rows], self.marks[rows])
 
 
 def _by_compartment(parts: np.ndarray) -> dict[str, np.ndarray]:
@@ -62,13 +68,21 @@ def _by_compartment(parts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def label_whole(nuclei: np.ndarray, cells: np.ndarray) -> Labelled:
-    """The labels of a whole slide; every label of `cells` has a row, in order."""
+    """The labels of a whole slide; every label of `cells` has a row, in order.
+
+    Where labels are few for the pixels, every number up to the highest has one: that spares a pass over the pixels,
+    and `without_gaps` takes away the rows that no pixel has.
+    """
     from mihc.measures.sum_kernels import mark_labels
 
-    if int(cells.max(initial=0)) >= max(SPARSE * cells.size, 1):
+    highest = int(cells.max(initial=0))
+    if 0 < DENSE * highest <= cells.size:
+        rows, ids = np.arange(-1, highest, dtype=np.int32), np.arange(1, highest + 1, dtype=np.uint32)
+        return Labelled(nuclei, cells, rows, ids, highest, 0, 0, *cells.shape, gaps=True)
+    if highest >= max(SPARSE * cells.size, 1):
         nuclei, cells, names = _numbered(nuclei, cells)
     else:
-        names = np.arange(int(cells.max(initial=0)) + 1)
+        names = np.arange(highest + 1)
     present = np.zeros(len(names), bool)
     if cells.size:
         mark_labels(cells, present)
@@ -84,6 +98,16 @@ def _numbered(nuclei: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.nda
     dense = numbers[:-1].reshape(cells.shape).astype(np.uint32)
     astray = np.where(nuclei != 0, np.uint32(len(names)), np.uint32(0))  # no label of a cell
     return np.where(nuclei == cells, dense, astray), dense, names
+
+
+def without_gaps(labelled: Labelled, sums: Sums) -> tuple[Labelled, Sums]:
+    """The labels and their sums without the rows that no pixel has, where there may be such."""
+    if not labelled.gaps:
+        return labelled, sums
+    present = sums.pixels["cell"] > 0
+    rows = np.append(np.int32(-1), np.where(present, np.cumsum(present) - 1, -1).astype(np.int32))
+    ids = labelled.ids[present]
+    return replace(labelled, rows=rows, ids=ids, own=len(ids), gaps=False), sums.of(present)
 
 
 def sum_pixels(image: np.ndarray, labelled: Labelled, settings: CellSettings) -> Sums:

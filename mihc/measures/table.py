@@ -8,7 +8,7 @@ import pandas as pd
 from mihc.errors import InputError
 from mihc.measures.extras import Extras
 from mihc.measures.features import Features
-from mihc.measures.pixels import Labelled, Sums, sum_pixels, sum_windows
+from mihc.measures.pixels import Labelled, Sums, sum_pixels, sum_windows, without_gaps
 from mihc.measures.settings import FLAGS, CellSettings
 from mihc.windows import pixel_size_pair
 
@@ -31,6 +31,7 @@ def cell_table(
     if side is None or features.names != ("mean",):
         side, image = None, np.asarray(image)
     everyone = sum_windows(image, labelled, settings, side) if side else sum_pixels(image, labelled, settings)
+    labelled, everyone = without_gaps(labelled, everyone)
     lost = labelled.ids[everyone.pixels["nucleus"] == 0][:5].tolist()
     if lost:
         raise InputError(f"cells without a nucleus: {lost}", fix="Give labels in which each cell has its nucleus.")
