@@ -31,7 +31,7 @@ from mihc.areas.counts import count_bands, count_populations
 from mihc.areas.exclusions import excluded_regions
 from mihc.areas.ledger import area_ledger, check_ledger, ledger_warnings, partition
 from mihc.areas.margins import distance_to_margin, tumour_outline
-from mihc.areas.membership import first_holder, paint
+from mihc.areas.membership import Edges, first_holder
 from mihc.areas.outlines import mask_to_polygons
 from mihc.areas.region import (
     ANALYSED,
@@ -52,6 +52,7 @@ __all__ = [
     "PRECEDENCE",
     "TISSUE_CLASSES",
     "Bands",
+    "Edges",
     "FoundRegions",
     "Region",
     "area_ledger",
@@ -74,6 +75,7 @@ __all__ = [
     "rasterise",
     "read_annotations",
     "read_regions",
+    "region_edges",
     "tissue_mask",
     "tumour_outline",
 ]
@@ -331,7 +333,11 @@ def rasterise(
 
     A picture for labels/regions: nothing is counted on it. `origin` is the window's first pixel (y, x) on the slide.
     """
+    return region_edges(regions, precedence=precedence).paint(shape, pixel_size_pair(pixel_size_um), origin)
+
+
+def region_edges(regions: Sequence[Region], *, precedence: Sequence[str] = PRECEDENCE) -> Edges:
+    """The regions' edges, from which any part of `rasterise`'s picture is painted."""
     value = {id(region): index for index, region in enumerate(regions, start=1)}
     painted = by_precedence(regions, precedence)[::-1]
-    polygons = [region.polygon_um for region in painted]
-    return paint(polygons, [value[id(region)] for region in painted], shape, pixel_size_pair(pixel_size_um), origin)
+    return Edges.of([region.polygon_um for region in painted], [value[id(region)] for region in painted])

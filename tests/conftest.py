@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A busy machine is no defect: nothing is timed here (speed lives in benchmarks/).
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+# A busy machine is no defect: nothing is timed here (speed lives in benchmarks/). `make test` tries the same examples
+# every time, so that it tells of the change at hand; `make test-all` looks for new ones.
+UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("untimed", **UNTIMED)
+settings.register_profile("repeatable", **UNTIMED, derandomize=True)
 
 collect_ignore = ["adapters"]  # they run in environments of their own, see test_adapters.py
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("repeatable" if config.option.markexpr == "not slow" else "untimed")
 
 
 @pytest.fixture(scope="session")

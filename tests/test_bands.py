@@ -97,7 +97,7 @@ def test_areas_in_bands_and_beyond_sum_to_every_region_and_are_those_of_buffers(
         ring = margin.buffer(far).difference(margin.buffer(near) if near else shapely.Polygon())
         name = "tumour" if k < 0 else "stroma"
         truth = next(part for part in parts if part.name == name).polygon_um.intersection(ring).area / 1e6
-        assert areas[name, name, k] == pytest.approx(truth, rel=0.015)
+        assert areas[name, name, k] == pytest.approx(truth, rel=0.03)
 
 
 def test_looking_tile_by_tile_changes_no_digit():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from scipy import ndimage
 from shapely.geometry import MultiPolygon, Polygon
 
 from mihc.areas.margins import distance_to_margin, tumour_outline
-from mihc.areas.membership import paint
+from mihc.areas.membership import Edges
 from mihc.areas.region import OUTSIDE, Region
 
 SQUARE_UM = (1.0, 2.0)  # side of the squares that areas are shared out by: fine, and coarser for
@@ -89,8 +90,10 @@ def band_areas(
     step = _square_side(scanned, bands)
     counted = [part for part in parts if part.polygon_um.area > 0]
     squares, margin_seen = np.zeros((len(counted) + 1, 2 * bands.per_side + 1), dtype=np.int64), False
+    parts_edges = Edges.of([part.polygon_um for part in counted], range(1, len(counted) + 1))
+    edges = (parts_edges, Edges.of([outline], [1]), Edges.of([scanned], [1]))
     for window in _tiles(scanned, step, tile):
-        found = _squares_by_band(counted, outline, scanned, bands, step, window)
+        found = _squares_by_band(edges, scanned, bands, step, window)
         if found is not None:
             squares += found[0]
             margin_seen |= found[1]
@@ -118,14 +121,16 @@ def _tiles(scanned: shapely.Geometry, step: float, tile: int) -> Iterator[tuple[
 
 
 def _squares_by_band(
-    parts: Sequence[Region],
-    outline: shapely.Geometry,
+    edges: tuple[Edges, Edges, Edges],
     scanned: shapely.Geometry,
     bands: Bands,
     step: float,
     window: tuple[int, int, int, int],
 ) -> tuple[np.ndarray, bool] | None:
-    """Count a window's squares by part (0 = none) and band (the last = beyond), and say whether a margin is near."""
+    """Count a window's squares by part (0 = none) and band (the last = beyond), and say whether a margin is near.
+
+    `edges` are those of the parts, of the tumour and of what was scanned.
+    """
     halo = math.ceil(bands.to_um / step) + 2
     x0, y0, x1, y1 = (edge / step for edge in scanned.bounds)
     first = max(window[0] - halo, math.floor(y0)), max(window[2] - halo, math.floor(x0))
@@ -136,14 +141,16 @@ def _squares_by_band(
         slice(window[2] - first[1], window[3] - first[1]),
     )
 
-    def painted(geometries: Sequence[shapely.Geometry]) -> np.ndarray:
-        return paint(geometries, range(1, len(geometries) + 1), shape, (step, step), first)
+    of_parts, of_tumour, of_scan = (one.between(first[0] * step, last[0] * step) for one in edges)
 
-    part = painted([one.polygon_um for one in parts])[inner]
+    def painted(outlines: Edges) -> np.ndarray:
+        return outlines.paint(shape, (step, step), first)
+
+    part = painted(of_parts)[inner]
     if not part.any():
         return None
-    tumour = painted([outline]) > 0
-    around = (painted([scanned]) > 0) & ~tumour
+    tumour = painted(of_tumour) > 0
+    around = (painted(of_scan) > 0) & ~tumour
     beside = (tumour & ndimage.binary_dilation(around)) | (around & ndimage.binary_dilation(tumour))
     away = np.full(part.shape, np.inf)
     if beside.any():  # the margin runs between two squares: half a step from the centre of either
@@ -151,7 +158,9 @@ def _squares_by_band(
     band = bands.of(np.where(tumour[inner], -away, away))
     place = np.where(band == NO_BAND, 2 * bands.per_side, band + bands.per_side)
     columns = 2 * bands.per_side + 1
-    counts = np.bincount((part.astype(np.int64) * columns + place).ravel(), minlength=(len(parts) + 1) * columns)
+    counts = np.bincount(
+        (part.astype(np.int64) * columns + place).ravel(), minlength=(len(edges[0].values) + 1) * columns
+    )
     return counts.reshape(-1, columns), bool(beside.any())
 
 
@@ -176,7 +185,8 @@ def labelled_by_band(cells: pd.DataFrame, bands: Bands) -> pd.DataFrame:
     """Return the cells with `region` followed by the band, as `banded_name` writes it; outside where there is none."""
     band = bands.of(cells["distance_to_margin_um"].to_numpy(dtype=np.float64, na_value=np.nan))
     beyond = band == NO_BAND
-    names = [OUTSIDE if far else banded_name(name, k) for name, k, far in zip(cells["region"], band.tolist(), beyond)]
+    known = functools.cache(banded_name)  # few names for many cells
+    names = [OUTSIDE if far else known(name, k) for name, k, far in zip(cells["region"], band.tolist(), beyond)]
     return cells.assign(
         region=pd.Series(names, index=cells.index, dtype=object),
         tissue_class=cells["tissue_class"].astype(object).mask(beyond, OUTSIDE),

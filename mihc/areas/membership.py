@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
@@ -46,6 +47,38 @@ def first_holder(x: np.ndarray, y: np.ndarray, polygons: Sequence[shapely.Geomet
     return found
 
 
+@dataclass(frozen=True)
+class Edges:
+    """Polygons as their edges, each polygon with the value that its pixels get."""
+
+    table: np.ndarray  # (n, 4) as `edges_of` gives them
+    starts: np.ndarray  # (polygons + 1)
+    values: tuple[int, ...]
+
+    @classmethod
+    def of(cls, polygons: Sequence[shapely.Geometry], values: Sequence[int]) -> Edges:
+        """The edges of polygons."""
+        return cls(*edges_of(polygons), tuple(values))
+
+    def between(self, low: float, high: float) -> Edges:
+        """What is needed to paint rows whose centres lie from `low` to `high` (y)."""
+        near = (self.table[:, 1] <= high) & (self.table[:, 3] >= low)
+        return Edges(self.table[near], np.append(0, np.cumsum(near))[self.starts], self.values)
+
+    def paint(
+        self, shape: tuple[int, int], pixel_size_um: tuple[float, float], origin: tuple[int, int] = (0, 0)
+    ) -> np.ndarray:
+        """Return uint32 (y, x) pixels that hold the value of the last polygon over their centre, 0 where none is."""
+        from mihc.areas import crossings
+
+        picture = np.zeros(shape, dtype=np.uint32)
+        for index, value in enumerate(self.values):
+            mine = self.table[self.starts[index] : self.starts[index + 1]]
+            if len(mine):
+                crossings.paint(mine, value, *origin, *pixel_size_um, picture)
+        return picture
+
+
 def paint(
     polygons: Sequence[shapely.Geometry],
     values: Sequence[int],
@@ -54,11 +87,4 @@ def paint(
     origin: tuple[int, int] = (0, 0),
 ) -> np.ndarray:
     """Return uint32 (y, x) pixels that hold the value of the last polygon over their centre, 0 where none is."""
-    from mihc.areas import crossings
-
-    picture = np.zeros(shape, dtype=np.uint32)
-    edges, starts = edges_of(polygons)
-    for index, value in enumerate(values):
-        mine = edges[starts[index] : starts[index + 1]]
-        crossings.paint(mine, value, origin[0], origin[1], pixel_size_um[0], pixel_size_um[1], picture)
-    return picture
+    return Edges.of(polygons, values).paint(shape, pixel_size_um, origin)

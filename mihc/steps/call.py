@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 
@@ -45,7 +47,8 @@ MODULES = (
 )
 WHO = {"manual": "a person", "given": "the table"}  # by verdict; every other verdict is mihc's
 ROWS = 1 << 16  # of the cells table that are written at a time
-POSITIVITY_AND_AREA = ["region", "tissue_class", "distance_to_margin_um"]
+PLACES = ["region", "tissue_class", "distance_to_margin_um"]
+NEEDED = ("slide", "cell", "x_um", "y_um", "nucleus_area_um2", "cell_area_um2")  # by calls and counts, beside values
 
 
 def part(table: str, slide: str) -> str:
@@ -110,26 +113,44 @@ def _key(job: Job, row: SlideRow, known: Known) -> dict[str, str]:
 def _call_measured(job: Job, row: SlideRow, known: Known, regions: Record, transaction: Transaction) -> None:
     areas = {(name, tissue_class): area for name, tissue_class, area in regions.notes["areas_mm2"]}
     in_bands = {(name, kind, band): area for name, kind, band, area in regions.notes["band_areas_mm2"]}
-    _write(job, row, known, _placed_cells(job, row), areas, in_bands, transaction)
+    path = job.store.path(measured_table(row.slide))
+    rows = partial(_whole_rows, path)
+    _write(job, row, known, _placed_cells(job, row, path), areas, in_bands, transaction, rows)
 
 
-def _placed_cells(job: Job, row: SlideRow) -> pd.DataFrame:
-    """The cells as they were measured, with their regions."""
-    cells = store.read_cells(job.store.path(measured_table(row.slide)))
-    placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["cell", *POSITIVITY_AND_AREA, "flags"])
+def _placed_cells(job: Job, row: SlideRow, path: Path) -> pd.DataFrame:
+    """The cells with their regions; of what was measured, only what calls and counts need."""
+    lines = job.study.panel_of(row).markers
+    wanted = {*NEEDED, *(f"{one.marker}_{what}" for one in lines for what in (f"{one.compartment}_mean", "spillover"))}
+    cells = store.read_cells(path, columns=[name for name in store.cell_columns(path) if name in wanted])
+    placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["cell", *PLACES, "flags"])
     if not cells["cell"].equals(placed["cell"]):
         raise InputError("cells and regions are of different runs", place=row.slide, fix="Type the same command again.")
-    for offset, name in enumerate(POSITIVITY_AND_AREA):
-        cells.insert(6 + offset, name, placed[name])
-    cells["flags"] = placed["flags"]
-    return cells
+    return cells.join(placed.drop(columns="cell"))
+
+
+def _whole_rows(path: Path, table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Everything that was measured of the cells with what `table` adds to it, some rows at a time."""
+    first = 0
+    for part in store.read_cells_in_parts(path, ROWS):
+        mine = table.iloc[first : first + len(part)].reset_index(drop=True)
+        first += len(part)
+        for offset, name in enumerate(PLACES):
+            part.insert(len(NEEDED) + offset, name, mine[name])
+        part["flags"] = mine["flags"]
+        yield pd.concat([part, mine[[name for name in mine if name not in part]]], axis=1)
+
+
+def _rows_of(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """A table, some rows at a time."""
+    return (table.iloc[first : first + ROWS] for first in range(0, max(len(table), 1), ROWS))
 
 
 def _call_given(job: Job, row: SlideRow, known: Known, transaction: Transaction) -> None:
     cells = given_cells(job.study, row)
     present = cells.loc[cells["tissue_class"].isin(ANALYSED), ["region", "tissue_class"]].drop_duplicates()
     areas = {(region, tissue_class): math.nan for region, tissue_class in present.itertuples(index=False)}
-    _write(job, row, known, cells, areas, {}, transaction)
+    _write(job, row, known, cells, areas, {}, transaction, _rows_of)
 
 
 def _write(
@@ -140,7 +161,9 @@ def _write(
     areas: dict[tuple[str, str], float],
     areas_in_bands: dict[tuple[str, str, int], float],
     transaction: Transaction,
+    whole_rows: Callable[[pd.DataFrame], Iterator[pd.DataFrame]],
 ) -> None:
+    """Call the cells and write what comes of it; `whole_rows` gives the cells table's rows from those with calls."""
     panel = job.study.panel_of(row)
     cells = ready_to_call(job, panel, cells)
     thresholds = {line.marker: _threshold(cells, line, known, job) for line in panel.markers}
@@ -156,12 +179,8 @@ def _write(
     pdl1 = _counts(table, scored, areas, doubts, row)
     analysed = called[table["tissue_class"].isin(ANALYSED)]
     describe(job, row, table, thresholds, transaction)
-    only_for_scores = list(scored.values())
-    kept = [name for name in table if name not in set(only_for_scores)]
-    store.write_cells_in_parts(
-        transaction.path(f"cells/{row.slide}.parquet"),
-        (table.iloc[first : first + ROWS][kept] for first in range(0, max(len(table), 1), ROWS)),
-    )
+    table = table.drop(columns=list(scored.values())) if scored else table
+    store.write_cells_in_parts(transaction.path(f"cells/{row.slide}.parquet"), whole_rows(table))
     store.write_csv(transaction.path(part("regions", row.slide)), counts)
     store.write_csv(transaction.path(part("bands", row.slide)), _band_counts(job, table, names, areas_in_bands, row))
     store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)

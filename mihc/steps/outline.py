@@ -20,6 +20,7 @@ from mihc.quality.fields import mean_pixel
 from mihc.regions import (
     ANALYSED,
     Bands,
+    Edges,
     Region,
     area_ledger,
     assign_regions,
@@ -32,8 +33,8 @@ from mihc.regions import (
     map_classes,
     mask_to_polygons,
     partition,
-    rasterise,
     read_annotations,
+    region_edges,
     tissue_mask,
     tumour_outline,
 )
@@ -261,20 +262,18 @@ def _paint(job: Job, slide: str, stored: StoredImage, parts: list[Region], trans
     folder = transaction.path(f"slides/{slide}.ome.zarr/labels/regions")
     shape = stored.levels[0].shape[1:]
     store.create_labels(folder, shape=shape, pixel_size_um=stored.pixel_size_um, name="regions")
-    side = 2 * store.LABEL_CHUNK
-    boxes = [
-        (y, min(y + side, shape[0]), x, min(x + side, shape[1]))
-        for y in range(0, shape[0], side)
-        for x in range(0, shape[1], side)
-    ]
-    job.map(slide, "regions", paint_box, [(str(folder), tuple(parts), stored.pixel_size_um, box) for box in boxes])
+    edges, size, side = region_edges(parts), stored.pixel_size_um, 2 * store.LABEL_CHUNK
+    tasks = []
+    for y in range(0, shape[0], side):
+        y1 = min(y + side, shape[0])
+        strip = edges.between(y * size[0], y1 * size[0])
+        tasks += [(str(folder), strip, size, (y, y1, x, min(x + side, shape[1]))) for x in range(0, shape[1], side)]
+    job.map(slide, "regions", paint_box, tasks)
     store.build_label_pyramid(folder, job.submit)
 
 
-def paint_box(
-    folder: str, parts: tuple[Region, ...], pixel_size_um: tuple[float, float], box: tuple[int, int, int, int]
-) -> None:
-    """Paint one box of labels/regions."""
+def paint_box(folder: str, strip: Edges, pixel_size_um: tuple[float, float], box: tuple[int, int, int, int]) -> None:
+    """Paint one box of labels/regions from the edges of its rows."""
     y0, y1, x0, x1 = box
-    painted = rasterise(parts, (y1 - y0, x1 - x0), pixel_size_um, origin=(y0, x0))
+    painted = strip.paint((y1 - y0, x1 - x0), pixel_size_um, (y0, x0))
     store.write_label_window(Path(folder), 0, y0, x0, painted)
