@@ -64,19 +64,35 @@ def rank_sum(
             n=len(xs) + len(ys), n_x=len(xs), n_y=len(ys), method="Wilcoxon rank sum", note="a group is empty"
         )
     ranks, ties = midranks(np.concatenate([xs, ys]))
-    W = float(ranks[: len(xs)].sum() - len(xs) * (len(xs) + 1) / 2)
     tied = bool(len(ties) < len(ranks))
-    exact = method == "exact" or (method == "auto" and not tied and max(len(xs), len(ys)) < 50)
+    exact = _is_exact(method, tied, len(xs), len(ys))
+    W, p = rank_sum_p(ranks, ties, len(xs), method=method, alternative=alternative, correct=correct)
     if exact:
-        p, words = _exact_p(ranks, len(xs), alternative, tied), "Wilcoxon rank sum, exact" + ", ties permuted" * tied
+        words = "Wilcoxon rank sum, exact" + ", ties permuted" * tied
     else:
-        p = _normal_p(W, len(xs), len(ys), ties, alternative, correct)
         words = "Wilcoxon rank sum, normal, ties corrected" + ", continuity corrected" * correct
     shift, low, high = hodges_lehmann(xs, ys, exact=exact and not tied, correct=correct, confidence=confidence)
     return RankSum(
         statistic=W, p=p, estimate=shift, ci_low=low, ci_high=high, n=len(ranks), n_x=len(xs), n_y=len(ys),
         auc=W / (len(xs) * len(ys)), method=words, note="all values are equal" if len(ties) == 1 else "",
     )  # fmt: skip
+
+
+def _is_exact(method: str, tied: bool, n_x: int, n_y: int) -> bool:
+    return method == "exact" or (method == "auto" and not tied and max(n_x, n_y) < 50)
+
+
+def rank_sum_p(
+    ranks: FloatArray, ties: NDArray, n_x: int, *, method: str = "auto", alternative: str = "two-sided",
+    correct: bool = True,
+) -> tuple[float, float]:  # fmt: skip
+    """W and p of `rank_sum` from what `midranks` gave of both groups, the first n_x ranks being the first group's."""
+    n_y = len(ranks) - n_x
+    W = float(ranks[:n_x].sum() - n_x * (n_x + 1) / 2)
+    tied = bool(len(ties) < len(ranks))
+    if _is_exact(method, tied, n_x, n_y):
+        return W, _exact_p(ranks, n_x, alternative, tied)
+    return W, _normal_p(W, n_x, n_y, ties, alternative, correct)
 
 
 def midranks(values: NDArray) -> tuple[FloatArray, NDArray[np.int64]]:
