@@ -146,9 +146,7 @@ def _from_f(
     )  # fmt: skip
 
 
-def _absolute(
-    between: float, raters: float, rest: float, n: int, k: int, method: str, confidence: float
-) -> Estimate:
+def _absolute(between: float, raters: float, rest: float, n: int, k: int, method: str, confidence: float) -> Estimate:
     """McGraw and Wong's limits for ICC(A,1), with Satterthwaite's degrees of freedom."""
     found = (between - rest) / (between + (k - 1) * rest + k * (raters - rest) / n)
     if rest <= 1e-20 * max(between, raters):

@@ -1,4 +1,4 @@
-"""How well a marker orders patients by their outcome: concordance, and the AUC at a time, weighted for censoring."""
+"""How well a marker orders patients by their outcome."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from mihc.errors import InputError
-from mihc.estimates.records import Estimate, FloatArray, labels, numbers, follow_up, same_length
-from mihc.estimates.survival import SAME_TIME, joined_times
+from mihc.estimates.records import Estimate, FloatArray, follow_up, labels, numbers, same_length
+from mihc.estimates.survival import joined_times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,79 +79,3 @@ def _pairs(t: FloatArray, d: FloatArray, x: FloatArray, layer: np.ndarray) -> tu
             counts[kind] += partners
             counts[kind, i] += partners.sum()
     return counts[0], counts[1], counts[2]
-
-
-def weighted_auc(
-    time: ArrayLike, event: ArrayLike, x: ArrayLike, at: float, *, permutations: int = 2_000, seed: int = 0,
-    confidence: float = 0.95,
-) -> Estimate:  # fmt: skip
-    """P(x of a patient with the event by `at` > x of a patient followed beyond it), weighted for censoring.
-
-    Each patient with an event by `at` counts 1 / G(time-), with G the Kaplan-Meier curve of censoring (IPCW), so that
-    those censored before `at` are made up for by those who were like them in time; ties in x count one half. This is
-    the cumulative/dynamic AUC of Uno et al. (JASA 102, 2007), R's `timeROC(weighting = "marginal", cause = 1)`.
-    It assumes that censoring has nothing to do with the marker.
-
-    Parameters
-    ----------
-    time, event : (n,) as in `kaplan_meier`; x : (n,) the marker. A patient with anything missing is dropped.
-    at : the landmark, in the unit of `time`.
-    permutations, seed : p is the share of permutations of x at least as far from 1/2, the observed order counted as
-        one; the interval is by as many bootstrap draws of patients (percentiles).
-
-    Returns
-    -------
-    Estimate : NaN and a note if nobody had the event by `at` or nobody was followed beyond it.
-    """
-    times, events = follow_up(time, event)
-    values = numbers(x, "x")
-    same_length(time=times, x=values)
-    if not np.isfinite(at):
-        raise InputError(f"the landmark must be a number; found {at}")
-    whole = ~np.isnan(times) & ~np.isnan(events) & ~np.isnan(values)
-    order = np.lexsort((values[whole], events[whole], times[whole]))  # so that patients' order changes no draw
-    t, d, v = (column[whole][order] for column in (joined_times(times), events, values))
-    common = {"n": len(t), "n_events": int(d.sum()), "method": f"AUC at {at:g}, weighted by inverse censoring"}
-    found = _auc(t, d, v, at)
-    if np.isnan(found):
-        by_then = ((t <= at * (1 + SAME_TIME)) & (d == 1)).any()
-        return Estimate(**common, note=f"nobody {'followed beyond' if by_then else 'had the event by'} {at:g}")
-    generator = np.random.default_rng(seed)
-    weights, later = _weights(t, d, at)
-    reached = 0
-    for _ in range(permutations):
-        reached += abs(_weighted_share(generator.permutation(v), weights, later) - 0.5) >= abs(found - 0.5) - 1e-12
-    draws = np.array([_auc(t[rows], d[rows], v[rows], at) for rows in generator.integers(0, len(t), (permutations, len(t)))])
-    draws = draws[~np.isnan(draws)]
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.quantile(draws, tails) if len(draws) else (nan, nan)
-    return Estimate(
-        **common, estimate=found, ci_low=float(low), ci_high=float(high), p=(reached + 1) / (permutations + 1)
-    )
-
-
-def _auc(t: FloatArray, d: FloatArray, x: FloatArray, at: float) -> float:
-    return _weighted_share(x, *_weights(t, d, at))
-
-
-def _weights(t: FloatArray, d: FloatArray, at: float) -> tuple[FloatArray, np.ndarray]:
-    """1 / G(t-) of each patient with an event by `at`, else 0; and who was followed beyond `at`."""
-    end = at * (1 + SAME_TIME)
-    distinct, place = np.unique(t, return_inverse=True)
-    leaving = np.bincount(place, minlength=len(distinct))
-    died = np.bincount(place, weights=d, minlength=len(distinct))
-    at_risk = len(t) - np.cumsum(leaving) + leaving - died  # an event comes before a censoring at the same time
-    still = np.cumprod(1 - (leaving - died) / np.maximum(at_risk, 1))
-    before = np.concatenate([[1.0], still[:-1]])[place] if len(t) else np.zeros(0)
-    case = (t <= end) & (d == 1)
-    return np.where(case, 1 / np.where(before > 0, before, 1.0), 0.0), t > end
-
-
-def _weighted_share(x: FloatArray, weights: FloatArray, later: np.ndarray) -> float:
-    total = float(weights.sum())
-    others = np.sort(x[later])
-    if not total or not len(others):
-        return nan
-    case = weights > 0
-    below, up_to = (np.searchsorted(others, x[case], side=side) for side in ("left", "right"))
-    return float((weights[case] * (below + up_to) / 2).sum()) / (total * len(others))

@@ -33,7 +33,9 @@ class Pdl1Ratios:
     cps_positive: bool | None  # >= 1
 
 
-def pdl1_ratios(*, tumour: float, positive_tumour: float, positive_lymphocytes: float, positive_macrophages: float) -> Pdl1Ratios:
+def pdl1_ratios(
+    *, tumour: float, positive_tumour: float, positive_lymphocytes: float, positive_macrophages: float
+) -> Pdl1Ratios:
     """PD-L1 scores from counts of viable cells.
 
     TPS (%) = positive tumour cells / tumour cells x 100. CPS = (positive tumour cells + lymphocytes + macrophages) /

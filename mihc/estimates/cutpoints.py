@@ -63,7 +63,8 @@ def max_selected(
     ----------
     Hothorn, Lausen: On the exact distribution of maximally selected rank statistics, CSDA 43, 2003.
     Lausen, Schumacher: Biometrics 48, 1992. Genz: J. Comp. Graph. Stat. 1, 1992 (R's integral; ours goes cut by cut,
-    because the statistics are a Markov chain, and draws nothing). Lausen, Sauerbrei, Schumacher: Computational Statistics, 1994.
+    because the statistics are a Markov chain, and draws nothing). Lausen, Sauerbrei, Schumacher: Computational
+    Statistics, 1994.
     """
     check_choice(corrections, ("usual", "all"), "corrections")
     times, events = follow_up(time, event)
@@ -152,7 +153,7 @@ def _permutation_p(scores: FloatArray, sizes: FloatArray, observed: float, permu
 
 
 def _gauss(b: float, n: int, sizes: FloatArray) -> float:
-    """1 - P(all |Z| < b) for the statistics' normal limit, whose correlations make them a Markov chain over the cuts."""
+    """1 - P(all |Z| < b) for the statistics' normal limit, which is a Markov chain over the cuts."""
     if b <= 0:
         return 1.0
     ratios = np.sqrt(sizes[:-1] * (n - sizes[1:]) / (sizes[1:] * (n - sizes[:-1])))

@@ -58,7 +58,9 @@ def restricted_mean(time: ArrayLike, event: ArrayLike, at: float, *, confidence:
     )  # fmt: skip
 
 
-def follow_up(time: ArrayLike, event: ArrayLike, *, conf_type: str = "log-log", confidence: float = 0.95) -> KaplanMeier:
+def follow_up(
+    time: ArrayLike, event: ArrayLike, *, conf_type: str = "log-log", confidence: float = 0.95
+) -> KaplanMeier:
     """How long patients were followed: Kaplan-Meier with events and censoring exchanged (reverse Kaplan-Meier).
 
     As R's `survfit(Surv(time, 1 - event) ~ 1)`. `.median()` is the median follow-up: how long patients would have been

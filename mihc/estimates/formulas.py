@@ -22,7 +22,9 @@ class ModelColumns:
 
     time: FloatArray
     event: FloatArray
-    covariates: pd.DataFrame  # for `cox`: text coded 0/1, interactions after the plain terms, as R orders and names them
+    covariates: (
+        pd.DataFrame
+    )  # for `cox`: text coded 0/1, interactions after the plain terms, as R orders and names them
     groups: NDArray[np.object_] | None  # for `log_rank` and `kaplan_meier_by`; None for "~ 1"
     group_names: dict[object, str]  # how R names each group: "sex=1"
     strata: NDArray[np.object_] | None

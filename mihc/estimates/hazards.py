@@ -30,13 +30,15 @@ from mihc.estimates.records import (
     check_choice,
     chi_squared,
     coded_terms,
-    labels,
     follow_up,
+    labels,
     same_length,
 )
 from mihc.estimates.survival import joined_times
 
-NEARLY_SEPARATED = 1000.0  # hazard ratio per unit of a 0/1 covariate, or per SD of another, that no data of ours support
+NEARLY_SEPARATED = (
+    1000.0  # hazard ratio per unit of a 0/1 covariate, or per SD of another, that no data of ours support
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,9 @@ class CoxTerm(Estimate):
     standard_error: float = nan
     log_likelihood: float = nan  # of the whole model
     log_likelihood_null: float = nan
-    flag: str = ""  # "" | "infinite +" | "infinite -" | "nearly separated" | "not estimable" | "beside an infinite term"
+    flag: str = (
+        ""  # "" | "infinite +" | "infinite -" | "nearly separated" | "not estimable" | "beside an infinite term"
+    )
     profile_low: float = nan  # profile-likelihood limits of the hazard ratio, 0 or infinite where the data set none
     profile_high: float = nan
     proportional_p: float = nan  # of `cox.zph`'s score test, where asked for
@@ -331,7 +335,8 @@ def _limit(excess: object, at: float, start: FloatArray, sign: float) -> float:
 
 
 def _told(low: float, high: float, confidence: float) -> str:
-    return f"profile {100 * confidence:g} % limits of the ratio {low:.3g} to {'infinity' if high == inf else f'{high:.3g}'}"
+    top = "infinity" if high == inf else f"{high:.3g}"
+    return f"profile {100 * confidence:g} % limits of the ratio {low:.3g} to {top}"
 
 
 def _exp(value: float) -> float:

@@ -84,14 +84,14 @@ def westfall_young(
     Parameters
     ----------
     columns : (n, m) one column per marker; NaN is missing, and such a patient does not count for that marker.
-    outcome : (n,) numbers: a group as 0/1 (rank-sum test), a response, or `log_rank_scores(time, event)` (a rank test of
-        survival). A patient without outcome is dropped.
+    outcome : (n,) numbers: a group as 0/1 (rank-sum test), a response, or `log_rank_scores(time, event)` (a rank
+        test of survival). A patient without outcome is dropped.
     permutations, seed : the observed order is counted as one.
 
     Returns
     -------
-    raw, adjusted : (m,) permutation p values, two-sided: of the absolute rank statistic, standardised by its permutation
-        variance, for each marker alone and step-down over all. NaN where a marker is constant.
+    raw, adjusted : (m,) permutation p values, two-sided: of the absolute rank statistic, standardised by its
+        permutation variance, for each marker alone and step-down over all. NaN where a marker is constant.
 
     References
     ----------

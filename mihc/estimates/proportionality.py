@@ -49,7 +49,8 @@ def proportional_hazards(
     rest = squared - crossed @ np.linalg.solve(plain, crossed)
     tests = [_test(score[[j]], rest[[j]][:, [j]]) for j in range(len(names))] + [_test(score, rest)]
     return tuple(
-        ProportionalHazards(**{**vars(test), "term": term}) for term, test in zip([*names, "GLOBAL"], tests, strict=True)
+        ProportionalHazards(**{**vars(test), "term": term})
+        for term, test in zip([*names, "GLOBAL"], tests, strict=True)
     )
 
 

@@ -45,9 +45,7 @@ def exact_proportion(
     return Estimate(statistic=float(k), p=p, estimate=k / n, ci_low=low, ci_high=high, n=n, method="Clopper-Pearson")
 
 
-def wilson_proportion(
-    k: int, n: int, *, correct: bool = False, p0: float = 0.5, confidence: float = 0.95
-) -> Estimate:
+def wilson_proportion(k: int, n: int, *, correct: bool = False, p0: float = 0.5, confidence: float = 0.95) -> Estimate:
     """k of n with Wilson's interval, as R's `prop.test(k, n, p = p0, correct = ...)`.
 
     `correct` adds R's continuity correction, min(1/2, |k - n p0|) / n, which is why it asks for `p0` (R's default is
@@ -185,7 +183,9 @@ def _larger_table(counts: NDArray[np.int64], draws: int) -> FisherExact:
     counts = counts[counts.sum(axis=1) > 0][:, counts.sum(axis=0) > 0]
     n = int(counts.sum())
     if min(counts.shape, default=0) < 2:
-        return FisherExact(p=1.0, n=n, method="Fisher exact, r x c", note="a margin is empty: only one table is possible")
+        return FisherExact(
+            p=1.0, n=n, method="Fisher exact, r x c", note="a margin is empty: only one table is possible"
+        )
     if counts.shape[0] < counts.shape[1]:
         counts = counts.T
     observed = -float(special.gammaln(counts + 1.0).sum())

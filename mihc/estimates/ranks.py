@@ -70,13 +70,12 @@ def rank_sum(
             n=len(xs) + len(ys), n_x=len(xs), n_y=len(ys), method="Wilcoxon rank sum", note="a group is empty"
         )
     ranks, ties = midranks(np.concatenate([xs, ys]))
-    W = float(ranks[: len(xs)].sum() - len(xs) * (len(xs) + 1) / 2)
     tied = bool(len(ties) < len(ranks))
-    exact = method == "exact" or (method == "auto" and not tied and max(len(xs), len(ys)) < 50)
+    exact = _is_exact(method, tied, len(xs), len(ys))
+    W, p = rank_sum_p(ranks, ties, len(xs), method=method, alternative=alternative, correct=correct)
     if exact:
-        p, words = _exact_p(ranks, len(xs), alternative, tied), "Wilcoxon rank sum, exact" + ", ties permuted" * tied
+        words = "Wilcoxon rank sum, exact" + ", ties permuted" * tied
     else:
-        p = _normal_p(W, len(xs), len(ys), ties, alternative, correct)
         words = "Wilcoxon rank sum, normal, ties corrected" + ", continuity corrected" * correct
     shift, low, high = hodges_lehmann(xs, ys, exact=exact and not tied, correct=correct, confidence=confidence)
     spread, auc = _rank_sum_sd(len(xs), len(ys), ties), W / (len(xs) * len(ys))
@@ -94,7 +93,9 @@ def _auc_limits(auc: float, n_x: int, n_y: int, confidence: float) -> tuple[floa
     middle = (n_x + n_y) / 2 - 1
 
     def far(supposed: float) -> float:
-        spread = supposed * (1 - supposed) * (1 + middle * ((1 - supposed) / (2 - supposed) + supposed / (1 + supposed)))
+        spread = (
+            supposed * (1 - supposed) * (1 + middle * ((1 - supposed) / (2 - supposed) + supposed / (1 + supposed)))
+        )
         return abs(auc - supposed) - z * sqrt(max(0.0, spread) / (n_x * n_y))
 
     limits = []
@@ -105,6 +106,23 @@ def _auc_limits(auc: float, n_x: int, n_y: int, confidence: float) -> tuple[floa
             inner, outer = (inner, half) if far(half) > 0 else (half, outer)
         limits.append(outer if inner != end else end)
     return limits[0], limits[1]
+
+
+def _is_exact(method: str, tied: bool, n_x: int, n_y: int) -> bool:
+    return method == "exact" or (method == "auto" and not tied and max(n_x, n_y) < 50)
+
+
+def rank_sum_p(
+    ranks: FloatArray, ties: NDArray, n_x: int, *, method: str = "auto", alternative: str = "two-sided",
+    correct: bool = True,
+) -> tuple[float, float]:  # fmt: skip
+    """W and p of `rank_sum` from what `midranks` gave of both groups, the first n_x ranks being the first group's."""
+    n_y = len(ranks) - n_x
+    W = float(ranks[:n_x].sum() - n_x * (n_x + 1) / 2)
+    tied = bool(len(ties) < len(ranks))
+    if _is_exact(method, tied, n_x, n_y):
+        return W, _exact_p(ranks, n_x, alternative, tied)
+    return W, _normal_p(W, n_x, n_y, ties, alternative, correct)
 
 
 def midranks(values: NDArray) -> tuple[FloatArray, NDArray[np.int64]]:
@@ -267,7 +285,7 @@ def spearman(x: ArrayLike, y: ArrayLike, *, method: str = "auto", confidence: fl
 def _squared_differences_p(S: int, n: int) -> float:
     """Two-sided p of a sum of squared rank differences without ties (always even)."""
     middle = (n**3 - n) / 6
-    one_side = _at_least(S, n) if S > middle else 1 - _at_least(S + 2, n)
+    one_side = _at_least(S, n) if middle < S else 1 - _at_least(S + 2, n)
     return min(1.0, max(0.0, 2 * one_side))
 
 
@@ -275,7 +293,7 @@ def _at_least(S: int, n: int) -> float:
     """P(sum of squared rank differences >= S) over all permutations, or its Edgeworth series."""
     if S <= 0:
         return 1.0
-    if S > (n**3 - n) / 3:
+    if (n**3 - n) / 3 < S:
         return 0.0
     if n <= 9:
         sums, mass = _squared_differences(n)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from mihc.errors import InputError
 from mihc.estimates.records import Estimate, FloatArray, check_choice, follow_up, in_order, labels, same_length
 
 SAME_TIME = 1.5e-8  # relative; R's timefix
@@ -90,7 +89,8 @@ class KaplanMeier:
         late = t > self.time[-1] * (1 + SAME_TIME)
         return SurvivalAt(
             estimate=value, ci_low=low, ci_high=high, n=self.n, n_events=self.n_events, method=self.method,
-            standard_error=error, at_risk=self.number_at_risk(t), note=f"nobody was followed beyond {self.time[-1]:g}" if late else "",
+            standard_error=error, at_risk=self.number_at_risk(t),
+            note=f"nobody was followed beyond {self.time[-1]:g}" if late else "",
         )  # fmt: skip
 
     def number_at_risk(self, t: float) -> int:

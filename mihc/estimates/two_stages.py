@@ -155,7 +155,9 @@ def two_stage_proportion(
     p0 : response rate of no interest; without it p is NaN.
     """
     if not (0 <= r1 < n1 < n) or not 0 <= responses <= n or any(v != int(v) for v in (responses, n1, r1, n)):
-        raise InputError(f"need whole numbers 0 <= r1 < n1 < n and 0 <= responses <= n; found {r1}/{n1}, {responses}/{n}")
+        raise InputError(
+            f"need whole numbers 0 <= r1 < n1 < n and 0 <= responses <= n; found {r1}/{n1}, {responses}/{n}"
+        )
     if p0 is not None and not 0 <= p0 <= 1:
         raise InputError(f"p0 must be a probability; found {p0}")
     s, treated, outside = int(responses), int(n1 if responses <= r1 else n), (1 - confidence) / 2
