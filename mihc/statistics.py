@@ -47,6 +47,7 @@ from mihc.estimates.splits import (
 )
 from mihc.estimates.survival import KaplanMeier, LogRank, SurvivalAt, kaplan_meier, kaplan_meier_by, log_rank
 from mihc.estimates.time_cuts import CutBootstrap, TimeCut, bootstrap_cut, time_cut, time_cuts
+from mihc.estimates.time_lines import smallest_group, straight_line_residual
 from mihc.estimates.two_stages import (
     TwoStageDesign,
     TwoStageProportion,
@@ -115,7 +116,9 @@ __all__ = [
     "restricted_mean",
     "simon_two_stage",
     "slope_change_split",
+    "smallest_group",
     "spearman",
+    "straight_line_residual",
     "tertile_split",
     "time_cut",
     "time_cuts",

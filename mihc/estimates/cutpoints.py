@@ -20,6 +20,8 @@ class MaxSelected(Estimate):
 
     p_lau92: float = nan  # Lausen and Schumacher 1992, capped at 1
     p_lau94: float = nan  # Lausen, Sauerbrei and Schumacher 1994 (improved Bonferroni), capped at 1
+    p_hl: float = nan
+    statistic_hl: float = nan
     p_gauss: float = nan  # of the statistics' joint normal distribution; filled if `corrections` is "all"
     p_naive: float = nan  # log-rank at the chosen cut as if it had been given: never to be quoted
     p_naive_smallest: float = nan  # the smallest log-rank p of all cuts, and where
@@ -85,7 +87,8 @@ def max_selected(
         common |= _uncorrected(times, events, values, cuts)
     scores = scores[np.lexsort((scores, values))]  # equal markers by score, so that p ignores the patients' order
     if np.ptp(scores) < 1e-12:
-        return MaxSelected(**common, cuts=tuple(cuts.tolist()), note="no events, or all times equal")
+        common |= {"cuts": tuple(cuts.tolist()), "statistics": (nan,) * len(cuts)}
+        return MaxSelected(**common, note="no events, or all times equal")
     statistics = _standardised(scores, sizes)
     best = int(np.argmax(statistics > statistics.max() - 1e-12))
     if corrections == "all":

@@ -120,7 +120,7 @@ def _groups(table: pd.DataFrame, terms: list[str]) -> tuple[NDArray[np.object_] 
 
 def _combined(table: pd.DataFrame, names: list[str]) -> NDArray[np.object_]:
     """One column as it is; several as tuples, None where any is missing."""
-    columns = [_column(table, name).to_numpy(dtype=object) for name in names]
+    columns = [_term(table, name).to_numpy(dtype=object) for name in names]
     combined = np.empty(len(table), dtype=object)
     for place, row in enumerate(zip(*columns, strict=True)):
         combined[place] = None if not all(is_label(value) for value in row) else row if len(row) > 1 else row[0]

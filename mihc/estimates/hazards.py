@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, log, nan
 
@@ -36,9 +36,10 @@ from mihc.estimates.records import (
 )
 from mihc.estimates.survival import joined_times
 
-NEARLY_SEPARATED = (
-    1000.0  # hazard ratio per unit of a 0/1 covariate, or per SD of another, that no data of ours support
-)
+FARTHEST = 600.0  # log hazard ratio between the lowest and the highest patient, beyond which exp() vanishes
+Excess = Callable[[float, FloatArray], tuple[float, FloatArray]]
+# hazard ratio per unit of a 0/1 covariate, or per SD of another, that no data of ours support
+NEARLY_SEPARATED = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,7 @@ def cox(
     ties: str = "efron",
     confidence: float = 0.95,
     profile: bool = False,
+    bound: float | None = None,
     check: bool = False,
 ) -> tuple[CoxTerm, ...]:
     """Hazard ratios with Wald intervals and p, as R's `coxph` (iterated until converged).
@@ -101,6 +103,9 @@ def cox(
     ties : "efron" (R's default), "breslow" or "exact" (Cox's discrete likelihood).
     profile : fill `profile_low` and `profile_high`, where twice the fall of the log likelihood, maximised over the
         other terms, is chi-squared's quantile. Flagged terms have them always.
+    bound : an infinite coefficient's likelihood has no maximum, only a limit, from which its profile limits fall. A
+        number takes the likelihood at that coefficient instead (per unit, or per SD where the SD is above 1), which
+        gives wider limits; None takes the limit itself.
     check : fill `proportional_p`, as R's `cox.zph(transform = "km", terms = FALSE)`; not for exact ties.
 
     Returns
@@ -116,7 +121,7 @@ def cox(
     Efron, JASA 72, 1977 (ties); Therneau, Grambsch: Modeling Survival Data, 2000, sections 3.4 and 3.5 (infinite
     coefficients, profile likelihood), 6.2 (proportional hazards).
     """
-    return _fitted(time, event, covariates, names, strata, ties, confidence, profile, check)[0]
+    return _fitted(time, event, covariates, names, strata, ties, confidence, profile, bound, check)[0]
 
 
 def cox_model(
@@ -129,6 +134,7 @@ def cox_model(
     ties: str = "efron",
     confidence: float = 0.95,
     profile: bool = False,
+    bound: float | None = None,
     check: bool = True,
 ) -> CoxModel:
     """`cox` with the tests of the whole model, its concordance and the check of proportional hazards.
@@ -141,7 +147,7 @@ def cox_model(
         estimable term; none with an infinite coefficient for Wald's), and `concordance` of the linear predictor within
         strata (NaN where a coefficient is infinite or ties are exact).
     """
-    terms, fit, dropped = _fitted(time, event, covariates, names, strata, ties, confidence, profile, check)
+    terms, fit, dropped = _fitted(time, event, covariates, names, strata, ties, confidence, profile, bound, check)
     first = terms[0]
     likelihood_ratio = wald = score = ChiSquared(note=first.note)
     agreement, checked = Estimate(n=first.n, n_events=first.n_events, note=first.note), ()
@@ -160,7 +166,7 @@ def cox_model(
 
 def _fitted(
     time: ArrayLike, event: ArrayLike, covariates: pd.DataFrame | ArrayLike, names: Sequence[str] | None,
-    strata: ArrayLike | None, ties: str, confidence: float, profile: bool, check: bool,
+    strata: ArrayLike | None, ties: str, confidence: float, profile: bool, bound: float | None, check: bool,
 ) -> tuple[tuple[CoxTerm, ...], _Fit | None, int]:  # fmt: skip
     check_choice(ties, TIES, "ties")
     if not 0 < confidence < 1:
@@ -178,6 +184,7 @@ def _fitted(
         why, likelihood = ("no events", 0.0) if counts.n else ("no patients with all values", nan)
         return _not_made(terms, counts, why, likelihood), None, dropped
     fit = _Fit(joined_times(times[whole]), events[whole], X[whole], layers[whole], ties)
+    fit.bound = bound
     return fit.terms(terms, counts, confidence, profile, check), fit, dropped
 
 
@@ -206,6 +213,8 @@ def _design(covariates: pd.DataFrame | ArrayLike, names: Sequence[str] | None) -
 
 class _Fit:
     """One model, fitted on standardised covariates so that their units change nothing."""
+
+    bound: float | None = None
 
     def __init__(self, time: FloatArray, event: FloatArray, X: FloatArray, strata: NDArray, ties: str) -> None:
         self.time, self.event, self.strata, self.exact = time, event, strata, ties == "exact"
@@ -244,7 +253,9 @@ class _Fit:
             return Estimate(n=len(self.time), n_events=int(self.event.sum()), method="concordance", note=why)
         eta = np.zeros(len(self.time))
         if self.kept:
-            eta[self.risk.order] = np.round((self.Z[:, self.kept] * self.best.beta).sum(axis=1), 10)
+            beta = self.best.beta if self.best.beta.any() else np.ones(len(self.kept))  # R orders by a 0 that is not quite 0
+            eta[self.risk.order] = (self.Z[:, self.kept] * (beta / np.abs(beta).max())).sum(axis=1)
+            eta = np.round(eta, 10)
         return concordance(self.time, self.event, eta, strata=self.strata)
 
     def terms(
@@ -303,6 +314,9 @@ class _Fit:
         drop = float(special.chdtri(1, 1 - confidence))
         others = [other for other in range(len(self.kept)) if other != place]
         Z, best, scale = self.Z[:, self.kept], self.best, self.scale[self.kept[place]]
+        if self.bound is not None and self.infinite[place]:
+            best = self._held(Z, place, others, scale)
+        farthest = FARTHEST / float(np.ptp(Z[:, place]))
 
         def excess(value: float, start: FloatArray) -> tuple[float, FloatArray]:
             fixed = start.copy()
@@ -310,16 +324,26 @@ class _Fit:
             found = maximise(self.risk, Z, start=fixed, free=others)
             return 2 * (best.value - found.value) - drop, found.beta
 
-        low, high = (_limit(excess, float(best.beta[place]), best.beta, sign) for sign in (-1.0, 1.0))
+        low, high = (_limit(excess, float(best.beta[place]), best.beta, sign, farthest) for sign in (-1.0, 1.0))
+        if self.infinite[place]:
+            low, high = (low, inf) if best.beta[place] > 0 else (-inf, high)
         return _exp(low / scale), _exp(high / scale)
 
 
-def _limit(excess: object, at: float, start: FloatArray, sign: float) -> float:
+    def _held(self, Z: FloatArray, place: int, others: list[int], scale: float) -> Maximum:
+        """The maximum with an infinite coefficient held at the bound."""
+        spread = scale * float(np.sqrt(len(Z) / max(1, len(Z) - 1)))  # the sample's SD
+        start = self.best.beta.copy()
+        start[place] = np.copysign(self.bound / max(1.0, spread), start[place]) * scale
+        return maximise(self.risk, Z, start=start, free=others)
+
+
+def _limit(excess: Excess, at: float, start: FloatArray, sign: float, farthest: float) -> float:
     """Where `excess` is 0, going from the maximum in one direction; infinite if the likelihood never falls so far."""
     inner, step = at, 0.25
     while True:
         outer = inner + sign * step
-        if abs(outer - at) > 60:  # standard deviations: nothing falls any more
+        if abs(outer) > max(farthest, abs(at)):  # nothing falls any more, and exp() would not hold it
             return sign * inf
         value, start = excess(outer, start)
         if value > 0:
