@@ -40,7 +40,9 @@ class Compared:
 
     @property
     def tol(self) -> float:
-        return self.case["tol"] if isinstance(self.case["tol"], (int, float)) else 1e-6  # one case explains itself there
+        return (
+            self.case["tol"] if isinstance(self.case["tol"], (int, float)) else 1e-6
+        )  # one case explains itself there
 
     def same(self, what: str, got: object, want: object, tol: float | None = None) -> None:
         """Compare numbers, texts, truth values, or lists of them."""

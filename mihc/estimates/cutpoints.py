@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from mihc.errors import InputError
+from mihc.estimates.exact_limits import whole_score_limit
 from mihc.estimates.records import Estimate, FloatArray, check_choice, follow_up, numbers, same_length
 from mihc.estimates.survival import joined_times, log_rank
 
@@ -20,8 +21,8 @@ class MaxSelected(Estimate):
 
     p_lau92: float = nan  # Lausen and Schumacher 1992, capped at 1
     p_lau94: float = nan  # Lausen, Sauerbrei and Schumacher 1994 (improved Bonferroni), capped at 1
-    p_hl: float = nan
-    statistic_hl: float = nan
+    p_hl: float = nan  # an upper limit of the exact p, from whole-numbered scores (see `exact_limits.py`)
+    statistic_hl: float = nan  # the largest statistic of those scores
     p_gauss: float = nan  # of the statistics' joint normal distribution; filled if `corrections` is "all"
     p_naive: float = nan  # log-rank at the chosen cut as if it had been given: never to be quoted
     p_naive_smallest: float = nan  # the smallest log-rank p of all cuts, and where
@@ -94,6 +95,7 @@ def max_selected(
     if corrections == "all":
         common["p_naive"] = log_rank(times, events, values > cuts[best]).p
         common["p_gauss"] = _gauss(float(statistics[best]), len(times), sizes)
+        common["statistic_hl"], common["p_hl"] = whole_score_limit(scores, sizes)
     return MaxSelected(
         **common, statistic=float(statistics[best]), estimate=float(cuts[best]),
         p=_permutation_p(scores, sizes, float(statistics[best]), permutations, seed),

@@ -253,7 +253,9 @@ class _Fit:
             return Estimate(n=len(self.time), n_events=int(self.event.sum()), method="concordance", note=why)
         eta = np.zeros(len(self.time))
         if self.kept:
-            beta = self.best.beta if self.best.beta.any() else np.ones(len(self.kept))  # R orders by a 0 that is not quite 0
+            beta = (
+                self.best.beta if self.best.beta.any() else np.ones(len(self.kept))
+            )  # R orders by a 0 that is not quite 0
             eta[self.risk.order] = (self.Z[:, self.kept] * (beta / np.abs(beta).max())).sum(axis=1)
             eta = np.round(eta, 10)
         return concordance(self.time, self.event, eta, strata=self.strata)
@@ -328,7 +330,6 @@ class _Fit:
         if self.infinite[place]:
             low, high = (low, inf) if best.beta[place] > 0 else (-inf, high)
         return _exp(low / scale), _exp(high / scale)
-
 
     def _held(self, Z: FloatArray, place: int, others: list[int], scale: float) -> Maximum:
         """The maximum with an infinite coefficient held at the bound."""
