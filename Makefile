@@ -9,7 +9,7 @@ DEMO ?= demo
 TESTS := -n auto --dist loadfile# as many processes as there are cores, each with its own files
 SCREEN := xvfb-run -a -s "-screen 0 1600x1000x24"
 
-.PHONY: demo test test-all lint bench screen clean
+.PHONY: demo test test-all lint bench reference screen clean
 
 demo: $(VENV)/.core          ## draw a study with known truth, run it, show measured against planted
 	$(BIN)/mihc demo $(DEMO)
@@ -27,6 +27,9 @@ lint: $(VENV)/.test
 bench: $(VENV)/.test         ## speed and accuracy beside peers; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.run
 	@if [ -n "$(DATA)" ]; then $(BIN)/python -m benchmarks.nuclei $(DATA) --overlays worst-nuclei; fi
+
+reference: $(VENV)/.test     ## every case of a folder of R's answers (format: tests/reference/README.md): make reference DIR=...
+	$(BIN)/python tests/reference_run.py $(or $(DIR),tests/reference)
 
 screen:
 	@sh .ci/virtual-screen

@@ -1,7 +1,8 @@
 """Which tests are run on which columns of the study table, in which families.
 
-    patients by outcome, response or clinical column  ->  each marker: rank-sum, or Kruskal-Wallis for three and more
     each marker, continuous                           ->  Cox per SD of log1p, alone and beside the covariates
+    patients by outcome, response or clinical column  ->  each marker: rank-sum, or Kruskal-Wallis for three and more;
+                                                          AUC weighted for censoring beside a landmark; Spearman
     each marker's groups (median, tertiles, given)    ->  Kaplan-Meier, log-rank, Cox; best cut: corrected p only
     clinical and mutation groups                      ->  response (Fisher), Kaplan-Meier, log-rank, Cox
     everybody                                         ->  survival, follow-up, response with its exact interval
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mihc.associations.columns import Endpoint, Marker, covariate_columns, endpoint, endpoints, marker_columns
+from mihc.associations.dropout import dropout_table
+from mihc.associations.families import family_table
 from mihc.associations.groupings import (
     Grouping,
     column_grouping,
@@ -30,6 +33,7 @@ from mihc.associations.marker_rows import marker_survival, markers_between_group
 from mihc.associations.response_rows import response_rows
 from mihc.associations.rows import COLUMNS, table
 from mihc.associations.survival_rows import Cohort, group_survival_rows, overall_rows
+from mihc.associations.time_splits import split_table
 
 if TYPE_CHECKING:
     from mihc.studies.settings import Settings
@@ -42,14 +46,17 @@ __all__ = [
     "associate",
     "column_grouping",
     "covariate_columns",
+    "dropout_table",
     "endpoint",
     "endpoints",
+    "family_table",
     "marker_columns",
     "marker_grouping",
     "marker_groups",
     "outcome_groups",
     "patient_groupings",
     "response_grouping",
+    "split_table",
 ]
 
 
@@ -84,7 +91,7 @@ def associate(patients: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         for grouping in columns:
             rows += group_survival_rows(cohort, found, grouping, about=f"Survival by {grouping.split[6:]}")
     for marker in markers:
-        rows += markers_between_groups(patients, marker, groupings)
+        rows += markers_between_groups(cohort, marker, groupings)
     for name in settings.responses:
         rows += response_rows(response_grouping(patients, settings, name), columns)
     return table(rows)

@@ -64,9 +64,9 @@ def test_the_table_has_the_contracts_columns_and_words():
     found = associate(cohort(), study(outcome=("slope_change", "landmark:12", "median"), marker=("median", "tertiles")))
     assert tuple(found.columns) == COLUMNS
     assert set(found["analysis"]) <= {
-        "rank_sum", "kruskal", "cox", "log_rank", "km", "fisher", "proportion", "spearman", "maxstat",
+        "rank_sum", "kruskal", "cox", "log_rank", "km", "fisher", "proportion", "spearman", "maxstat", "weighted_auc",
     }  # fmt: skip
-    kinds = {"", "HR", "location_shift", "odds_ratio", "proportion", "survival", "median", "rho"}
+    kinds = {"", "HR", "location_shift", "odds_ratio", "proportion", "survival", "median", "rho", "AUC"}
     assert set(found["estimate_kind"]) <= kinds
     assert set(found["measure"]) == {"", "density_per_mm2", "positivity_percent"}
     assert found["n"].notna().all() and (found["adjust_method"] == "BH").sum() == found["p"].notna().sum()

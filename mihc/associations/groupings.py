@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST_LEVELS = 10
 MARKER_SPLITS = ("median", "tertiles", "given", "maxstat")
+OPTIMISM = "these data chose the cut: expect less in other patients"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def outcome_grouping(patients: pd.DataFrame, found: Endpoint, split: str) -> Gro
         note = f"{made.n_unknown} censored by then left out" if made.n_unknown else ""
     elif kind == "slope_change":
         made = statistics.slope_change_split(found.time, found.event)
-        note = _cut_note(made, found.unit)
+        note = "; ".join(part for part in (_cut_note(made, found.unit), OPTIMISM if made.cuts else "") if part)
     elif kind == "median":
         made = statistics.median_time_split(found.time, found.event)
         note = _cut_note(made, found.unit)
@@ -204,7 +205,8 @@ def marker_grouping(
 def _marker_note(made: statistics.Split | None, selected: statistics.MaxSelected | None) -> str:
     if made is None:
         return selected.note if selected else ""
-    return made.note or f"cut at {' and '.join(f'{cut:g}' for cut in made.cuts)}"
+    chosen = f"; {OPTIMISM}" if selected else ""
+    return made.note or f"cut at {' and '.join(f'{cut:g}' for cut in made.cuts)}{chosen}"
 
 
 def _given_cut(given: Mapping[str, float] | float | None, column: str) -> float:

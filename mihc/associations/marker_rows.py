@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from mihc import statistics
-from mihc.associations.columns import Endpoint, Marker, values_of
+from mihc.associations.columns import Endpoint, Marker, label_text, values_of
+from mihc.associations.dropout import dropout_warning
 from mihc.associations.groupings import Grouping, marker_grouping
 from mihc.associations.rows import Row, not_made, row
 from mihc.associations.survival_rows import Cohort, group_survival_rows, hazard_per_sd, km_rows
@@ -18,13 +20,65 @@ SPLIT_WORDS = {
 }
 
 
-def markers_between_groups(patients: pd.DataFrame, marker: Marker, groupings: list[Grouping]) -> list[Row]:
-    """Rank-sum (two groups) or Kruskal-Wallis (more) of one marker for every grouping of the patients."""
-    values = values_of(patients, marker.column)
-    return [_compared(values, marker, grouping) for grouping in groupings]
+def markers_between_groups(cohort: Cohort, marker: Marker, groupings: list[Grouping]) -> list[Row]:
+    """Rank-sum (two groups) or Kruskal-Wallis (more) of one marker for every grouping of the patients.
+
+    Beside a landmark stands the AUC weighted for censoring, which drops nobody. A clinical column of numbers with too
+    many levels for groups is correlated with the marker instead.
+    """
+    values = values_of(cohort.patients, marker.column)
+    rows = []
+    for grouping in groupings:
+        if _is_measured(cohort, grouping):
+            rows.append(_correlated(cohort, values, marker, grouping))
+            continue
+        followed = next((one for one in cohort.endpoints if _is_split_of(grouping, one)), None)
+        rows.append(_compared(values, marker, grouping, _doubts(followed, values)))
+        if followed and grouping.split.startswith("outcome:landmark:"):
+            rows.append(_weighted(values, marker, grouping, followed))
+    return rows
 
 
-def _compared(values: FloatArray, marker: Marker, grouping: Grouping) -> Row:
+def _is_split_of(grouping: Grouping, endpoint: Endpoint) -> bool:
+    return grouping.split.startswith("outcome:") and grouping.endpoint == endpoint.name
+
+
+def _doubts(endpoint: Endpoint | None, values: FloatArray) -> str:
+    """A warning for groups made of follow-up where patients were censored in step with the marker."""
+    return dropout_warning(endpoint, values) if endpoint else ""
+
+
+def _is_measured(cohort: Cohort, grouping: Grouping) -> bool:
+    """Whether a clinical column holds numbers, too many for groups."""
+    column = grouping.split.removeprefix("group:")
+    return not grouping.levels and column != grouping.split and bool(_numbers(cohort, column) is not None)
+
+
+def _numbers(cohort: Cohort, column: str) -> FloatArray | None:
+    try:
+        return np.array([float(text) if text else np.nan for text in map(label_text, cohort.patients[column])])
+    except ValueError:
+        return None
+
+
+def _correlated(cohort: Cohort, values: FloatArray, marker: Marker, grouping: Grouping) -> Row:
+    found = statistics.spearman(values, _numbers(cohort, grouping.split.removeprefix("group:")))
+    return row(
+        "spearman", found, family=f"{_split_words(grouping.split)}: Spearman", marker=marker, split=grouping.split,
+        term="rank correlation", kind="rho",
+    )  # fmt: skip
+
+
+def _weighted(values: FloatArray, marker: Marker, grouping: Grouping, endpoint: Endpoint) -> Row:
+    found = statistics.weighted_auc(endpoint.time, endpoint.event, values, grouping.time)
+    return row(
+        "weighted_auc", found, family=f"{_split_words(grouping.split)}: censoring-weighted AUC", marker=marker,
+        endpoint=grouping.endpoint, split=grouping.split, term="event by then vs followed beyond", time=grouping.time,
+        kind="AUC", exploratory=grouping.exploratory,
+    )  # fmt: skip
+
+
+def _compared(values: FloatArray, marker: Marker, grouping: Grouping, doubt: str = "") -> Row:
     groups = [values[grouping.members(level)] for level in grouping.levels]
     two = len(grouping.levels) <= 2
     analysis = "rank_sum" if two else "kruskal"
@@ -36,10 +90,10 @@ def _compared(values: FloatArray, marker: Marker, grouping: Grouping) -> Row:
     if not grouping.possible:
         return row(analysis, not_made(grouping, 0), **common)
     if not two:
-        return row(analysis, statistics.kruskal(groups), notes=[grouping.note], **common)
+        return row(analysis, statistics.kruskal(groups), notes=[grouping.note, doubt], **common)
     found = statistics.rank_sum(*groups)
     auc = f"AUC {found.auc:.3g}" if found.n_x and found.n_y else ""
-    return row(analysis, found, groups=(found.n_x, found.n_y), notes=[grouping.note, auc], **common)
+    return row(analysis, found, groups=(found.n_x, found.n_y), notes=[grouping.note, auc, doubt], **common)
 
 
 def _split_words(split: str) -> str:

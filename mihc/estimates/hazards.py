@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import nan
+from math import exp, inf, log, nan
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,34 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from mihc.errors import InputError
-from mihc.estimates.records import Estimate, FloatArray, check_choice, follow_up, labels, same_length
+from mihc.estimates.concordances import concordance
+from mihc.estimates.partial import (
+    STILL_MOVING,
+    TIES,
+    Maximum,
+    RiskSets,
+    estimable,
+    maximise,
+    standard_errors,
+)
+from mihc.estimates.proportionality import ProportionalHazards, proportional_hazards
+from mihc.estimates.records import (
+    ChiSquared,
+    Estimate,
+    FloatArray,
+    check_choice,
+    chi_squared,
+    coded_terms,
+    follow_up,
+    labels,
+    same_length,
+)
 from mihc.estimates.survival import joined_times
 
-CONVERGED_STEP = 1e-10  # Newton's last step, in standard deviations of the covariate
-STILL_MOVING = 1e-3  # a step this long while the likelihood no longer changes: the coefficient runs to infinity
-SAME_LIKELIHOOD = 1e-11
-LARGEST_STEP = 5.0
-NO_PIVOT = 1e-9  # share of a term's information that the other terms leave over; below it the term is not estimable
+FARTHEST = 600.0  # log hazard ratio between the lowest and the highest patient, beyond which exp() vanishes
+Excess = Callable[[float, FloatArray], tuple[float, FloatArray]]
+# hazard ratio per unit of a 0/1 covariate, or per SD of another, that no data of ours support
+NEARLY_SEPARATED = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +51,31 @@ class CoxTerm(Estimate):
     standard_error: float = nan
     log_likelihood: float = nan  # of the whole model
     log_likelihood_null: float = nan
+    flag: str = (
+        ""  # "" | "infinite +" | "infinite -" | "nearly separated" | "not estimable" | "beside an infinite term"
+    )
+    profile_low: float = nan  # profile-likelihood limits of the hazard ratio, 0 or infinite where the data set none
+    profile_high: float = nan
+    proportional_p: float = nan  # of `cox.zph`'s score test, where asked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoxModel:
+    """A whole Cox model: its terms and what is said about all of them together."""
+
+    terms: tuple[CoxTerm, ...]
+    n: int
+    n_events: int
+    n_missing: int  # patients left out because something was missing or infinite
+    log_likelihood: float
+    log_likelihood_null: float
+    likelihood_ratio: ChiSquared  # of all terms against none
+    wald: ChiSquared
+    score: ChiSquared
+    concordance: Estimate  # of the model's risk with the order of events
+    proportional: tuple[ProportionalHazards, ...]  # one per estimable term, then "GLOBAL"; empty if not asked for
+    method: str
+    note: str = ""
 
 
 def cox(
@@ -42,49 +87,116 @@ def cox(
     strata: ArrayLike | None = None,
     ties: str = "efron",
     confidence: float = 0.95,
+    profile: bool = False,
+    bound: float | None = None,
+    check: bool = False,
 ) -> tuple[CoxTerm, ...]:
     """Hazard ratios with Wald intervals and p, as R's `coxph` (iterated until converged).
 
     Parameters
     ----------
     time, event : (n,) as in `kaplan_meier`.
-    covariates : (n,) or (n, k) numbers, or a DataFrame of number columns, whose names become the terms.
+    covariates : (n,) or (n, k) numbers, or a DataFrame, whose names become the terms. A column of text becomes one
+        0/1 term per level but the first in alphabetical order, named as R names them (`celltypelarge`).
     names : k names for covariates given as an array; x1, x2, ... otherwise.
     strata : (n,) labels; each stratum has its own baseline hazard.
-    ties : "efron" (R's default) or "breslow".
+    ties : "efron" (R's default), "breslow" or "exact" (Cox's discrete likelihood).
+    profile : fill `profile_low` and `profile_high`, where twice the fall of the log likelihood, maximised over the
+        other terms, is chi-squared's quantile. Flagged terms have them always.
+    bound : an infinite coefficient's likelihood has no maximum, only a limit, from which its profile limits fall. A
+        number takes the likelihood at that coefficient instead (per unit, or per SD where the SD is above 1), which
+        gives wider limits; None takes the limit itself.
+    check : fill `proportional_p`, as R's `cox.zph(transform = "km", terms = FALSE)`; not for exact ties.
 
     Returns
     -------
     tuple of CoxTerm : one per covariate, in their order. A patient with anything missing or infinite is left out.
         A covariate that is constant or a combination of earlier ones, and a coefficient that runs to infinity
-        (a group without events, perfect separation), is NaN and its note says so; the other terms stand.
+        (a group without events, perfect separation), is NaN; its `flag` and its note say so, and the note gives the
+        profile limits. A ratio beyond 1000 (per unit of a 0/1 covariate, per SD of another) stands, flagged as nearly
+        separated: its Wald interval and p are not to be believed, the profile limits are.
 
     References
     ----------
-    Efron, JASA 72, 1977 (ties); Therneau, Grambsch: Modeling Survival Data, 2000, section 3.5 (infinite coefficients).
+    Efron, JASA 72, 1977 (ties); Therneau, Grambsch: Modeling Survival Data, 2000, sections 3.4 and 3.5 (infinite
+    coefficients, profile likelihood), 6.2 (proportional hazards).
     """
-    check_choice(ties, ("efron", "breslow"), "ties")
+    return _fitted(time, event, covariates, names, strata, ties, confidence, profile, bound, check)[0]
+
+
+def cox_model(
+    time: ArrayLike,
+    event: ArrayLike,
+    covariates: pd.DataFrame | ArrayLike,
+    *,
+    names: Sequence[str] | None = None,
+    strata: ArrayLike | None = None,
+    ties: str = "efron",
+    confidence: float = 0.95,
+    profile: bool = False,
+    bound: float | None = None,
+    check: bool = True,
+) -> CoxModel:
+    """`cox` with the tests of the whole model, its concordance and the check of proportional hazards.
+
+    Arguments as in `cox`. As R's `summary(coxph(...))` and `cox.zph(fit, transform = "km", terms = FALSE)`.
+
+    Returns
+    -------
+    CoxModel : likelihood ratio, Wald and score test against no effect (chi-squared with one degree of freedom per
+        estimable term; none with an infinite coefficient for Wald's), and `concordance` of the linear predictor within
+        strata (NaN where a coefficient is infinite or ties are exact).
+    """
+    terms, fit, dropped = _fitted(time, event, covariates, names, strata, ties, confidence, profile, bound, check)
+    first = terms[0]
+    likelihood_ratio = wald = score = ChiSquared(note=first.note)
+    agreement, checked = Estimate(n=first.n, n_events=first.n_events, note=first.note), ()
+    if fit is not None:
+        df = len(fit.kept)
+        likelihood_ratio = chi_squared(2 * (fit.likelihood - fit.likelihood_null), df)
+        score, wald = chi_squared(fit.score, df), chi_squared(fit.wald(), df)
+        agreement, checked = fit.concordance(), fit.checked if check else ()
+    return CoxModel(
+        terms=terms, n=first.n, n_events=first.n_events or 0, n_missing=dropped, log_likelihood=first.log_likelihood,
+        log_likelihood_null=first.log_likelihood_null, likelihood_ratio=likelihood_ratio, wald=wald, score=score,
+        concordance=agreement, proportional=checked, method=first.method,
+        note="; ".join(dict.fromkeys(f"{term.term}: {term.note}" for term in terms if term.note)),
+    )  # fmt: skip
+
+
+def _fitted(
+    time: ArrayLike, event: ArrayLike, covariates: pd.DataFrame | ArrayLike, names: Sequence[str] | None,
+    strata: ArrayLike | None, ties: str, confidence: float, profile: bool, bound: float | None, check: bool,
+) -> tuple[tuple[CoxTerm, ...], _Fit | None, int]:  # fmt: skip
+    check_choice(ties, TIES, "ties")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1; found {confidence}")
     X, terms = _design(covariates, names)
     times, events = follow_up(time, event)
     layers, layered = (
         (np.zeros(len(times), object), np.ones(len(times), bool)) if strata is None else labels(strata, "strata")
     )
     same_length(time=times, covariates=X, strata=layers)
-    whole = ~np.isnan(times) & ~np.isnan(events) & np.isfinite(X).all(axis=1) & layered
+    whole = np.isfinite(times) & ~np.isnan(events) & np.isfinite(X).all(axis=1) & layered
     counts = Estimate(n=int(whole.sum()), n_events=int(events[whole].sum()), method=f"Cox, {ties.capitalize()}, Wald")
+    dropped = int(len(times) - counts.n)
     if not counts.n_events:
-        return _not_made(terms, counts, "no events" if counts.n else "no patients with all values")
-    risk = _RiskSets.of(joined_times(times[whole]), events[whole], layers[whole], ties)
-    return _terms(_fit(risk, X[whole]), terms, counts, confidence)
+        why, likelihood = ("no events", 0.0) if counts.n else ("no patients with all values", nan)
+        return _not_made(terms, counts, why, likelihood), None, dropped
+    fit = _Fit(joined_times(times[whole]), events[whole], X[whole], layers[whole], ties)
+    fit.bound = bound
+    return fit.terms(terms, counts, confidence, profile, check), fit, dropped
 
 
-def _not_made(terms: Sequence[str], counts: Estimate, why: str) -> tuple[CoxTerm, ...]:
+def _not_made(terms: Sequence[str], counts: Estimate, why: str, likelihood: float) -> tuple[CoxTerm, ...]:
     common = {"n": counts.n, "n_events": counts.n_events, "method": counts.method}
+    common |= {"log_likelihood": likelihood, "log_likelihood_null": likelihood, "flag": "not estimable"}
     return tuple(CoxTerm(term=term, note=why, **common) for term in terms)
 
 
 def _design(covariates: pd.DataFrame | ArrayLike, names: Sequence[str] | None) -> tuple[FloatArray, list[str]]:
     if isinstance(covariates, pd.DataFrame):
+        covariates = coded_terms(covariates)
         names = [str(name) for name in covariates.columns]
     try:
         X = np.asarray(covariates, dtype=float)
@@ -99,151 +211,158 @@ def _design(covariates: pd.DataFrame | ArrayLike, names: Sequence[str] | None) -
     return X, terms
 
 
-@dataclass(frozen=True, eq=False)
-class _RiskSets:
-    """Who is at risk at each event, as index arrays into the patients sorted by stratum, then falling time."""
-
-    order: NDArray[np.int64]  # patients in that order
-    deaths: NDArray[np.int64]  # places (in that order) of the events
-    last: NDArray[np.int64]  # for each event: last place still at risk
-    before: NDArray[np.int64]  # for each event: place before its stratum, -1 if there is none
-    tie: NDArray[np.int64]  # for each event: which tied set it belongs to
-    removed: FloatArray  # for each event: share of its tied set already removed (Efron), 0 for Breslow
-
-    @classmethod
-    def of(cls, time: FloatArray, event: FloatArray, strata: NDArray, ties: str) -> _RiskSets:
-        layer = np.unique(strata.astype(str), return_inverse=True)[1].ravel()
-        order = np.lexsort((-time, layer))
-        t, d, s = time[order], event[order], layer[order]
-        block = np.concatenate([[True], (t[1:] != t[:-1]) | (s[1:] != s[:-1])]).cumsum() - 1
-        deaths = np.flatnonzero(d == 1)
-        ends = np.concatenate([np.flatnonzero(np.diff(block)), [len(t) - 1]])
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(s)) + 1])
-        tie = np.unique(block[deaths], return_inverse=True)[1].ravel()
-        size = np.bincount(tie)
-        place = np.arange(len(deaths)) - np.searchsorted(tie, tie)
-        removed = place / size[tie] if ties == "efron" else np.zeros(len(deaths))
-        return cls(order, deaths, ends[block[deaths]], starts[s[deaths]] - 1, tie, removed)
-
-    def likelihood(self, X: FloatArray, beta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        """Log partial likelihood, its gradient and the information, for X sorted in `order`."""
-        eta = X @ beta
-        eta = eta - eta.max()
-        weight = np.exp(eta)
-        moments = np.concatenate([np.ones((len(X), 1)), X, _squares(X)], axis=1) * weight[:, None]
-        sums, k = self._at_risk(moments), X.shape[1]
-        if not np.all(sums[:, 0] > 0):  # weights underflowed: beta is absurd, and the step will be halved
-            return -np.inf, np.zeros(k), np.zeros((k, k))
-        s0, mean = sums[:, 0], sums[:, 1 : k + 1] / sums[:, :1]
-        second = (sums[:, k + 1 :] / sums[:, :1]).sum(axis=0).reshape(k, k)
-        gradient = (X[self.deaths] - mean).sum(axis=0)
-        return float((eta[self.deaths] - np.log(s0)).sum()), gradient, second - mean.T @ mean
-
-    def _at_risk(self, moments: FloatArray) -> FloatArray:
-        total = np.concatenate([np.cumsum(moments, axis=0), np.zeros((1, moments.shape[1]))])  # [-1] is 0
-        tied = np.zeros((int(self.tie.max()) + 1, moments.shape[1]))
-        np.add.at(tied, self.tie, moments[self.deaths])
-        return total[self.last] - total[self.before] - self.removed[:, None] * tied[self.tie]
-
-
-def _squares(X: FloatArray) -> FloatArray:
-    return (X[:, :, None] * X[:, None, :]).reshape(len(X), -1)
-
-
-@dataclass(frozen=True, eq=False)
 class _Fit:
-    beta: FloatArray  # NaN = not estimable or infinite
-    error: FloatArray
-    notes: list[str]
-    likelihood: float
-    likelihood_null: float
+    """One model, fitted on standardised covariates so that their units change nothing."""
 
+    bound: float | None = None
 
-def _fit(risk: _RiskSets, X: FloatArray) -> _Fit:
-    """Newton's method on standardised covariates, steps halved while the likelihood falls."""
-    centre, scale = X.mean(axis=0), X.std(axis=0)
-    Z = ((X - centre) / np.where(scale > 0, scale, 1))[risk.order]
-    null, _, information = risk.likelihood(Z, np.zeros(X.shape[1]))
-    kept = _estimable(information)
-    notes = [
-        "" if place in kept else "not estimable: constant, or a combination of other terms"
-        for place in range(X.shape[1])
-    ]
-    beta, error, likelihood = np.full(X.shape[1], nan), np.full(X.shape[1], nan), null
-    if kept:
-        found, information, likelihood, step = _newton(risk, Z[:, kept])
-        infinite = np.abs(step) > STILL_MOVING
-        spread = _standard_errors(information)
-        for place, j in enumerate(kept):
-            if infinite[place] or not np.isfinite(spread[place]):
-                notes[j] = (
-                    f"coefficient is infinite ({'+' if found[place] > 0 else '-'}): events are perfectly separated"
-                )
-            else:
-                beta[j], error[j] = found[place] / scale[j], spread[place] / scale[j]
-        if infinite.any():
-            notes = [note or "another term of this model runs away" for note in notes]
-    return _Fit(beta, error, notes, likelihood, null)
+    def __init__(self, time: FloatArray, event: FloatArray, X: FloatArray, strata: NDArray, ties: str) -> None:
+        self.time, self.event, self.strata, self.exact = time, event, strata, ties == "exact"
+        self.risk = RiskSets.of(time, event, strata, ties)
+        largest = np.abs(X).max(axis=0)
+        units = np.where(largest > 0, largest, 1.0)  # so that squares neither overflow nor vanish
+        centre, spread = (X / units).mean(axis=0), (X / units).std(axis=0)
+        self.binary = np.array([len(np.unique(column)) == 2 for column in X.T])
+        self.width = np.where(self.binary, np.ptp(X / units, axis=0), spread) / np.where(spread > 0, spread, 1.0)
+        self.scale = np.where(spread > 0, spread, 1.0) * units
+        self.Z = ((X / units - centre) / np.where(spread > 0, spread, 1.0))[self.risk.order]
+        self.likelihood_null, gradient, information = self.risk.likelihood(self.Z, np.zeros(X.shape[1]))
+        self.kept = estimable(information)
+        self.score, self.best, self.likelihood, self.checked = 0.0, None, self.likelihood_null, ()
+        if self.kept:
+            block = information[np.ix_(self.kept, self.kept)]
+            self.score = float(gradient[self.kept] @ np.linalg.solve(block, gradient[self.kept]))
+            self.best: Maximum | None = maximise(self.risk, self.Z[:, self.kept])
+            self.likelihood = self.best.value
+            self.spread = standard_errors(self.best.information)
+            self.infinite = (np.abs(self.best.step) > STILL_MOVING) | ~np.isfinite(self.spread)
 
+    @property
+    def finite(self) -> bool:
+        return self.best is not None and not self.infinite.any()
 
-def _estimable(information: FloatArray) -> list[int]:
-    """Terms that add information beyond the earlier ones (pivots of a Cholesky factorisation, in order)."""
-    kept: list[int] = []
-    for j in range(len(information)):
-        rest = information[j, j]
-        if kept:
-            cross = information[kept, j]
-            rest = rest - cross @ np.linalg.solve(information[np.ix_(kept, kept)], cross)
-        if rest > NO_PIVOT * max(information[j, j], information.diagonal().max()):
-            kept.append(j)
-    return kept
+    def wald(self) -> float:
+        if not self.finite:
+            return nan if self.kept else 0.0
+        return float(self.best.beta @ self.best.information @ self.best.beta)
 
+    def concordance(self) -> Estimate:
+        """Of the linear predictor; rounded, so that patients with equal covariates are equal."""
+        if self.exact or not (self.finite or not self.kept):
+            why = "not defined with exact ties" if self.exact else "a coefficient is infinite"
+            return Estimate(n=len(self.time), n_events=int(self.event.sum()), method="concordance", note=why)
+        eta = np.zeros(len(self.time))
+        if self.kept:
+            beta = (
+                self.best.beta if self.best.beta.any() else np.ones(len(self.kept))
+            )  # R orders by a 0 that is not quite 0
+            eta[self.risk.order] = (self.Z[:, self.kept] * (beta / np.abs(beta).max())).sum(axis=1)
+            eta = np.round(eta, 10)
+        return concordance(self.time, self.event, eta, strata=self.strata)
 
-def _newton(risk: _RiskSets, Z: FloatArray) -> tuple[FloatArray, FloatArray, float, FloatArray]:
-    """The maximum, the information there, the likelihood, and the step that was still wanted (0 where converged)."""
-    beta = np.zeros(Z.shape[1])
-    value, gradient, information = risk.likelihood(Z, beta)
-    for _ in range(100):
-        step = _newton_step(information, gradient)
-        if np.abs(step).max() < CONVERGED_STEP:
-            break
-        following = risk.likelihood(Z, beta + step)
-        for _ in range(40):
-            if following[0] >= value - SAME_LIKELIHOOD * (1 + abs(value)):
-                break
-            step = step / 2
-            following = risk.likelihood(Z, beta + step)
-        gain = following[0] - value
-        beta, (value, gradient, information) = beta + step, following
-        if gain < SAME_LIKELIHOOD * (1 + abs(value)) and np.abs(step).max() > STILL_MOVING:
-            return beta, information, value, step
-    return beta, information, value, np.zeros_like(beta)
+    def terms(
+        self, names: Sequence[str], counts: Estimate, confidence: float, profile: bool, check: bool
+    ) -> tuple[CoxTerm, ...]:
+        if check and self.finite and not self.exact:
+            order = self.risk.order
+            self.checked = proportional_hazards(
+                self.risk, self.Z[:, self.kept], self.best.beta, self.time[order], self.event[order],
+                [names[j] for j in self.kept],
+            )  # fmt: skip
+        tested = {found.term: found.p for found in self.checked}
+        reach = float(special.ndtri(0.5 + confidence / 2))
+        made = []
+        for j, name in enumerate(names):
+            term = CoxTerm(
+                term=name, n=counts.n, n_events=counts.n_events, method=counts.method,
+                log_likelihood=self.likelihood, log_likelihood_null=self.likelihood_null,
+                proportional_p=tested.get(name, nan),
+            )  # fmt: skip
+            made.append(self._term(term, j, reach, confidence, profile))
+        return tuple(made)
 
-
-def _newton_step(information: FloatArray, gradient: FloatArray) -> FloatArray:
-    step = np.linalg.lstsq(information, gradient, rcond=None)[0]
-    return step * min(1.0, LARGEST_STEP / max(float(np.abs(step).max()), 1e-300))
-
-
-def _standard_errors(information: FloatArray) -> FloatArray:
-    try:
-        variance = np.linalg.inv(information).diagonal()
-    except np.linalg.LinAlgError:
-        return np.full(len(information), np.inf)
-    return np.sqrt(np.where(variance > 0, variance, np.inf))
-
-
-def _terms(fit: _Fit, terms: Sequence[str], counts: Estimate, confidence: float) -> tuple[CoxTerm, ...]:
-    reach = float(special.ndtri(0.5 + confidence / 2))
-    made = []
-    for term, beta, error, note in zip(terms, fit.beta, fit.error, fit.notes):
-        record = CoxTerm(
-            term=term, coefficient=float(beta), standard_error=float(error), n=counts.n, n_events=counts.n_events,
-            method=counts.method, note=note, log_likelihood=fit.likelihood, log_likelihood_null=fit.likelihood_null,
+    def _term(self, term: CoxTerm, j: int, reach: float, confidence: float, profile: bool) -> CoxTerm:
+        if j not in self.kept:
+            note = "not estimable: constant, or a combination of other terms"
+            return replace(term, note=note, flag="not estimable")
+        place = self.kept.index(j)
+        found, error = float(self.best.beta[place]), float(self.spread[place])
+        if self.infinite[place]:
+            sign = "+" if found > 0 else "-"
+            low, high = self._profile(place, confidence)
+            note = f"coefficient is infinite ({sign}): events are perfectly separated; {_told(low, high, confidence)}"
+            return replace(term, note=note, flag=f"infinite {sign}", profile_low=low, profile_high=high)
+        beta, width = found / self.scale[j], error / self.scale[j]
+        ratio, low, high = (_exp(beta + sign * reach * width) for sign in (0, -1, 1))
+        z = found / error
+        term = replace(
+            term, coefficient=beta, standard_error=width, statistic=z, p=float(2 * special.ndtr(-abs(z))),
+            estimate=ratio, ci_low=low, ci_high=high,
         )  # fmt: skip
-        with np.errstate(over="ignore"):
-            ratio, low, high = (float(np.exp(beta + sign * reach * error)) for sign in (0, -1, 1))
-        z = float(beta / error)
-        p = float(2 * special.ndtr(-abs(z)))
-        made.append(replace(record, statistic=z, p=p, estimate=ratio, ci_low=low, ci_high=high))
-    return tuple(made)
+        near = abs(found) * float(self.width[j]) > log(NEARLY_SEPARATED)
+        if profile or near:
+            low, high = self._profile(place, confidence)
+            term = replace(term, profile_low=low, profile_high=high)
+        if near:
+            unit = "" if self.binary[j] else " per SD"
+            note = f"near separation: a hazard ratio beyond {NEARLY_SEPARATED:g}{unit} is not to be believed, nor its"
+            return replace(term, flag="nearly separated", note=f"{note} Wald p; {_told(low, high, confidence)}")
+        if self.infinite.any():
+            return replace(term, note="another term of this model runs away", flag="beside an infinite term")
+        return term
+
+    def _profile(self, place: int, confidence: float) -> tuple[float, float]:
+        """Limits of the hazard ratio where twice the fall of the likelihood is chi-squared's quantile, 1 df."""
+        drop = float(special.chdtri(1, 1 - confidence))
+        others = [other for other in range(len(self.kept)) if other != place]
+        Z, best, scale = self.Z[:, self.kept], self.best, self.scale[self.kept[place]]
+        if self.bound is not None and self.infinite[place]:
+            best = self._held(Z, place, others, scale)
+        farthest = FARTHEST / float(np.ptp(Z[:, place]))
+
+        def excess(value: float, start: FloatArray) -> tuple[float, FloatArray]:
+            fixed = start.copy()
+            fixed[place] = value
+            found = maximise(self.risk, Z, start=fixed, free=others)
+            return 2 * (best.value - found.value) - drop, found.beta
+
+        low, high = (_limit(excess, float(best.beta[place]), best.beta, sign, farthest) for sign in (-1.0, 1.0))
+        if self.infinite[place]:
+            low, high = (low, inf) if best.beta[place] > 0 else (-inf, high)
+        return _exp(low / scale), _exp(high / scale)
+
+    def _held(self, Z: FloatArray, place: int, others: list[int], scale: float) -> Maximum:
+        """The maximum with an infinite coefficient held at the bound."""
+        spread = scale * float(np.sqrt(len(Z) / max(1, len(Z) - 1)))  # the sample's SD
+        start = self.best.beta.copy()
+        start[place] = np.copysign(self.bound / max(1.0, spread), start[place]) * scale
+        return maximise(self.risk, Z, start=start, free=others)
+
+
+def _limit(excess: Excess, at: float, start: FloatArray, sign: float, farthest: float) -> float:
+    """Where `excess` is 0, going from the maximum in one direction; infinite if the likelihood never falls so far."""
+    inner, step = at, 0.25
+    while True:
+        outer = inner + sign * step
+        if abs(outer) > max(farthest, abs(at)):  # nothing falls any more, and exp() would not hold it
+            return sign * inf
+        value, start = excess(outer, start)
+        if value > 0:
+            break
+        inner, step = outer, step * 1.5
+    for _ in range(200):
+        middle = (inner + outer) / 2
+        if abs(outer - inner) < 1e-9 * max(1.0, abs(middle)):
+            break
+        value, start = excess(middle, start)
+        inner, outer = (inner, middle) if value > 0 else (middle, outer)
+    return (inner + outer) / 2
+
+
+def _told(low: float, high: float, confidence: float) -> str:
+    top = "infinity" if high == inf else f"{high:.3g}"
+    return f"profile {100 * confidence:g} % limits of the ratio {low:.3g} to {top}"
+
+
+def _exp(value: float) -> float:
+    return exp(value) if value < 700 else inf

@@ -24,6 +24,10 @@ class RankSum(Estimate):
     n_x: int = 0
     n_y: int = 0
     auc: float = nan  # P(x > y) + P(x = y) / 2 for a random pair
+    auc_low: float = nan
+    auc_high: float = nan
+    z: float = nan  # W standardised with ties, without continuity correction
+    tied: bool = False  # whether any two values are equal
 
 
 def rank_sum(
@@ -48,13 +52,15 @@ def rank_sum(
     Returns
     -------
     RankSum : W, p, the Hodges-Lehmann shift of x against y with its two-sided interval, and the AUC.
-        An empty group, or a normal approximation where all values are equal, gives NaN and a note.
+        An empty group, or a normal approximation where all values are equal, gives NaN and a note. The AUC's interval
+        is Newcombe's (fifth) method, which stays open where the groups do not overlap at all.
         With ties, shift and limits come from inverting the normal test, as in R, whatever gave p.
 
     References
     ----------
     Hollander, Wolfe, Chicken: Nonparametric Statistical Methods, chapter 4.
     Streitberg, Röhmel: Exact distributions for permutation and rank tests (the shift algorithm), 1986.
+    Newcombe: Statistics in Medicine 25, 2006 (interval of the AUC).
     """
     check_choice(method, ("auto", "exact", "normal"), "method")
     check_choice(alternative, ALTERNATIVES, "alternative")
@@ -64,19 +70,59 @@ def rank_sum(
             n=len(xs) + len(ys), n_x=len(xs), n_y=len(ys), method="Wilcoxon rank sum", note="a group is empty"
         )
     ranks, ties = midranks(np.concatenate([xs, ys]))
-    W = float(ranks[: len(xs)].sum() - len(xs) * (len(xs) + 1) / 2)
     tied = bool(len(ties) < len(ranks))
-    exact = method == "exact" or (method == "auto" and not tied and max(len(xs), len(ys)) < 50)
+    exact = _is_exact(method, tied, len(xs), len(ys))
+    W, p = rank_sum_p(ranks, ties, len(xs), method=method, alternative=alternative, correct=correct)
     if exact:
-        p, words = _exact_p(ranks, len(xs), alternative, tied), "Wilcoxon rank sum, exact" + ", ties permuted" * tied
+        words = "Wilcoxon rank sum, exact" + ", ties permuted" * tied
     else:
-        p = _normal_p(W, len(xs), len(ys), ties, alternative, correct)
         words = "Wilcoxon rank sum, normal, ties corrected" + ", continuity corrected" * correct
     shift, low, high = hodges_lehmann(xs, ys, exact=exact and not tied, correct=correct, confidence=confidence)
+    spread, auc = _rank_sum_sd(len(xs), len(ys), ties), W / (len(xs) * len(ys))
+    auc_low, auc_high = _auc_limits(auc, len(xs), len(ys), confidence)
     return RankSum(
         statistic=W, p=p, estimate=shift, ci_low=low, ci_high=high, n=len(ranks), n_x=len(xs), n_y=len(ys),
-        auc=W / (len(xs) * len(ys)), method=words, note="all values are equal" if len(ties) == 1 else "",
+        auc=auc, auc_low=auc_low, auc_high=auc_high, z=(W - len(xs) * len(ys) / 2) / spread if spread > 0 else nan,
+        tied=tied, method=words, note="all values are equal" if len(ties) == 1 else "",
     )  # fmt: skip
+
+
+def _auc_limits(auc: float, n_x: int, n_y: int, confidence: float) -> tuple[float, float]:
+    """Where the AUC found lies just z standard errors from the AUC supposed (Hanley and McNeil's error of that)."""
+    z = float(special.ndtri(0.5 + confidence / 2))
+    middle = (n_x + n_y) / 2 - 1
+
+    def far(supposed: float) -> float:
+        spread = (
+            supposed * (1 - supposed) * (1 + middle * ((1 - supposed) / (2 - supposed) + supposed / (1 + supposed)))
+        )
+        return abs(auc - supposed) - z * sqrt(max(0.0, spread) / (n_x * n_y))
+
+    limits = []
+    for end in (0.0, 1.0):
+        inner, outer = auc, end
+        for _ in range(60):
+            half = (inner + outer) / 2
+            inner, outer = (inner, half) if far(half) > 0 else (half, outer)
+        limits.append(outer if inner != end else end)
+    return limits[0], limits[1]
+
+
+def _is_exact(method: str, tied: bool, n_x: int, n_y: int) -> bool:
+    return method == "exact" or (method == "auto" and not tied and max(n_x, n_y) < 50)
+
+
+def rank_sum_p(
+    ranks: FloatArray, ties: NDArray, n_x: int, *, method: str = "auto", alternative: str = "two-sided",
+    correct: bool = True,
+) -> tuple[float, float]:  # fmt: skip
+    """W and p of `rank_sum` from what `midranks` gave of both groups, the first n_x ranks being the first group's."""
+    n_y = len(ranks) - n_x
+    W = float(ranks[:n_x].sum() - n_x * (n_x + 1) / 2)
+    tied = bool(len(ties) < len(ranks))
+    if _is_exact(method, tied, n_x, n_y):
+        return W, _exact_p(ranks, n_x, alternative, tied)
+    return W, _normal_p(W, n_x, n_y, ties, alternative, correct)
 
 
 def midranks(values: NDArray) -> tuple[FloatArray, NDArray[np.int64]]:
@@ -194,30 +240,93 @@ def kruskal(groups: Sequence[ArrayLike]) -> Estimate:
     )  # fmt: skip
 
 
-def spearman(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> Estimate:
-    """Rank correlation of paired values, p from Student's t (R's `cor.test(method = "spearman", exact = FALSE)`).
+def spearman(x: ArrayLike, y: ArrayLike, *, method: str = "auto", confidence: float = 0.95) -> Estimate:
+    """Rank correlation of paired values, as R's `cor.test(method = "spearman")`.
 
-    Pairs with a NaN are dropped. The interval is Fisher's z with Bonett and Wright's variance (1 + rho²/2)/(n - 3)
-    (Psychometrika 65, 2000). A constant column or fewer than three pairs gives NaN and a note.
+    Parameters
+    ----------
+    x, y : (n,) numbers; pairs with a NaN are dropped.
+    method : "auto" follows R: "exact" without ties and below 1290 pairs, else "t". "exact" counts all permutations of
+        up to nine pairs and takes Edgeworth's series beyond (algorithm AS 89, Best and Roberts: Applied Statistics 24,
+        1975), as R does; with ties it is refused into "t", as in R. "t" is Student's approximation.
+
+    Returns
+    -------
+    Estimate : rho with its two-sided p; `statistic` is R's S (the sum of squared differences of ranks) where p is
+        exact, else t. The interval is Fisher's z with Bonett and Wright's variance (1 + rho²/2)/(n - 3) (Psychometrika
+        65, 2000); R gives none. A constant column or fewer than three pairs gives NaN and a note.
     """
+    check_choice(method, ("auto", "exact", "t"), "method")
     xs, ys = numbers(x, "x"), numbers(y, "y")
     same_length(x=xs, y=ys)
     whole = ~np.isnan(xs) & ~np.isnan(ys)
-    n, method = int(whole.sum()), "Spearman, t approximation"
+    n = int(whole.sum())
     if n < 3:
-        return Estimate(n=n, method=method, note="fewer than three pairs")
-    ranks = [midranks(values[whole])[0] for values in (xs, ys)]
+        return Estimate(n=n, method="Spearman", note="fewer than three pairs")
+    ranks, ties = zip(*(midranks(values[whole]) for values in (xs, ys)), strict=True)
     centred = [rank - (n + 1) / 2 for rank in ranks]
-    scale = sqrt(float((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
+    scale = sqrt(float((centred[0] ** 2).sum()) * float((centred[1] ** 2).sum()))
     if scale == 0:
-        return Estimate(n=n, method=method, note="one of the two is constant")
+        return Estimate(n=n, method="Spearman", note="one of the two is constant")
     rho = float(np.clip((centred[0] * centred[1]).sum() / scale, -1, 1))
-    t = rho * sqrt((n - 2) / (1 - rho**2)) if abs(rho) < 1 else np.copysign(np.inf, rho)
     low, high = _fisher_z_limits(rho, n, confidence)
-    return Estimate(
-        statistic=float(t), p=float(2 * special.stdtr(n - 2, -abs(t))), estimate=rho, ci_low=low, ci_high=high, n=n,
-        method=method, note="" if n > 3 else "no interval from three pairs",
+    tied = any(len(counts) < n for counts in ties)
+    common = {"estimate": rho, "ci_low": low, "ci_high": high, "n": n}
+    common["note"] = "" if n > 3 else "no interval from three pairs"
+    if not tied and (method == "exact" or (method == "auto" and n < 1290)):
+        S = float(((ranks[0] - ranks[1]) ** 2).sum())
+        words = "Spearman, exact" if n <= 9 else "Spearman, Edgeworth series (AS 89)"
+        return Estimate(**common, statistic=S, p=_squared_differences_p(round(S), n), method=words)
+    t = rho * sqrt((n - 2) / (1 - rho**2)) if abs(rho) < 1 else np.copysign(np.inf, rho)
+    p = float(2 * special.stdtr(n - 2, -abs(t)))
+    return Estimate(**common, statistic=float(t), p=p, method="Spearman, t approximation" + ", ties" * tied)
+
+
+def _squared_differences_p(S: int, n: int) -> float:
+    """Two-sided p of a sum of squared rank differences without ties (always even)."""
+    middle = (n**3 - n) / 6
+    one_side = _at_least(S, n) if middle < S else 1 - _at_least(S + 2, n)
+    return min(1.0, max(0.0, 2 * one_side))
+
+
+def _at_least(S: int, n: int) -> float:
+    """P(sum of squared rank differences >= S) over all permutations, or its Edgeworth series."""
+    if S <= 0:
+        return 1.0
+    if (n**3 - n) / 3 < S:
+        return 0.0
+    if n <= 9:
+        sums, mass = _squared_differences(n)
+        return float(mass[sums >= S].sum())
+    b = 1 / n
+    x = (6 * (S - 1) * b / (n**2 - 1) - 1) * sqrt(n - 1)
+    y = x * x
+    inner = 0.0072 - 0.0831 * b + y * b * (0.0131 - 4.6e-4 * y)
+    u = x * b * (
+        0.2274 + b * (0.2531 + 0.1745 * b)
+        + y * (-0.0758 + b * (0.1033 + 0.3932 * b) - y * b * (0.0879 + 0.0151 * b - y * inner))
     )  # fmt: skip
+    return float(np.clip(u * np.exp(-y / 2) + special.ndtr(-x), 0, 1))
+
+
+@lru_cache(maxsize=16)
+def _squared_differences(n: int) -> tuple[NDArray, FloatArray]:
+    """Every sum of squared differences of a permutation of 1..n from 1..n, and its probability."""
+    size = (n**3 - n) // 3 + 1
+    ways = {0: np.eye(1, size)[0]}  # by which ranks are taken
+    for place in range(n):
+        following: dict[int, FloatArray] = {}
+        for taken, counts in ways.items():
+            for rank in range(n):
+                if taken >> rank & 1:
+                    continue
+                moved = np.zeros(size)
+                shift = (rank - place) ** 2
+                moved[shift:] = counts[: size - shift]
+                following[taken | 1 << rank] = following.get(taken | 1 << rank, 0.0) + moved
+        ways = following
+    (counts,) = ways.values()
+    return np.arange(size), counts / counts.sum()
 
 
 def _fisher_z_limits(rho: float, n: int, confidence: float) -> tuple[float, float]:
@@ -240,22 +349,37 @@ class Box:
     whisker_high: float
     outliers: tuple[float, ...]
     n: int
+    notch_low: float = nan  # median -+ 1.58 (box height) / sqrt(n)
+    notch_high: float = nan
 
 
-def box_numbers(values: ArrayLike) -> Box:
-    """Quartiles by R's type 7, whiskers to the furthest value within 1.5 interquartile ranges (as ggplot2).
+def box_numbers(values: ArrayLike, *, hinges: str = "type7") -> Box:
+    """Quartiles, whiskers to the furthest value within 1.5 box heights, and the values beyond.
 
-    NaN is dropped; without values everything is NaN.
+    Parameters
+    ----------
+    values : (n,) numbers; NaN is dropped. Without values everything is NaN.
+    hinges : "type7": R's default quantile, as ggplot2 and numpy; "tukey": the medians of the two halves, each with the
+        middle value, as R's `boxplot.stats`. They differ unless n mod 4 = 1.
     """
+    check_choice(hinges, ("type7", "tukey"), "hinges")
     whole = np.sort(numbers(values, "values"))
     whole = whole[~np.isnan(whole)]
-    if not len(whole):
+    n = len(whole)
+    if not n:
         return Box(nan, nan, nan, nan, nan, (), 0)
-    low, middle, high = (float(quartile) for quartile in np.quantile(whole, [0.25, 0.5, 0.75]))
-    reach = 1.5 * (high - low)
+    if hinges == "tukey":
+        half = whole[: (n + 1) // 2]
+        low, middle, high = (float(np.median(part)) for part in (half, whole, whole[n // 2 :]))
+    else:
+        low, middle, high = (float(quartile) for quartile in np.quantile(whole, [0.25, 0.5, 0.75]))
+    reach, notch = 1.5 * (high - low), 1.58 * (high - low) / sqrt(n)
     inside = (whole >= low - reach) & (whole <= high + reach)
-    near = whole[inside]
+    near = whole[inside] if inside.any() else np.array([low, high])
+    ends = float(near.min()), float(near.max())
+    if hinges == "type7":
+        ends = min(low, ends[0]), max(high, ends[1])
     return Box(
-        min(low, float(near.min())), low, middle, high, max(high, float(near.max())),
-        tuple(float(value) for value in whole[~inside]), len(whole),
+        ends[0], low, middle, high, ends[1], tuple(float(value) for value in whole[~inside]), n, middle - notch,
+        middle + notch,
     )  # fmt: skip

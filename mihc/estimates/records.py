@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from mihc.errors import InputError
 
@@ -26,6 +28,21 @@ class Estimate:
     n_events: int | None = None  # of them with an event; None where nothing is followed up
     method: str = ""
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChiSquared(Estimate):
+    """A test whose `statistic` is chi-squared with `df` degrees of freedom."""
+
+    df: int = 0
+
+
+def chi_squared(statistic: float, df: int) -> ChiSquared:
+    """The upper tail of chi-squared; with no degree of freedom p is 1, as R has it."""
+    if df < 1:
+        return ChiSquared(statistic=0.0, df=0, p=1.0, note="nothing to test")
+    statistic = max(0.0, statistic)
+    return ChiSquared(statistic=statistic, df=df, p=float(special.chdtrc(df, statistic)))
 
 
 def numbers(values: ArrayLike, name: str) -> FloatArray:
@@ -53,6 +70,32 @@ def is_label(value: object) -> bool:
         return False
     same = value == value  # NaN is not equal to itself; pandas' NA answers neither yes nor no
     return bool(same) if isinstance(same, (bool, np.bool_)) else False
+
+
+def in_order(values: list[object]) -> list[object]:
+    """Distinct labels, numbers by size and text alphabetically (capitals beside small letters, as R's factors)."""
+    distinct = set(values)
+    try:
+        return sorted(distinct, key=lambda label: (label.casefold(), label) if isinstance(label, str) else label)
+    except TypeError as error:
+        raise InputError("group labels must be of one kind, all text or all numbers") from error
+
+
+def coded_terms(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns of text as 0/1 columns, one per level but the first, as R's treatment contrasts; numbers as they are."""
+    columns: dict[str, FloatArray] = {}
+    for name in table.columns:
+        column = table[name]
+        if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+            columns[str(name)] = column.to_numpy(dtype=float, na_value=nan)
+            continue
+        values, present = labels(column.to_numpy(dtype=object), str(name))
+        if not any(isinstance(value, str) for value in values[present]):
+            columns[str(name)] = numbers([value if one else nan for value, one in zip(values, present)], str(name))
+            continue
+        for level in in_order(values[present].tolist())[1:]:
+            columns[f"{name}{level}"] = np.where(present, (values == level).astype(float), nan)
+    return pd.DataFrame(columns, index=table.index)
 
 
 def same_length(**arrays: NDArray) -> None:

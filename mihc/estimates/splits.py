@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, nan
+from math import nan
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mihc.errors import InputError
 from mihc.estimates.records import FloatArray, check_choice, follow_up, numbers
+from mihc.estimates.time_cuts import RULES, time_cut
 
-STRAIGHT = 1e-10  # residual / total sum of squares below which sorted times are one line
+RULE_WORDS = {
+    "two_lines": "two unconnected lines",
+    "broken_stick": "two lines that meet",
+    "chord_above": "largest distance above the chord",
+    "chord_either": "largest distance to the chord",
+    "second_difference": "largest second difference",
+    "largest_gap": "largest gap",
+    "two_means": "two means",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,27 +58,19 @@ def slope_change_split(
     Parameters
     ----------
     time, event : (n,) as in `kaplan_meier`; the event only counts the censored patients in the low group.
-    method : "two_lines", the one rule so far.
+    method : "two_lines", or another rule of `time_cuts` that cuts sorted times.
 
     Returns
     -------
     Split : without a cut (and with a note) if one straight line fits, or no cut is admissible.
     """
-    check_choice(method, ("two_lines",), "method")
+    check_choice(method, RULES, "method")
     times, events = follow_up(time, event)
-    known = ~np.isnan(times)
-    ordered = np.sort(times[known])
-    smallest = max(2, ceil(min_share * len(ordered)))
-    sizes = [k for k in range(smallest, len(ordered) - smallest + 1) if ordered[k - 1] < ordered[k]]
-    words = "slope change of the sorted times, two unconnected lines, censored times read as event times"
-    if not sizes:
-        return _no_split(times, words, "no cut leaves enough patients with distinct times on both sides")
-    total = ((ordered - ordered.mean()) ** 2).sum()
-    if _line_residual(ordered) <= STRAIGHT * total:
-        return _no_split(times, words, "the sorted times lie on one straight line: no slope change")
-    residuals = np.array([_line_residual(ordered[:k]) + _line_residual(ordered[k:]) for k in sizes])
-    k = sizes[int(np.argmax(residuals <= residuals.min() + 1e-12 * total))]
-    return _by_time(times, events, float((ordered[k - 1] + ordered[k]) / 2), words)
+    found = time_cut(times, events, method, min_share=min_share)
+    words = f"slope change of the sorted times, {RULE_WORDS[method]}, censored times read as event times"
+    if np.isnan(found.cut):
+        return _no_split(times, words, found.note)
+    return _by_time(times, events, found.cut, words)
 
 
 def median_time_split(time: ArrayLike, event: ArrayLike) -> Split:
@@ -115,13 +116,6 @@ def _split(labels: NDArray, cuts: tuple[float, ...], words: str, events: FloatAr
 
 def _no_split(values: FloatArray, words: str, why: str) -> Split:
     return Split(np.full(len(values), "", dtype=object), (), int((~np.isnan(values)).sum()), 0, 0, 0, 0, words, why)
-
-
-def _line_residual(y: FloatArray) -> float:
-    """Residual sum of squares of the least-squares line of y on its rank."""
-    x = np.arange(len(y)) - (len(y) - 1) / 2
-    centred = y - y.mean()
-    return float(max(0.0, (centred**2).sum() - (x @ centred) ** 2 / (x @ x))) if len(y) > 1 else 0.0
 
 
 def median_split(values: ArrayLike) -> Split:

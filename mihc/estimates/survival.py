@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 
@@ -9,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from mihc.errors import InputError
-from mihc.estimates.records import Estimate, FloatArray, check_choice, follow_up, labels, same_length
+from mihc.estimates.records import Estimate, FloatArray, check_choice, follow_up, in_order, labels, same_length
 
 SAME_TIME = 1.5e-8  # relative; R's timefix
 CONF_TYPES = ("log-log", "log", "plain", "logit", "arcsin")
@@ -28,6 +28,14 @@ def joined_times(time: FloatArray) -> FloatArray:
     new = np.concatenate([[True], (gaps > SAME_TIME) & (gaps / np.abs(distinct).mean() > SAME_TIME)])
     firsts = distinct[new]
     return np.where(np.isfinite(time), firsts[np.searchsorted(firsts, time, side="right") - 1], time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurvivalAt(Estimate):
+    """Survival at one time."""
+
+    standard_error: float = nan  # Greenwood, of survival itself; NaN once survival is 0
+    at_risk: int = 0  # still followed just before the time
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +73,23 @@ class KaplanMeier:
             estimate=value, ci_low=low, ci_high=high, n=self.n, n_events=self.n_events, method=self.method, note=note
         )
 
-    def at(self, t: float) -> Estimate:
+    @property
+    def cumulative_hazard(self) -> FloatArray:
+        """Nelson and Aalen's estimate at each time (R's `cumhaz`)."""
+        return np.cumsum(self.events / self.at_risk)
+
+    def at(self, t: float) -> SurvivalAt:
         """Survival at time `t` with its interval: 1 before the first time, and after the last time its last value."""
         if not self.n:
-            return Estimate(n=0, n_events=0, method=self.method, note=self.note)
+            return SurvivalAt(n=0, n_events=0, method=self.method, note=self.note)
         place = int(np.searchsorted(self.time, t * (1 + SAME_TIME), side="right")) - 1
-        value, low, high = (1.0, 1.0, 1.0) if place < 0 else (
-            float(curve[place]) for curve in (self.survival, self.ci_low, self.ci_high)
+        value, low, high, error = (1.0, 1.0, 1.0, 0.0) if place < 0 else (
+            float(curve[place]) for curve in (self.survival, self.ci_low, self.ci_high, self.standard_error)
         )  # fmt: skip
         late = t > self.time[-1] * (1 + SAME_TIME)
-        return Estimate(
+        return SurvivalAt(
             estimate=value, ci_low=low, ci_high=high, n=self.n, n_events=self.n_events, method=self.method,
+            standard_error=error, at_risk=self.number_at_risk(t),
             note=f"nobody was followed beyond {self.time[-1]:g}" if late else "",
         )  # fmt: skip
 
@@ -122,6 +136,23 @@ def kaplan_meier(
     )  # fmt: skip
 
 
+def kaplan_meier_by(
+    time: ArrayLike, event: ArrayLike, group: ArrayLike, *, conf_type: str = "log-log", confidence: float = 0.95
+) -> dict[object, KaplanMeier]:
+    """One curve per group, in the groups' order, as R's `survfit(Surv(time, event) ~ group)`.
+
+    `group` (n,) holds labels of any kind; None, NaN and "" are missing, and such a patient is in no curve.
+    """
+    times, events = follow_up(time, event)
+    names, named = labels(group, "group")
+    same_length(time=times, group=names)
+    return {
+        name: kaplan_meier(times[members], events[members], conf_type=conf_type, confidence=confidence)
+        for name in in_order(names[named].tolist())
+        for members in [np.array([named[place] and names[place] == name for place in range(len(names))], dtype=bool)]
+    }
+
+
 def _limits(S: FloatArray, log_error: FloatArray, z: float, conf_type: str) -> tuple[FloatArray, FloatArray]:
     """The interval of S on the asked scale; `log_error` is the standard error of log S."""
     alive = np.where(S > 0, S, nan)
@@ -165,7 +196,13 @@ class LogRank(Estimate):
 
 
 def log_rank(
-    time: ArrayLike, event: ArrayLike, group: ArrayLike, *, strata: ArrayLike | None = None, rho: float = 0.0
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike,
+    *,
+    strata: ArrayLike | None = None,
+    rho: float = 0.0,
+    trend: bool = False,
 ) -> LogRank:
     """Compare survival between groups by the log-rank test with hypergeometric variance, as R's `survdiff`.
 
@@ -175,6 +212,9 @@ def log_rank(
     group : (n,) labels of any kind; None, NaN and "" are missing. A patient with anything missing is dropped.
     strata : (n,) labels; the comparison is made within each and summed.
     rho : weight S(t-)^rho of the pooled curve: 0 log-rank, 1 Peto-Peto.
+    trend : test for a trend over ordered groups (Tarone: Biometrika 62, 1975), 1 degree of freedom: the groups count
+        as their own numbers, or as 1, 2, ... in their order where the labels are text. Without tied events it is the
+        score test of `cox` on that number.
 
     Returns
     -------
@@ -198,7 +238,11 @@ def log_rank(
         inside = np.array([value == layer for value in layers])
         parts = _hypergeometric(times[inside], events[inside], member[inside], len(groups), rho)
         observed, expected, variance = observed + parts[0], expected + parts[1], variance + parts[2]
-    chi_squared, df = _quadratic(observed - expected, variance, expected > 0)
+    if trend:
+        chi_squared, df = _trend(observed - expected, variance, groups)
+        counts["method"] += ", trend"
+    else:
+        chi_squared, df = _quadratic(observed - expected, variance, expected > 0)
     return LogRank(
         **counts, statistic=chi_squared, p=float(special.chdtrc(df, chi_squared)) if df > 0 else nan, df=df,
         groups=tuple(groups), group_n=tuple(int(count) for count in np.bincount(member, minlength=len(groups))),
@@ -208,11 +252,8 @@ def log_rank(
 
 
 def _coded(values: NDArray[np.object_]) -> tuple[list[object], NDArray[np.int64]]:
-    """Distinct labels in sorted order, and each value's place among them."""
-    try:
-        distinct = sorted(set(values.tolist()))
-    except TypeError as error:
-        raise InputError("group labels must be of one kind, all text or all numbers") from error
+    """Distinct labels in order, and each value's place among them."""
+    distinct = in_order(values.tolist())
     places = {label: place for place, label in enumerate(distinct)}
     return distinct, np.array([places[value] for value in values], dtype=np.int64)
 
@@ -230,6 +271,15 @@ def _hypergeometric(
     spread = weight**2 * d * np.where(n > 1, (n - d) / np.maximum(n - 1, 1), 0)
     variance = np.diag(spread @ share) - np.einsum("t,ti,tj->ij", spread, share, share)
     return weight @ died, (weight * d) @ share, variance
+
+
+def _trend(excess: FloatArray, variance: FloatArray, groups: Sequence[object]) -> tuple[float, int]:
+    numeric = all(isinstance(group, (int, float, np.number)) for group in groups)
+    scores = np.array(groups if numeric else range(1, len(groups) + 1), dtype=float)
+    scores = scores / np.abs(scores).max() if np.abs(scores).max() > 0 else scores
+    scores = scores - scores.mean()
+    spread = float(scores @ variance @ scores)
+    return (float((scores @ excess) ** 2 / spread), 1) if spread > 1e-14 else (nan, 0)
 
 
 def _quadratic(excess: FloatArray, variance: FloatArray, used: NDArray[np.bool_]) -> tuple[float, int]:
