@@ -29,8 +29,12 @@ from mihc.associations.groupings import (
     patient_groupings,
     response_grouping,
 )
+from mihc.associations.influence import asked_tests, influence_table
 from mihc.associations.marker_rows import marker_survival, markers_between_groups
+from mihc.associations.multiverse import multiverse
+from mihc.associations.recount import SlideCells, movable_markers, recount, settings_of
 from mihc.associations.response_rows import response_rows
+from mihc.associations.robustness import robustness_summary
 from mihc.associations.rows import COLUMNS, table
 from mihc.associations.survival_rows import Cohort, group_survival_rows, overall_rows
 from mihc.associations.time_splits import split_table
@@ -43,6 +47,8 @@ __all__ = [
     "Endpoint",
     "Grouping",
     "Marker",
+    "SlideCells",
+    "asked_tests",
     "associate",
     "column_grouping",
     "covariate_columns",
@@ -50,12 +56,18 @@ __all__ = [
     "endpoint",
     "endpoints",
     "family_table",
+    "influence_table",
     "marker_columns",
     "marker_grouping",
     "marker_groups",
+    "movable_markers",
+    "multiverse",
     "outcome_groups",
     "patient_groupings",
+    "recount",
     "response_grouping",
+    "robustness_summary",
+    "settings_of",
     "split_table",
 ]
 

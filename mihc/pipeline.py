@@ -1,6 +1,6 @@
 """The whole flow on one page.
 
-    slide -> store -> cells -> regions -> values -> positives -> study table -> statistics -> report
+    slide -> store -> cells -> regions -> values -> positives -> study table -> statistics -> robustness -> report
 
 Each step is one file in `mihc.steps`; `mihc.stages` decides what is computed and what is reused, and keeps time and
 memory. A slide that fails is named and stops no other. The slides meet before their thresholds are taken: each is
@@ -45,10 +45,11 @@ from mihc.steps.outline import outline
 from mihc.steps.propose import control_of, propose
 from mihc.steps.segment import segment
 from mihc.steps.tell import tell
+from mihc.steps.vary import vary
 from mihc.store import Record, Store, hash_file, hash_json, write_json
 from mihc.study import SlideRow, Study, remember
 
-STAGES = ("slide", "cells", "regions", "values", "positives", "study", "statistics", "report")
+STAGES = ("slide", "cells", "regions", "values", "positives", "study", "statistics", "robustness", "report")
 DECODING = "mihc.steps.decode"
 Records = dict[str, Record]  # of one slide, by stage
 SECONDS_UNHEARD = 0.5  # at most, between a signal and its being heard
@@ -89,7 +90,7 @@ def run(
     slides
         Ids of the slides to measure; None: all. With ids no tables of the study are made: a last run without joins.
     until
-        Stop after this stage: "slide", "cells", "regions", "values", "positives", "study" or "statistics".
+        Stop after this stage: "slide", "cells", "regions", "values", "positives", "study", "statistics" or "robustness".
     progress
         Called with an Event as things happen, never from two threads at once.
 
@@ -178,15 +179,19 @@ def _conclude(
     slides = slide_table(rows, failed, {slide: _facts(done) for slide, done in measured.items()})
     beside = all_described(job, {slide: done["values"] for slide, done in measured.items()})
     with job.store.lock():
-        tables = gather(job, slides, {slide: done["positives"] for slide, done in measured.items()}, beside)
+        positives = {slide: done["positives"] for slide, done in measured.items()}
+        tables = gather(job, slides, positives, beside)
         _remember_thresholds(job)
         if until == "study":
             return None
         statistics = compare(job, tables)
         if until == "statistics":
             return None
+        robustness = vary(job, slides, tables, positives)
+        if until == "robustness":
+            return None
         summary = _summary(job, measured)
-        tell(job, slides, tables, statistics, summary)
+        tell(job, slides, {"study": tables, "statistics": statistics, "robustness": robustness}, summary)
         _write_run(job, summary, failed)
         return job.store.path("report.html")
 

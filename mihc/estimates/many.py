@@ -71,7 +71,8 @@ def cox_each(
     if kept.any() and d.any():
         beta[kept], error[kept] = _newton(_Sets(t, d, W[:, kept], efron=weights is None), Z[:, kept])
     n = W.sum(axis=0)
-    unit = np.where(kept, scale, np.nan) if not per_sd else np.sqrt((n - 1) / n, where=n > 1, out=np.ones(len(n)))
+    unit = np.sqrt((n - 1) / np.maximum(n, 1), where=n > 1, out=np.ones(len(n))) if per_sd else scale
+    unit = np.where(kept, unit, np.nan)
     with np.errstate(invalid="ignore"):
         coefficient, standard_error = beta / unit, error / unit
         p = 2 * special.ndtr(-np.abs(beta / error))

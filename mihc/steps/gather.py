@@ -9,7 +9,7 @@ from dataclasses import fields
 import pandas as pd
 
 from mihc import store
-from mihc.associate import associate
+from mihc.associate import associate, dropout_table, family_table, split_table
 from mihc.batches import BatchMarker, MarkerValues, beside_batches, control_remark, drift, positivity_remarks
 from mihc.errors import InputError
 from mihc.regions import check_ledger
@@ -226,14 +226,22 @@ def _joined(job: Job, parts: Sequence[str]) -> pd.DataFrame:
 
 
 def compare(job: Job, table: Record) -> Record:
-    """Write statistics.csv from the study table."""
+    """Write statistics.csv, families.csv, splits.csv and dropout.csv from the study table."""
     settings = job.study.settings
     asked = [settings.outcomes, settings.responses, settings.groups, settings.cox_covariates, settings.splits]
     key = {"study": table.digest, "settings": hash_json([repr(one) for one in asked]), "code": code_hash(*TEST_MODULES)}
 
     def make(transaction: Transaction) -> None:
         patients = patients_table(job)
-        store.write_csv(transaction.path("statistics.csv"), associate(patients, settings))
+        found = associate(patients, settings)
+        made = {
+            "statistics": found,
+            "families": family_table(found),
+            "splits": split_table(patients, settings),
+            "dropout": dropout_table(patients, settings),
+        }
+        for name, table in made.items():
+            store.write_csv(transaction.path(f"{name}.csv"), table)
 
     return job.stage("statistics", "", key, make)
 

@@ -71,6 +71,11 @@ def regions_table(slide: str) -> str:
     return f".stages/regions/{slide}.parquet"
 
 
+def automatic_table(slide: str) -> str:
+    """Where the tissue class of every cell of an annotated slide lies, as the automatic regions would have it."""
+    return f".stages/regions/{slide}.automatic.parquet"
+
+
 def part(table: str, slide: str) -> str:
     """Where a slide's part of one of the study's tables lies under results/."""
     return f".stages/regions/{slide}.{table}.csv"
@@ -87,6 +92,7 @@ def outline(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
         "settings": hash_json([settings.source, settings.classes, settings.precedence, settings.repair]),
         "bands": hash_json([settings.band_um, settings.bands_to_um]),
         "classifier": job.store.record(learn.STAGE).digest if _classified(job, row) else "none",
+        "automatic": hash_json(job.study.settings.robustness.analyse),
         "qc": hash_json([job.study.settings.qc.exclude, job.study.settings.segmentation.nucleus_diameter_um]),
         "panel": hash_json([(line.marker, line.role) for line in job.study.panel_of(row).measured]),
         "code": code_hash(*MODULES),
@@ -166,6 +172,7 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     shown = None if tumour.is_empty else shapely.geometry.mapping(tumour)
     store.write_json(transaction.path(tumour_file(row.slide)), shown, indent=None)
     _paint(job, row.slide, stored, parts, transaction)
+    _place_automatically(job, row, overview, findings, field, cells, transaction)
     settings = job.study.settings.regions
     areas = band_areas(regions, parts, scanned=scanned, bands=Bands(settings.band_um, settings.bands_to_um))
     transaction.notes |= {
@@ -173,6 +180,35 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
         "areas_mm2": [[r.name, r.tissue_class, r.area_mm2] for r in parts if r.tissue_class in ANALYSED],
         "band_areas_mm2": [[*key, area] for key, area in areas.items() if key[1] in ANALYSED],
     }
+
+
+def _place_automatically(
+    job: Job, row: SlideRow, overview: Overview, findings: Findings, field: _Field, cells: pd.DataFrame,
+    transaction: Transaction,
+) -> None:  # fmt: skip
+    """Where an annotated slide's cells and areas would be by its automatic regions: another plausible choice.
+
+    Only where the study takes both kinds; regions are cut and cells placed as those of any other slide.
+    """
+    settings = job.study.settings
+    if settings.regions.source != "both" or _annotations(job, row) is None or not settings.robustness.analyse:
+        return
+    found = automatic_regions(
+        overview.pixels,
+        pixel_size_um=overview.pixel_size_um,
+        roles=field.roles,
+        tissue=findings.tissue,
+        flaws=findings.masks,
+        exclude=settings.qc.exclude,
+    ).regions
+    parts = partition(found, scanned=field.scanned, precedence=settings.regions.precedence)
+    x, y = cells["x_um"].to_numpy(), cells["y_um"].to_numpy()
+    placed = assign_regions(x, y, found, precedence=settings.regions.precedence)
+    table = cells[["slide", "cell"]].assign(tissue_class=placed["tissue_class"].to_numpy())
+    store.write_cells(transaction.path(automatic_table(row.slide)), table)
+    analysed = [one for one in parts if one.tissue_class in ANALYSED]
+    areas = {kind: [one.area_mm2 for one in analysed if one.tissue_class == kind] for kind in ANALYSED}
+    transaction.notes["automatic_areas_mm2"] = [[kind, math.fsum(these)] for kind, these in areas.items() if these]
 
 
 def _remark_rows(slide: str, remarks: list[str]) -> pd.DataFrame:

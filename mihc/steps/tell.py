@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -40,14 +40,16 @@ THUMBNAIL_SIDE = 900  # pixels at most
 MOST_POINTS = 5000  # of a population on a picture, evenly taken
 STATISTICS_TEXT = ("family", "analysis", "endpoint", "population", "tissue_class", "measure", "split", "term")
 STATISTICS_TEXT += ("estimate_kind", "adjust_method", "method", "note")
+STATISTICAL = ("families", "splits", "dropout", "robustness", "robustness_summary", "influence")
+STATISTICAL_TEXT = (*STATISTICS_TEXT, "patient", "rule", "switching", "endpoints", "effect_kind", "power_method")
+STATISTICAL_TEXT += ("warning", "threshold", "pooling", "regions", "left_out_patient", "verdict", "why")
 TEXT = ("slide", "patient", "region", "tissue_class", "population", "marker", "check", "verdict", "category")
 
 
-def tell(job: Job, slides: pd.DataFrame, tables: Record, statistics: Record, run: dict) -> Record:
-    """Write report.html and figures/."""
+def tell(job: Job, slides: pd.DataFrame, cohort: Mapping[str, Record], run: dict) -> Record:
+    """Write report.html and figures/; `cohort` are the records of the stages study, statistics and robustness."""
     key = {
-        "study": tables.digest,
-        "statistics": statistics.digest,
+        **{name: record.digest for name, record in cohort.items()},
         "slides": hash_json(slides.astype(str).to_dict("list")),
         "settings": hash_json(run["settings"]),
         "history": hash_json(_history(job).to_dict("list")),
@@ -64,6 +66,8 @@ def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -
         tables["classifier"] = store.read_csv(job.store.path("classifier.csv"), text=CLASSIFIER_TEXT)
     tables["patients"] = patients_table(job)
     tables["statistics"] = store.read_csv(job.store.path("statistics.csv"), text=STATISTICS_TEXT)
+    for name in STATISTICAL:
+        tables[name] = store.read_csv(job.store.path(f"{name}.csv"), text=STATISTICAL_TEXT)
     tables["notes"] = store.read_csv(job.store.path(NOTES))
     tables["batches"] = store.read_csv(job.store.path(BATCHES))
     tables["history"] = _history(job)

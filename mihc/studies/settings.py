@@ -120,6 +120,14 @@ class Splits:
 
 
 @dataclass(frozen=True)
+class Robustness:
+    """[robustness]: every association under other plausible choices, without each patient, and drawn again."""
+
+    analyse: bool = True
+    bootstrap_draws: int = 500  # draws of the patients; 0 = no intervals from them
+
+
+@dataclass(frozen=True)
 class Clinical:
     """[clinical]: how clinical.csv is written, and how much of it has to match."""
 
@@ -155,6 +163,7 @@ class Settings:
     groups: tuple[str, ...] = ()  # columns of clinical.csv
     cox_covariates: tuple[str, ...] = ()  # columns of clinical.csv
     splits: Splits = Splits()
+    robustness: Robustness = Robustness()
     clinical: Clinical = Clinical()
     compute: Compute = Compute()
 

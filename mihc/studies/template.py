@@ -96,6 +96,12 @@ outcome = ["none"]               # patients grouped by an endpoint's times:
 marker = ["median"]              # patients grouped by a marker's value: median, tertiles, maxstat, given
 # given = { "CD20|tumour|density_per_mm2" = 50.0 }   # a clinical cut-off, used when marker names "given"
 
+[robustness]
+analyse = true                   # every association again under the other plausible choices (thresholds within their
+                                 # intervals, density or positivity, splits, annotated or automatic regions) and
+                                 # without each patient: robustness.csv, robustness_summary.csv, influence.csv
+bootstrap_draws = 500            # intervals from drawing the patients again; 0 makes none
+
 [clinical]
 encoding = "utf-8"               # how clinical.csv is written: "utf-8", "latin-1", "cp1252", "utf-16"
 separator = ","                  # between its columns: "," or ";"

@@ -33,6 +33,7 @@ from mihc.studies.settings import (
     Quality,
     RegionSettings,
     Response,
+    Robustness,
     Segmentation,
     Settings,
     Splits,
@@ -317,6 +318,16 @@ def _splits(root: _Section) -> Splits:
     return Splits(outcome, marker, {name: cut for name, cut in given.items() if cut is not None})
 
 
+def _robustness(root: _Section) -> Robustness:
+    section, default = root.subsection("robustness"), Robustness()
+    taken = Robustness(
+        section.take("analyse", kinds.yes_or_no, default.analyse),
+        section.take("bootstrap_draws", kinds.whole_number(0, 100_000), default.bootstrap_draws),
+    )
+    section.refuse_unknown()
+    return taken
+
+
 def _clinical(root: _Section) -> Clinical:
     section, default = root.subsection("clinical"), Clinical()
     taken = Clinical(
@@ -354,6 +365,7 @@ SECTIONS: dict[str, Callable[[_Section], Any]] = {
     "groups": _groups,
     "cox_covariates": _cox,
     "splits": _splits,
+    "robustness": _robustness,
     "clinical": _clinical,
     "compute": _compute,
 }
