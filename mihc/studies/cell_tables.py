@@ -15,6 +15,7 @@ import pandas as pd
 
 from mihc.errors import Problem, StudyProblems
 from mihc.panel import Panel
+from mihc.studies.near_names import near_miss
 from mihc.studies.tables import CONTROL
 
 COMPARTMENTS = ("nucleus", "cytoplasm", "cell")
@@ -166,7 +167,7 @@ class _CellReader:
         for name in self.table:
             if str(name).endswith("_positive") and name not in names:
                 near = get_close_matches(str(name), names, n=1)
-                hint = f"; did you mean {near[0]}" if near else ""
+                hint = near_miss(str(name), names) or (f"; did you mean {near[0]}" if near else "")
                 self.problem(name, f"panel.csv has no marker {str(name).removesuffix('_positive')!r}{hint}")
         called = {name: self._calls(name) for name in names if name in self.table}
         return called | self._with_levels(panel, called)
