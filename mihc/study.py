@@ -17,7 +17,7 @@ from mihc.studies.cell_tables import is_of_one_slide, read_cell_table
 from mihc.studies.check import slide_problems
 from mihc.studies.copies import duplicate, same_scene
 from mihc.studies.folder import Study, gather
-from mihc.studies.given_cells import given_cells
+from mihc.studies.given_cells import given_cells, given_values
 from mihc.studies.patients import pdl1_table, study_notes, study_table
 from mihc.studies.pdl1 import EVALUABLE_TUMOUR_CELLS, Pdl1Scores, pdl1_expressions, pdl1_scores
 from mihc.studies.settings import Outcome, Pdl1, Response, Settings
@@ -40,6 +40,7 @@ __all__ = [
     "classifier_file",
     "duplicate",
     "given_cells",
+    "given_values",
     "init_study",
     "is_of_one_slide",
     "pdl1_expressions",

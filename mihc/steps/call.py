@@ -37,6 +37,7 @@ MODULES = (
     "mihc.strengths",
     "mihc.regions",
     "mihc.areas",
+    "mihc.studies.cell_files",
     "mihc.studies.cell_tables",
     "mihc.studies.given_cells",
     "mihc.studies.expressions",

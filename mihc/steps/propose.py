@@ -26,7 +26,7 @@ from mihc.steps.describe import ready_to_call
 from mihc.steps.outline import regions_table
 from mihc.steps.segment import measured_table
 from mihc.store import Record, Transaction, hash_json
-from mihc.study import SlideRow, given_cells
+from mihc.study import SlideRow, given_values
 
 MODULES = (
     "mihc.thresholds",
@@ -34,6 +34,7 @@ MODULES = (
     "mihc.batches",
     "mihc.positives",
     "mihc.plots.pictures",
+    "mihc.studies.cell_files",
     "mihc.studies.cell_tables",
     "mihc.studies.given_cells",
     "mihc.steps.describe",
@@ -117,7 +118,7 @@ def _describe(job: Job, row: SlideRow, controls: Sequence[Record], transaction: 
 def _analysed(job: Job, row: SlideRow, lines: Sequence[PanelRow]) -> pd.DataFrame:
     """The markers' values of the cells in tumour, stroma and other: folds and glass have their own light."""
     if row.cells is not None:
-        cells = given_cells(job.study, row)
+        cells = given_values(job.study, row)
     else:
         wanted = {f"{line.marker}_{what}" for line in lines for what in (f"{line.compartment}_mean", "spillover")}
         wanted |= {"nucleus_area_um2", "cell_area_um2"}

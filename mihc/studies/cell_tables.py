@@ -5,7 +5,6 @@ The columns are those of results/cells/<slide>.parquet; calls that it has (`<mar
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,12 +14,13 @@ import pandas as pd
 
 from mihc.errors import Problem, StudyProblems
 from mihc.panel import Panel
+from mihc.studies.cell_files import CellFile, packing_of, read_cell_file
+from mihc.studies.near_names import near_miss
 from mihc.studies.tables import CONTROL
 
 COMPARTMENTS = ("nucleus", "cytoplasm", "cell")
 CLASSES = ("tumour", "stroma", "other", "excluded", "outside")
 LENGTHS_AND_AREAS = ("nucleus_area_um2", "cell_area_um2", "distance_to_margin_um")
-BLOCK_BYTES = 1 << 22
 CALLS = {
     "1": True,
     "true": True,
@@ -35,7 +35,9 @@ CALLS = {
 CALLS |= {"1.0": True, "0.0": False, "<na>": None, "none": None}
 
 
-def read_cell_table(path: Path, panel: Panel, *, slide: str, phenotypes: Iterable[str] = ()) -> pd.DataFrame:
+def read_cell_table(
+    path: Path, panel: Panel, *, slide: str, phenotypes: Iterable[str] = (), means_only: bool = False
+) -> pd.DataFrame:
     """Read the cells of one slide from a CSV (also .csv.gz) or parquet file.
 
     Parameters
@@ -51,6 +53,8 @@ def read_cell_table(path: Path, panel: Panel, *, slide: str, phenotypes: Iterabl
         Id of the slide: a table of several slides is cut to it.
     phenotypes
         Names for which calls may be given; a phenotype without calls is made from its expression.
+    means_only
+        Read and check `tissue_class` and the means in the markers' own compartments, and nothing else.
 
     Returns
     -------
@@ -58,43 +62,39 @@ def read_cell_table(path: Path, panel: Panel, *, slide: str, phenotypes: Iterabl
         `slide, cell` (uint32; numbered from 1 where not given), `x_um, y_um, region, tissue_class, flags`, then means
         as float64, calls as nullable booleans (levels alone bring them too) and levels as nullable UInt8. Without
         `tissue_class` every cell is "other"; without `region` a region is named by its class. Rows keep their order.
+        With `means_only`: `tissue_class` and the means.
 
     Raises
     ------
     StudyProblems
         With every problem of the table at once.
     """
-    table = _of_slide(_read(path), slide, path.name)
-    reader = _CellReader(table, path.name)
     phenotypes = tuple(phenotypes)
-    cells = reader.cells(slide) | reader.measurements(panel) | reader.calls(panel, phenotypes)
-    reader.needs_values(panel, cells)
+    means = _means(panel, own_only=means_only)
+    numbers, words = set(means), {"slide", "tissue_class"}
+    if not means_only:
+        numbers |= {"cell", "x_um", "y_um", "flags", *LENGTHS_AND_AREAS, *(f"{r.marker}_level" for r in panel.markers)}
+        words |= {"region", *_callable(panel, phenotypes)}
+    table = _of_slide(read_cell_file(path, numbers=numbers.__contains__, words=words.__contains__), slide, path.name)
+    reader = _CellReader(table, path.name)
+    if means_only:
+        cells = {"tissue_class": reader.classes()} | reader.measurements(means)
+    else:
+        cells = reader.cells(slide) | reader.measurements(means) | reader.calls(panel, phenotypes)
+        reader.needs_values(panel, cells)
     if reader.problems:
         raise StudyProblems(reader.problems)
-    return pd.DataFrame(cells)
+    return pd.DataFrame(cells, copy=False)
 
 
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        if path.name.lower().endswith(".parquet"):
-            return pd.read_parquet(path)
-        packing = _packing(path)
-        _refuse_zero_bytes(path, packing)
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression=packing)
-    except (OSError, ValueError, pd.errors.ParserError, EOFError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StudyProblems([Problem(path.name, f"cannot be read as a table of cells: {first}")]) from error
-    if list(table.columns) and len(table.columns) == 1 and ";" in table.columns[0]:
-        raise StudyProblems([Problem(path.name, "found ';' between the columns", "Save it with commas.")])
-    return table
+def _means(panel: Panel, *, own_only: bool) -> list[str]:
+    if own_only:
+        return [f"{row.marker}_{row.compartment}_mean" for row in panel.markers]
+    return [f"{row.marker}_{compartment}_mean" for row in panel.measured for compartment in COMPARTMENTS]
 
 
-def _refuse_zero_bytes(path: Path, packing: str | None) -> None:
-    """A zero byte ends a text for pandas, which would make two regions one."""
-    with gzip.open(path) if packing else path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            if b"\0" in block:
-                raise ValueError("it holds zero bytes, so it is no text")
+def _callable(panel: Panel, phenotypes: tuple[str, ...]) -> list[str]:
+    return [f"{row.marker}_positive" for row in panel.markers] + [f"phenotype_{name}" for name in phenotypes]
 
 
 def is_of_one_slide(path: Path) -> bool:
@@ -105,32 +105,28 @@ def is_of_one_slide(path: Path) -> bool:
 
             found = parquet.read_metadata(path)
             return found.num_rows > 0 and "slide" not in found.schema.names
-        head = pd.read_csv(path, dtype=str, nrows=1, encoding="utf-8-sig", compression=_packing(path))
+        head = pd.read_csv(path, dtype=str, nrows=1, encoding="utf-8-sig", compression=packing_of(path))
     except (OSError, ValueError, pd.errors.ParserError, EOFError):
         return False
     return len(head) > 0 and "slide" not in head
 
 
-def _packing(path: Path) -> str | None:
-    with path.open("rb") as file:
-        return "gzip" if file.read(2) == b"\x1f\x8b" else None
-
-
-def _of_slide(table: pd.DataFrame, slide: str, name: str) -> pd.DataFrame:
+def _of_slide(table: CellFile, slide: str, name: str) -> CellFile:
     if "slide" not in table:
         return table
-    kept = table[table["slide"].astype(str) == slide].reset_index(drop=True)
-    if kept.empty:
-        found = ", ".join(map(repr, sorted(set(table["slide"].astype(str)))[:5]))
-        what = f"0 of {len(table)} cells are of slide {slide!r}; the column slide has {found}"
+    named, codes = table.words("slide")
+    mine = np.isin(codes, [code for code, one in enumerate(named) if one == slide])
+    if not mine.any():
+        found = ", ".join(map(repr, sorted({named[code] for code in np.unique(codes)})[:5]))
+        what = f"0 of {table.size} cells are of slide {slide!r}; the column slide has {found}"
         raise StudyProblems([Problem(name, what, "Write the slide ids of slides.csv, or remove the column slide.")])
-    return kept
+    return table if mine.all() else table.only(mine)
 
 
 class _CellReader:
     """Takes columns of a table as numbers, calls and words, and keeps every problem."""
 
-    def __init__(self, table: pd.DataFrame, name: str):
+    def __init__(self, table: CellFile, name: str):
         self.table, self.name = table, name
         self.problems: list[Problem] = []
 
@@ -139,15 +135,15 @@ class _CellReader:
 
     def cells(self, slide: str) -> dict[str, object]:
         """The columns that every table of cells has."""
-        size = len(self.table)
-        tissue_class = self._classes(size)
-        region = self._regions() if "region" in self.table else tissue_class.copy()
+        size = self.table.size
+        tissue_class = self.classes()
+        region = self._regions(tissue_class) if "region" in self.table else tissue_class.copy()
         taken: dict[str, object] = {
             "slide": np.full(size, slide, dtype=object),
             "cell": self._ids(size),
             "x_um": self._numbers("x_um", needed=True),
             "y_um": self._numbers("y_um", needed=True),
-            "region": np.where(region == "", tissue_class, region),
+            "region": region,
             "tissue_class": tissue_class,
             "flags": np.nan_to_num(self._numbers("flags")).astype(np.uint32)
             if "flags" in self.table
@@ -155,19 +151,18 @@ class _CellReader:
         }
         return taken | {name: self._numbers(name) for name in LENGTHS_AND_AREAS if name in self.table}
 
-    def measurements(self, panel: Panel) -> dict[str, object]:
+    def measurements(self, means: Iterable[str]) -> dict[str, object]:
         """Mean intensities, as far as the table has them."""
-        names = [f"{row.marker}_{compartment}_mean" for row in panel.measured for compartment in COMPARTMENTS]
-        return {name: self._numbers(name) for name in names if name in self.table}
+        return {name: self._numbers(name) for name in means if name in self.table}
 
     def calls(self, panel: Panel, phenotypes: tuple[str, ...]) -> dict[str, object]:
         """Calls of markers and phenotypes, as far as the table has them."""
-        names = [f"{row.marker}_positive" for row in panel.markers] + [f"phenotype_{name}" for name in phenotypes]
-        for name in self.table:
-            if str(name).endswith("_positive") and name not in names:
-                near = get_close_matches(str(name), names, n=1)
-                hint = f"; did you mean {near[0]}" if near else ""
-                self.problem(name, f"panel.csv has no marker {str(name).removesuffix('_positive')!r}{hint}")
+        names = _callable(panel, phenotypes)
+        for name in self.table.names:
+            if name.endswith("_positive") and name not in names:
+                near = get_close_matches(name, names, n=1)
+                hint = near_miss(name, names) or (f"; did you mean {near[0]}" if near else "")
+                self.problem(name, f"panel.csv has no marker {name.removesuffix('_positive')!r}{hint}")
         called = {name: self._calls(name) for name in names if name in self.table}
         return called | self._with_levels(panel, called)
 
@@ -207,46 +202,46 @@ class _CellReader:
             self.problem("cell", f"{size - len(np.unique(ids))} cell ids are there twice", "Or leave the column out.")
         return ids.astype(np.uint32)
 
-    def _classes(self, size: int) -> np.ndarray:
+    def classes(self) -> np.ndarray:
+        """(rows,) The tissue class of each cell; "other" where the table has no such column."""
         if "tissue_class" not in self.table:
-            return np.full(size, "other", dtype=object)
-        classes = self._words("tissue_class")
-        unknown = sorted(set(classes) - set(CLASSES))
+            return np.full(self.table.size, "other", dtype=object)
+        names, codes = self.table.words("tissue_class")
+        unknown = sorted({names[code] for code in np.unique(codes)} - set(CLASSES))
         if unknown:
             what = f"unknown: {', '.join(map(repr, unknown[:5]))}"
             self.problem("tissue_class", what, f"Write one of {', '.join(CLASSES)}.")
-        return classes
+        return np.array(names, dtype=object)[codes]
 
-    def _regions(self) -> np.ndarray:
-        names = self._words("region")
-        wrong = sorted(name for name in set(names) if CONTROL.search(name))
+    def _regions(self, tissue_class: np.ndarray) -> np.ndarray:
+        """(rows,) The region of each cell; one without a name is named by its class."""
+        names, codes = self.table.words("region")
+        wrong = sorted(name for name in {names[code] for code in np.unique(codes)} if CONTROL.search(name))
         if wrong:
             self.problem("region", f"{wrong[0]!r} holds a control character", "Write names that can be read.")
-        return names
-
-    def _words(self, column: str) -> np.ndarray:
-        found = self.table[column].astype(object).where(self.table[column].notna(), "").astype(str)
-        return found.to_numpy(dtype=object)
+        blank = np.array([not name for name in names])
+        return np.where(blank[codes], tissue_class, np.array(names, dtype=object)[codes])
 
     def _numbers(self, column: str, *, needed: bool = False) -> np.ndarray:
         """A column as float64; an empty cell is NaN, or a problem where a number is needed."""
         if column not in self.table:
             self.problem(column, "the column is missing", "Nucleus centroids in µm, from the slide's top-left corner.")
-            return np.full(len(self.table), np.nan)
-        found = self.table[column]
-        values = pd.to_numeric(found, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        blank = self._words(column)
-        empty = np.isin([text.strip().lower() for text in blank], ["", "na", "nan", "<na>"])
-        wrong = np.isinf(values) | (np.isnan(values) & (~empty | needed))
+            return np.full(self.table.size, np.nan)
+        values, wrong = self.table.numbers(column)
+        wrong |= np.isnan(values) & needed
         if wrong.any():
             row = int(np.argmax(wrong))
-            self.problem(column, f"{int(wrong.sum())} cells are no number, first {blank[row]!r} in row {row + 1}")
+            found = self.table.text(column, row)
+            self.problem(column, f"{int(wrong.sum())} cells are no number, first {found!r} in row {row + 1}")
         return values
 
     def _calls(self, column: str) -> pd.arrays.BooleanArray:
         """A column of calls: True, False, or missing where it is not known."""
-        texts = pd.Series(self._words(column)).str.strip().str.lower()
-        unknown = sorted(set(texts) - set(CALLS))
+        names, codes = self.table.words(column)
+        plain = [name.strip().lower() for name in names]
+        unknown = sorted({plain[code] for code in np.unique(codes)} - set(CALLS))
         if unknown:
             self.problem(column, f"unknown calls {', '.join(map(repr, unknown[:5]))}", "Write 1, 0 or nothing.")
-        return pd.array(texts.map(CALLS).astype(object), dtype="boolean")
+        meant = [CALLS.get(name) for name in plain]
+        positive = np.array([call is True for call in meant])[codes]
+        return pd.arrays.BooleanArray(positive, np.array([call is None for call in meant])[codes])

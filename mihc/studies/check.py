@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from mihc.studies.folder import Study
 from mihc.studies.given_cells import given_cells, markers_without_threshold
 from mihc.studies.given_thresholds import EVERY_SLIDE
 from mihc.studies.given_thresholds import FILE as THRESHOLDS
+from mihc.studies.near_names import near_miss
 from mihc.studies.slide_list import ANNOTATION_SUFFIXES, SlideRow
 from mihc.studies.strokes import stroke_problems
 from mihc.windows import pixel_size_pair
@@ -146,7 +148,8 @@ def _channels(study: Study, row: SlideRow, channels: Sequence[str]) -> list[Prob
     try:
         used = set(panel.match(channels).values())
     except InputError as error:
-        return _as_problems(error, row)
+        near = [f"{line.marker}{said}" for line in panel.measured if (said := near_miss(line.channel, channels))]
+        return [replace(one, what="; ".join([one.what, *near])) for one in _as_problems(error, row)]
     ignored = {line.channel.casefold() for line in panel.rows if line.role == "ignore"}
     unused = [
         f"{index}: {name}"

@@ -10,6 +10,7 @@ import pandas as pd
 from mihc.errors import PanelError, Problem
 from mihc.panel import Panel
 from mihc.studies.given_thresholds import levels_of
+from mihc.studies.near_names import near_miss
 from mihc.studies.pdl1 import pdl1_expressions
 from mihc.studies.settings import Pdl1, Settings
 from mihc.studies.slide_list import SlideRow
@@ -96,6 +97,7 @@ def _pdl1_problems(pdl1: Pdl1, panels: Mapping[str, Panel], phenotypes: Mapping[
     markers, problems = all_markers(panels), []
     if pdl1.marker not in markers:
         what = f"marker {pdl1.marker!r} is not in panel.csv; it has {', '.join(markers)}"
+        what += near_miss(pdl1.marker, markers)
         problems.append(Problem("study.toml, [pdl1] marker", what, "Write one of these names."))
     for key in ("tumour", "immune"):
         problems += _expression_problems(getattr(pdl1, key), f"study.toml, [pdl1] {key}", panels, phenotypes)

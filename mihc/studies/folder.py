@@ -22,6 +22,7 @@ from mihc.studies.expressions import (
 )
 from mihc.studies.given_thresholds import read_thresholds
 from mihc.studies.joining import check_join, near_pairs
+from mihc.studies.near_names import near_names
 from mihc.studies.patients import MEASURES
 from mihc.studies.settings import Settings
 from mihc.studies.slide_list import SlideRow, read_slides
@@ -94,7 +95,7 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
     thresholds, threshold_problems = read_thresholds(folder, {row.slide for row in slides}, all_markers(panels))
     problems += clinical_problems + ([] if panel_problems else threshold_problems)
     if not panel_problems:  # else a marker may be missing for another reason than the one that would be named
-        found = population_problems(settings, panels)
+        found = near_names(settings, panels) + population_problems(settings, panels)
         found += _cut_problems(settings, all_markers(panels))
         problems += found or level_problems(settings, panels, slides, thresholds)
     problems += _patient_problems(slides, clinical, settings)

@@ -37,6 +37,21 @@ def given_cells(study: Study, row: SlideRow) -> pd.DataFrame:
     return cells
 
 
+def given_values(study: Study, row: SlideRow) -> pd.DataFrame:
+    """Read of a slide's table what thresholds are taken from: `tissue_class` and the markers' means.
+
+    Raises
+    ------
+    StudyProblems
+        As `given_cells` does, with every problem of the table, when one of these columns cannot be used.
+    """
+    try:
+        return read_cell_table(row.cells, study.panel_of(row), slide=row.slide, means_only=True)
+    except StudyProblems:
+        given_cells(study, row)
+        raise
+
+
 def markers_without_threshold(study: Study, row: SlideRow) -> list[str]:
     """Name the markers of a slide's panel for which neither panel.csv nor thresholds.csv has a threshold."""
     scopes = study.thresholds["slide"].isin([EVERY_SLIDE, row.slide])

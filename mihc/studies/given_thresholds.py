@@ -14,6 +14,7 @@ import pandas as pd
 
 from mihc.errors import Problem
 from mihc.panel import LEVEL_COLUMNS, LEVELS_FIX, Panel, levels_problem
+from mihc.studies.near_names import near_miss
 from mihc.studies.slide_list import SlideRow
 from mihc.studies.tables import TextTable, check_columns, number_in, read_table
 
@@ -94,6 +95,7 @@ def _unknown(table: TextTable, row: int, column: str, found: str, known: Collect
         return []
     near = get_close_matches(found, known, n=1)
     hint = f"; did you mean {near[0]}" if near else f"; there are {', '.join(sorted(known))}"
+    hint = near_miss(found, known) or hint
     return [Problem(table.place(row, column), f"{column} {found!r} is unknown{hint}", "Correct the name.")]
 
 

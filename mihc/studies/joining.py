@@ -11,10 +11,11 @@ from mihc.errors import Problem
 
 EXAMPLES = 5
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
-# Letters of other alphabets that look like a Latin one: Cyrillic and Greek capitals, and the small ones in use.
+DASHES = re.compile("[\u2010-\u2015\u2212]")
+# Letters of other alphabets that look like a Latin one: Cyrillic and Greek capitals, and small ones.
 LOOK_ALIKES = str.maketrans(
-    "АВСЕНІЈКМОРТХавсеоріхуΑΒΕΖΗΙΚΜΝΟΡΤΥΧαο",
-    "ABCEHIJKMOPTXabceopixyABEZHIKMNOPTYXao",
+    "АВСЕНІЈКМОРТХУЅавсеоріхуѕјԁһΑΒΕΖΗΙΚΜΝΟΡΤΥΧαγικνορτυχ",
+    "ABCEHIJKMOPTXYSabceopixysjdhABEZHIKMNOPTYXayikvoptux",
 )
 
 
@@ -30,6 +31,7 @@ DIFFERENCES: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("an accented letter written in another way", lambda text: unicodedata.normalize("NFKC", text)),
     ("capital letters", str.casefold),
     ("a leading zero", _without_leading_zeros),
+    ("another dash", lambda text: DASHES.sub("-", text)),
     ("a letter of another alphabet that looks alike", lambda text: text.translate(LOOK_ALIKES).casefold()),
 )
 

@@ -67,10 +67,12 @@ def parse_settings(text: str) -> tuple[Settings | None, list[Problem]]:
     """Parse the text of a study.toml, as `read_settings` does."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        unreadable = sorted(set(_unreadable(document)))
+    except RecursionError:
+        return None, [Problem(FILE, "is not valid TOML: nested too deeply to be read", "Remove the brackets or dots.")]
+    except ValueError as error:  # of TOML, or a number of more digits than any number has
         fix = "Text stands in double quotes, numbers have a decimal point, and each key occurs once."
         return None, [Problem(FILE, f"is not valid TOML: {error}", fix)]
-    unreadable = sorted(set(_unreadable(document)))
     if unreadable:
         fix = "Names and texts hold letters, digits, signs and spaces."
         return None, [Problem(FILE, f"{found!r} holds a control character", fix) for found in unreadable]
