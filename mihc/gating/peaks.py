@@ -13,7 +13,7 @@ UPPER_SHIFTS = (0.5, 6.0, 1000.0)  # positives log-normal from the low end of th
 STARTS = (0.004, 0.03, 0.15, 0.4, 0.7)  # shares of positives at which the fits start
 NEAREST_SDS = 2.5  # between the negatives' mean and the positives' middle; nearer cells are a shade, not a population
 PENALTY = 1.0  # per parameter that a fit has more (Akaike's), in log-likelihood
-NONE, ALL = -9.0, 9.0  # logits of no cell and of all
+NONE = -9.0  # logit of no cell
 FAR_AWAY = (-12.0, 7.6, 1.0)  # an upper peak without cells
 QUICK, THOROUGH = 5, 40  # rounds of a first look, and at most
 SHARE, LOWER, UPPER = 0, (1, 2), (3, 4)  # places in a fit, see peak_kernels
@@ -33,17 +33,20 @@ class Lower:
         return Lower(self.name, self.kind, tuple(float(entry) for entry in fit[5:8]))
 
 
-CLEAN, DRIFTING, SHADES, SKEWED = range(4)
+CLEAN, DRIFTING, SHADES, LIT_SHADES, LOG, ROOT, LOG_BROAD, ROOT_BROAD = range(8)
 LOWERS = (
     Lower("normal", CLEAN, (NONE, 0.3, NONE)),
     Lower("normal on a drifting background", DRIFTING, (NONE, 0.3, NONE)),
-    Lower("with autofluorescence in all cells", CLEAN, (ALL, 0.3, NONE), (6,)),
-    Lower("with autofluorescence in all cells on a drifting background", DRIFTING, (ALL, 0.3, NONE), (6,)),
     Lower("with autofluorescence in some cells", CLEAN, (-2.0, 0.3, NONE), (5, 6)),
     Lower("with autofluorescence in some cells on a drifting background", DRIFTING, (-2.0, 0.3, NONE), (5, 6)),
-    Lower("two shades of tissue", SHADES, (0.0, 0.7, NONE), (5, 6)),
-    Lower("two shades of tissue with autofluorescence", SHADES, (0.0, 0.7, -3.0), (5, 6, 7)),
-    Lower("log-normal", SKEWED, (0.0, -1.2, NONE), (6,)),
+    Lower("two shades of tissue", SHADES, (0.0, 0.7, 0.1), (5, 6, 7)),
+    Lower("two shades of tissue with autofluorescence", LIT_SHADES, (0.0, 0.7, -3.0), (5, 6, 7)),
+    Lower("log-normal", LOG, (NONE, -1.2, 0.7), (6,)),
+    Lower("gamma", ROOT, (NONE, -1.2, 0.7), (6,)),
+    Lower("log-normal with autofluorescence in some cells", LOG, (-3.0, -1.2, 0.7), (5, 6, 7)),
+    Lower("gamma with autofluorescence in some cells", ROOT, (-3.0, -1.2, 0.7), (5, 6, 7)),
+    Lower("log-normal with broad autofluorescence in some cells", LOG_BROAD, (-3.0, -1.2, 0.7), (5, 6, 7)),
+    Lower("gamma with broad autofluorescence in some cells", ROOT_BROAD, (-3.0, -1.2, 0.7), (5, 6, 7)),
 )
 
 
