@@ -16,6 +16,7 @@ PENALTY = 1.0  # per parameter that a fit has more (Akaike's), in log-likelihood
 NONE = -9.0  # logit of no cell
 FAR_AWAY = (-12.0, 7.6, 1.0)  # an upper peak without cells
 QUICK, THOROUGH = 5, 40  # rounds of a first look, and at most
+CLEAN, DRIFTING, SHADES, LIT_SHADES, LOG, ROOT, LOG_BROAD, ROOT_BROAD = range(8)
 SHARE, LOWER, UPPER = 0, (1, 2), (3, 4)  # places in a fit, see peak_kernels
 
 
@@ -28,12 +29,16 @@ class Lower:
     shape: tuple[float, float, float]  # the last entries of a fit, see peak_kernels
     free: tuple[int, ...] = ()  # places of the shape's entries that are fitted
 
+    @property
+    def shaded(self) -> bool:
+        """Whether it holds two groups of cells by itself."""
+        return self.kind in (SHADES, LIT_SHADES)
+
     def known(self, fit: np.ndarray) -> Lower:
         """This idea with the shape of a fit, fixed."""
         return Lower(self.name, self.kind, tuple(float(entry) for entry in fit[5:8]))
 
 
-CLEAN, DRIFTING, SHADES, LIT_SHADES, LOG, ROOT, LOG_BROAD, ROOT_BROAD = range(8)
 LOWERS = (
     Lower("normal", CLEAN, (NONE, 0.3, NONE)),
     Lower("normal on a drifting background", DRIFTING, (NONE, 0.3, NONE)),
@@ -114,9 +119,9 @@ class Fitter:
             fits.append(self._improved(begin, (SHARE, *LOWER, *UPPER), QUICK))
         return min(fits, key=lambda fit: fit.misfit)
 
-    def finish(self, fit: Fit) -> Fit:
+    def finish(self, fit: Fit, nearest_sds: float = NEAREST_SDS) -> Fit:
         """A sketch of two peaks, improved until it stands still."""
-        return self._improved(fit, (SHARE, *LOWER, *UPPER), THOROUGH)
+        return self._improved(fit, (SHARE, *LOWER, *UPPER), THOROUGH, nearest_sds)
 
     def with_share(self, fit: Fit, logit: float, nearest_sds: float = NEAREST_SDS) -> Fit:
         """The best fit near this one with a given share of positives."""
