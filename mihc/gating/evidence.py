@@ -13,7 +13,7 @@ from mihc.gating.peaks import LOWERS, UPPER_SHIFTS, Fit, Fitter, Lower
 
 # A fit is plausible whose log-likelihood is at most this below the best one's: 95 % of a chi-square of 1 degree.
 PLAUSIBLE = 1.92
-CONVINCING = 3.0  # gain in log-likelihood from which two peaks are believed: 20 to 1
+CONVINCING = 2.3  # gain in log-likelihood from which two peaks are believed: 10 to 1
 CLOSE_SDS = 1.8  # positives so near are no finding, but where only two groups explain the cells they may be positives
 CLEAR_SDS = 3.0  # from here on a peak is a population that a slide called negative must not have
 MAJORITY = 0.55  # of the cells: positives that are so many must lie behind a valley
@@ -48,6 +48,7 @@ class Evidence:
     share_high: float
     possible: float  # where one peak will do: the largest share of a clear peak that is plausible all the same
     close: float  # where one peak will do, but only as two shades: the share of positives that would do as well
+    shaded: bool  # only where the negatives have two shades do positives beside them explain the cells
     best: Fit  # of the two peaks, or of the one where that explains as much
 
     @property
@@ -128,6 +129,7 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
         share_high=high,
         possible=_possible(fitter, twos, one.misfit + PLAUSIBLE * scale) if gain < CONVINCING else math.nan,
         close=_close(fitter, ones, sketches, PLAUSIBLE * scale) if alike else 0.0,
+        shaded=all(fit.lower.shaded for fit in kept),
         best=two if gain > 0 else one,
     )
 

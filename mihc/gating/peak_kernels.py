@@ -154,11 +154,43 @@ def _fill_lower(fit: np.ndarray, kind: int, edges: np.ndarray, out: np.ndarray) 
 
 
 @compiled
-def _fill_upper(fit: np.ndarray, log_edges: np.ndarray, out: np.ndarray) -> None:
-    """Fill out (bins,) with the probabilities of the upper peak."""
+def _glow(fit: np.ndarray, kind: int) -> tuple[float, float, float]:
+    """Autofluorescence: part of the cells that have it, and mean and variance of its light in X."""
+    sd = math.exp(fit[2])
+    if kind == SHADES:
+        return 0.0, 0.0, 0.0
+    if kind == LIT_SHADES:
+        return 1 / (1 + math.exp(-fit[7])), SHADE_TAIL * sd, (SHADE_TAIL * sd) ** 2
+    part = 1 / (1 + math.exp(-fit[5]))
+    if kind < LOG:
+        length = math.exp(fit[6]) * sd
+        return part, length, length * length
+    _, core_sd = _core_moments(math.exp(fit[6]), kind)
+    length = math.exp(fit[7]) * core_sd * sd
+    if kind < LOG_BROAD:
+        return part, length, length * length
+    mean = (SHORT + LONG) / 2 * length
+    return part, mean, (SHORT * SHORT + LONG * LONG) * length * length - mean * mean
+
+
+@compiled
+def _fill_upper(fit: np.ndarray, kind: int, log_edges: np.ndarray, out: np.ndarray) -> None:
+    """Fill out (bins,) with the probabilities of the upper peak; as many of its cells glow as of the negatives.
+
+    What glows too is again normal in y, with the sums of both lights' means and variances.
+    """
     sd, before = math.exp(fit[4]), 0.0
+    part, more, spread = _glow(fit, kind)
+    mean = math.exp(fit[3] + sd * sd / 2)
+    lit = mean + more
+    lit_sd = math.sqrt(math.log1p((mean * mean * math.expm1(sd * sd) + spread) / (lit * lit)))
+    middle = math.log(lit) - lit_sd * lit_sd / 2
     for b in range(len(out)):
-        after = _normal((log_edges[b] - fit[3]) / sd) if b + 1 < len(out) else 1.0
+        after = 1.0
+        if b + 1 < len(out):
+            after = _normal((log_edges[b] - fit[3]) / sd)
+            if part > 1e-3:
+                after += part * (_normal((log_edges[b] - middle) / lit_sd) - after)
         out[b] = after - before
         before = after
 
@@ -174,7 +206,7 @@ def _mix(share: float, out: np.ndarray) -> None:
 def expect(fit: np.ndarray, kind: int, edges: np.ndarray, log_edges: np.ndarray, out: np.ndarray) -> None:
     """Fill out (3, bins) with the probabilities of the lower peak, the upper one and both together."""
     _fill_lower(fit, kind, edges, out[0])
-    _fill_upper(fit, log_edges, out[1])
+    _fill_upper(fit, kind, log_edges, out[1])
     _mix(1 / (1 + math.exp(-fit[0])), out)
 
 
@@ -190,8 +222,10 @@ def bound(fit: np.ndarray, shift: float, kind: int, nearest: float) -> None:
     lowest = math.log(max(mean + nearest * sd + shift, 1e-3))
     fit[3] = min(max(fit[3], lowest), 25.0)
     away = max((math.exp(fit[3]) - shift - mean) / sd, 0.0)
+    part, more, spread = _glow(fit, kind)  # the positives have it as well, so that it makes them no wider here
+    core = math.sqrt(max(sd * sd - part * (spread + more * more) + part * part * more * more, 0.25 * sd * sd))
     varies = VARIATION * away * min(max((FAR - away) / (FAR - NEAR), 0.0), 1.0)
-    narrowest = math.log(sd) + 0.5 * math.log1p(varies * varies) - fit[3]
+    narrowest = 0.5 * math.log(core * core + varies * varies * sd * sd) - fit[3]
     fit[4] = min(max(fit[4], narrowest), WIDEST)
 
 
@@ -242,7 +276,7 @@ def _slope(
     trial[entry] += NUDGE
     which, part = (1, share) if entry == 3 or entry == 4 else (0, 1 - share)
     if which == 1:
-        _fill_upper(trial, log_edges, there[1])
+        _fill_upper(trial, kind, log_edges, there[1])
     else:
         _fill_lower(trial, kind, edges, there[0])
     for b in range(len(out)):
