@@ -29,9 +29,11 @@ FEWEST_POSITIVES = 5
 NEXT_TO_NONE = 0.004  # a slide is negative when at most this share of its cells stands out: debris does too
 FEWEST_SHARE = 0.0015  # positives must be more than this at the low end of the plausible range
 ROOM = 0.01  # one peak leaves no room for positives when not even this share of them is plausible
-NEAREST_SDS = 2.65  # the fits start from 2.5: what lies there is a shade that was pressed into the mould of positives
+NEAREST_SDS = 2.75  # the fits start from 2.5: what lies there is a shade that was pressed into the mould of positives
+BESIDE_SHADES_SDS = 5.0  # from two shades of negatives: of three groups the middle one may be positive too
 HALF = 0.5  # without a gap, what may be most of the cells may be the brighter of two tissues
-WIDEST, FOLD = 0.3, 10.0  # plausible positivities further apart than this, or so many times, are no answer
+NARROW = 0.02  # a range so narrow is an answer, however many times its low end it reaches
+WIDEST, FOLD = 0.2, 10.0  # plausible positivities further apart than this, or so many times, are no answer
 SAME_OFFSET_SDS, SAME_WIDTH = 1.5, 1.6  # controls and slide agree: means within so many SDs, SDs within this factor
 
 
@@ -156,6 +158,8 @@ def _doubt_in_groups(evidence: Evidence) -> str:
         return "most cells form the brighter of two groups without a gap, positives or brighter tissue"
     if evidence.gain < CONVINCING and evidence.possible >= ROOM:
         return f"one group of cells explains them all, but so would up to {100 * evidence.possible:.2g} % positives"
+    if evidence.close:
+        return f"two shades of tissue, or {100 * evidence.close:.2g} % of positives near the negatives"
     return ""
 
 
@@ -176,9 +180,12 @@ def _doubt_in_share(evidence: Evidence) -> str:
         return "the cells thin out from negative to bright without a gap"
     if evidence.separation < NEAREST_SDS:
         return f"the brighter cells lie only {_apart(evidence)} above them, {_range(evidence)} %"
+    if evidence.shaded and evidence.separation < BESIDE_SHADES_SDS:
+        return f"three groups of cells, the brightest {_apart(evidence)} up: where the positives begin is not clear"
     if evidence.gapless and evidence.share_high > HALF:
         return f"{_range(evidence)} % lie {_apart(evidence)} above the rest without a gap, positives or brighter tissue"
-    if evidence.share_low < max(FEWEST_SHARE, evidence.share_high / FOLD):
+    wide = evidence.share_high - evidence.share_low > NARROW
+    if evidence.share_low < FEWEST_SHARE / 3 or (wide and evidence.share_low < evidence.share_high / FOLD):
         return f"the cells that stand out may be {_range(evidence)} %, next to none or many"
     if evidence.share_high - evidence.share_low > WIDEST:
         return f"the two groups, {_apart(evidence)} apart, run into each other: {_range(evidence)} % may be positive"

@@ -13,16 +13,18 @@ from mihc.gating.peaks import LOWERS, UPPER_SHIFTS, Fit, Fitter, Lower
 
 # A fit is plausible whose log-likelihood is at most this below the best one's: 95 % of a chi-square of 1 degree.
 PLAUSIBLE = 1.92
-CONVINCING = 3.0  # gain in log-likelihood from which two peaks are believed: 20 to 1
+CONVINCING = 2.3  # gain in log-likelihood from which two peaks are believed: 10 to 1
+CLOSE_SDS = 1.8  # positives so near are no finding, but where only two groups explain the cells they may be positives
 CLEAR_SDS = 3.0  # from here on a peak is a population that a slide called negative must not have
 MAJORITY = 0.55  # of the cells: positives that are so many must lie behind a valley
-# Peaks so far apart must have a dip between them: in the fit, to this part of its lower side; where the positives are
-# as many as MANY, in the histogram.
-CONTINUUM_SDS, DIP, MANY = 8.0, 0.97, 200
+# Peaks so far apart must have a dip between them: in the histogram, or in the fit to this part of its lower side, and to
+# a smaller one where the positives are as many as MANY.
+CONTINUUM_SDS, DIP, DEEP_DIP, MANY = 8.0, 0.97, 0.8, 200
 UNEXPLAINED = (1.3, 3.0)  # deviance over degrees of freedom that a formula may have, plus so many of its SDs
 SHALLOWEST, CHANCE_SDS = 0.75, 3.0  # a valley's bottom over its lower side, and how far it must lie below it
 SMOOTH_BINS = 1.5  # SD of the smoothing in which valleys are looked for
 HOPELESS = (1.5, 20.0)  # times and plus: sketches that explain the cells so much worse are not finished
+CLOSE_TRIED, CLOSE_SHARE = 6, 0.02  # sketches that are tried as close positives, and the least share that matters
 TRIED_SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5)
 FARTHEST_LOGITS = (-11.0, 5.0)
 STRIDES = 14
@@ -45,6 +47,8 @@ class Evidence:
     share_low: float
     share_high: float
     possible: float  # where one peak will do: the largest share of a clear peak that is plausible all the same
+    close: float  # where one peak will do, but only as two shades: the share of positives that would do as well
+    shaded: bool  # only where the negatives have two shades do positives beside them explain the cells
     best: Fit  # of the two peaks, or of the one where that explains as much
 
     @property
@@ -109,8 +113,9 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
     ends = [end for fit in kept for end in _ends(fitter, fit, plausible)]
     low, high = _of_these_cells(share, min(ends), max(ends), histogram.cells)
     gain = (one.misfit - two.misfit) / scale
-    many = share * histogram.cells >= MANY
-    dips = not math.isnan(valley) if many else _dips(fitter.density(two))
+    deep = DEEP_DIP if share * histogram.cells >= MANY else DIP
+    dips = not math.isnan(valley) or _dips(fitter.density(two), deep)
+    alike = gain < CONVINCING
     return Evidence(
         histogram=histogram,
         unexplained=scale / (UNEXPLAINED[0] + UNEXPLAINED[1] * math.sqrt(2 / freedom)),
@@ -123,6 +128,8 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
         share_low=low,
         share_high=high,
         possible=_possible(fitter, twos, one.misfit + PLAUSIBLE * scale) if gain < CONVINCING else math.nan,
+        close=_close(fitter, ones, sketches, PLAUSIBLE * scale) if alike else 0.0,
+        shaded=all(fit.lower.shaded for fit in kept),
         best=two if gain > 0 else one,
     )
 
@@ -132,9 +139,23 @@ def _shade(fit: Fit) -> bool:
     return fit.share > MAJORITY
 
 
-def _dips(density: np.ndarray) -> bool:
+def _close(fitter: Fitter, ones: list[Fit], sketches: list[Fit], slack: float) -> float:
+    """Share of positives nearer than is trusted that explains the cells as well as two shades of tissue do.
+
+    0 where one shade will do, or where the brighter cells are too many, or too alike, to be positives.
+    """
+    one = min(fit.misfit for fit in ones)
+    if min(fit.misfit for fit in ones if not fit.lower.shaded) <= one + slack:
+        return 0.0
+    likely = sorted((fit for fit in sketches if not fit.lower.shaded), key=lambda fit: fit.misfit)[:CLOSE_TRIED]
+    near = [fitter.finish(fit, CLOSE_SDS) for fit in likely]
+    shares = [fit.share for fit in near if fit.misfit <= one + slack and CLOSE_SHARE < fit.share < MAJORITY]
+    return max(shares, default=0.0)
+
+
+def _dips(density: np.ndarray, to: float) -> bool:
     sides = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
-    return bool((density < DIP * sides).any())
+    return bool((density < to * sides).any())
 
 
 def _ends(fitter: Fitter, fit: Fit, plausible: float) -> Iterator[float]:

@@ -13,7 +13,7 @@ LOWEST = -1.0  # X of the lower edge: what lies below falls into the first bin
 DEAD = -2.0  # X below which cells have no background either, on a slide that has one: they are left out
 MOST_BINS = 300
 FORMULA_ERROR = (
-    0.05  # no formula gives the share of cells in a bin more exactly than this, however many cells there are
+    0.03  # no formula gives the share of cells in a bin more exactly than this, however many cells there are
 )
 NORMAL_GAPS = (0.93, 0.97)  # SDs between the 0.5 %, 5 % and 25 % points of a normal distribution
 

@@ -13,9 +13,10 @@ UPPER_SHIFTS = (0.5, 6.0, 1000.0)  # positives log-normal from the low end of th
 STARTS = (0.004, 0.03, 0.15, 0.4, 0.7)  # shares of positives at which the fits start
 NEAREST_SDS = 2.5  # between the negatives' mean and the positives' middle; nearer cells are a shade, not a population
 PENALTY = 1.0  # per parameter that a fit has more (Akaike's), in log-likelihood
-NONE, ALL = -9.0, 9.0  # logits of no cell and of all
+NONE = -9.0  # logit of no cell
 FAR_AWAY = (-12.0, 7.6, 1.0)  # an upper peak without cells
 QUICK, THOROUGH = 5, 40  # rounds of a first look, and at most
+CLEAN, DRIFTING, SHADES, LIT_SHADES, LOG, ROOT, LOG_BROAD, ROOT_BROAD = range(8)
 SHARE, LOWER, UPPER = 0, (1, 2), (3, 4)  # places in a fit, see peak_kernels
 
 
@@ -28,22 +29,29 @@ class Lower:
     shape: tuple[float, float, float]  # the last entries of a fit, see peak_kernels
     free: tuple[int, ...] = ()  # places of the shape's entries that are fitted
 
+    @property
+    def shaded(self) -> bool:
+        """Whether it holds two groups of cells by itself."""
+        return self.kind in (SHADES, LIT_SHADES)
+
     def known(self, fit: np.ndarray) -> Lower:
         """This idea with the shape of a fit, fixed."""
         return Lower(self.name, self.kind, tuple(float(entry) for entry in fit[5:8]))
 
 
-CLEAN, DRIFTING, SHADES, SKEWED = range(4)
 LOWERS = (
     Lower("normal", CLEAN, (NONE, 0.3, NONE)),
     Lower("normal on a drifting background", DRIFTING, (NONE, 0.3, NONE)),
-    Lower("with autofluorescence in all cells", CLEAN, (ALL, 0.3, NONE), (6,)),
-    Lower("with autofluorescence in all cells on a drifting background", DRIFTING, (ALL, 0.3, NONE), (6,)),
     Lower("with autofluorescence in some cells", CLEAN, (-2.0, 0.3, NONE), (5, 6)),
     Lower("with autofluorescence in some cells on a drifting background", DRIFTING, (-2.0, 0.3, NONE), (5, 6)),
-    Lower("two shades of tissue", SHADES, (0.0, 0.7, NONE), (5, 6)),
-    Lower("two shades of tissue with autofluorescence", SHADES, (0.0, 0.7, -3.0), (5, 6, 7)),
-    Lower("log-normal", SKEWED, (0.0, -1.2, NONE), (6,)),
+    Lower("two shades of tissue", SHADES, (0.0, 0.7, 0.1), (5, 6, 7)),
+    Lower("two shades of tissue with autofluorescence", LIT_SHADES, (0.0, 0.7, -3.0), (5, 6, 7)),
+    Lower("log-normal", LOG, (NONE, -1.2, 0.7), (6,)),
+    Lower("gamma", ROOT, (NONE, -1.2, 0.7), (6,)),
+    Lower("log-normal with autofluorescence in some cells", LOG, (-3.0, -1.2, 0.7), (5, 6, 7)),
+    Lower("gamma with autofluorescence in some cells", ROOT, (-3.0, -1.2, 0.7), (5, 6, 7)),
+    Lower("log-normal with broad autofluorescence in some cells", LOG_BROAD, (-3.0, -1.2, 0.7), (5, 6, 7)),
+    Lower("gamma with broad autofluorescence in some cells", ROOT_BROAD, (-3.0, -1.2, 0.7), (5, 6, 7)),
 )
 
 
@@ -111,9 +119,9 @@ class Fitter:
             fits.append(self._improved(begin, (SHARE, *LOWER, *UPPER), QUICK))
         return min(fits, key=lambda fit: fit.misfit)
 
-    def finish(self, fit: Fit) -> Fit:
+    def finish(self, fit: Fit, nearest_sds: float = NEAREST_SDS) -> Fit:
         """A sketch of two peaks, improved until it stands still."""
-        return self._improved(fit, (SHARE, *LOWER, *UPPER), THOROUGH)
+        return self._improved(fit, (SHARE, *LOWER, *UPPER), THOROUGH, nearest_sds)
 
     def with_share(self, fit: Fit, logit: float, nearest_sds: float = NEAREST_SDS) -> Fit:
         """The best fit near this one with a given share of positives."""
