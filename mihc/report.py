@@ -43,10 +43,13 @@ from mihc.reports.claims import (
 )
 from mihc.reports.commands import failed
 from mihc.reports.doubts import doubts, suspects
+from mihc.reports.explorer import explorer
 from mihc.reports.groups import PatientGroups
+from mihc.reports.heat import heat_maps
 from mihc.reports.methods import flattened, methods
 from mihc.reports.numbers import Numbers, as_float, counted, rounded, text
 from mihc.reports.outcomes import endpoints, responses
+from mihc.reports.scripts import policy, scripts
 from mihc.reports.slide_pages import point_colours, points_note, slide_pages
 from mihc.reports.thresholds import Drift, drifts, has_interval, interval_columns, taken_beside_own, typed
 from mihc.reports.tissue import confusion, margin_profiles
@@ -56,6 +59,8 @@ from mihc.study import Study
 if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.figure import Figure
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(
@@ -110,9 +115,15 @@ def _page(
     region_columns, region_bounded = interval_columns(numbers["regions"].columns)
     pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers))
     asked = _asked(numbers, study)
+    explored = explorer(numbers, groups, [row for finding in found for row in finding.rows])
+    run_here = scripts(TEMPLATES, explored=explored.any)
     margin_bands, taught = margin_profiles(numbers, asked["populations"], drawn), confusion(numbers)
     return {
         "numbers": numbers,
+        "explored": explored,
+        "heat": heat_maps(numbers, explored),
+        "scripts": run_here,
+        "policy": policy(run_here),
         "margin_bands": margin_bands,
         "confusion": taught,
         "called": list(dict.fromkeys(name for row in taught for name in row.rows)),
@@ -219,7 +230,7 @@ def _templates() -> Environment:
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
