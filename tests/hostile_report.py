@@ -26,7 +26,7 @@ PAYLOADS = (
     "<form action=https://x.example/><button>", "<math><mi xlink:href=javascript:alert(10)>",
     "<style>@import 'https://x.example/b.css'</style>", "}body{background:url(https://x.example/c)}",
     "<details open ontoggle=alert(11)>", "__proto__", "constructor", "+1+cmd|' /C calc'!A0", "@SUM(1+1)",
-    "\ufeff\u0000\ufffe", "%3Cscript%3E",
+    "\ufeff\u0007\ufffe", "%3Cscript%3E",
 )  # fmt: skip
 HOSTILE = "".join(PAYLOADS)
 

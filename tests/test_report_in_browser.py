@@ -1,4 +1,4 @@
-"""The report as a person sees it: drawn by a browser, chosen in, clicked on, printed; and what hostile names do there."""
+"""The report as a person sees it: drawn by a browser, chosen in, clicked on; and what hostile names do there."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ EVERY_CHOICE = """(() => {
   };
   turn("against", () => turn("split", () => {
     drawn += document.querySelectorAll("#explore-figure .dot").length;
-    for (const dot of document.querySelectorAll("#explore-figure .dot")) dot.dispatchEvent(new Event("click", { bubbles: true }));
+    for (const dot of [...document.querySelectorAll("#explore-figure .dot")].slice(0, 3))
+      dot.dispatchEvent(new Event("click", { bubbles: true }));
   }));
   for (const name of ["population", "region", "measure"]) turn(name, () => {});
-  for (const button of document.querySelectorAll("button.sort, button.copy")) button.click();
+  for (const button of document.querySelectorAll("th:first-child button.sort, button.copy")) button.click();
   document.querySelectorAll("details").forEach((one) => { one.open = true; });
   return drawn;
-})()"""  # noqa: E501
+})()"""
 SKELETON = """[...document.querySelectorAll("*")].map((one) => one.tagName + " " +
   one.getAttributeNames().filter((name) => name !== "selected").sort().join(" "))"""
 NUMBERS = """[...document.querySelectorAll("{where} [data-source]")].map((one) =>
