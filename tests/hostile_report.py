@@ -11,6 +11,7 @@ from drawn_report import (
     drawn_slide_tables,
     drawn_study,
 )
+from drawn_robustness import drawn_robustness
 
 from mihc.associate import associate
 from mihc.panel import Panel
@@ -70,5 +71,6 @@ def marked(mark):
     )
     run = {"versions": {"mihc" + mark: "0.1.0" + mark}, "inputs" + mark: ["a" + mark, {"b" + mark: mark}]}
     tables |= {"regions": regions, "patients": patients, "statistics": statistics, "notes": drawn_notes(regions)}
+    tables |= drawn_robustness(mark)
     return {"tables": tables,
             "study": study, "pictures": [picture], "run": run}  # fmt: skip
