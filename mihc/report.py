@@ -28,6 +28,8 @@ from mihc.plots.style import REGION_COLOURS
 from mihc.reports.associations import families, forests, leading
 from mihc.reports.calls import calls_chapter
 from mihc.reports.cell_flow import cell_flows, counted_flows, pooled
+from mihc.reports.checklists import checklists
+from mihc.reports.checks import checks
 from mihc.reports.claims import (
     KINDS,
     MEASURES,
@@ -43,10 +45,14 @@ from mihc.reports.claims import (
 )
 from mihc.reports.commands import failed
 from mihc.reports.doubts import doubts, suspects
+from mihc.reports.explorer import explorer
 from mihc.reports.groups import PatientGroups
+from mihc.reports.heat import heat_maps
 from mihc.reports.methods import flattened, methods
 from mihc.reports.numbers import Numbers, as_float, counted, rounded, text
 from mihc.reports.outcomes import endpoints, responses
+from mihc.reports.robustness import robustness, sureness
+from mihc.reports.scripts import policy, scripts
 from mihc.reports.slide_pages import point_colours, points_note, slide_pages
 from mihc.reports.thresholds import Drift, drifts, has_interval, interval_columns, taken_beside_own, typed
 from mihc.reports.tissue import confusion, margin_profiles
@@ -56,6 +62,9 @@ from mihc.study import Study
 if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.figure import Figure
+
+MOST_ROWS = 1500  # of regions.csv in the page; the rest stands in the file, and on each slide's own page
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(
@@ -74,7 +83,8 @@ def write_report(
         those names; "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um,
         pixel_size_source; "notes": why patients' values are missing, as `study_notes` has them; "given_cells": slide,
         tissue_class, region, cells of the slides that came as tables of cells; "batches": how batches lie beside each
-        other, "history": who typed which threshold when. A missing or empty table leaves its chapter empty.
+        other, "history": who typed which threshold when; "robustness", "robustness_summary", "influence",
+        "splits", "families", "dropout" as the statistics write them. A missing or empty table leaves its chapter empty.
     run : dict
         What run.json holds: versions, settings, inputs, stages; shown as it is.
     pictures : sequence of SlidePicture
@@ -110,9 +120,21 @@ def _page(
     region_columns, region_bounded = interval_columns(numbers["regions"].columns)
     pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers))
     asked = _asked(numbers, study)
+    spoken_rows = [row for finding in found for row in finding.rows] or _smallest(numbers)
+    explored = explorer(numbers, groups, spoken_rows)
+    run_here = scripts(TEMPLATES, explored=explored.any)
     margin_bands, taught = margin_profiles(numbers, asked["populations"], drawn), confusion(numbers)
     return {
         "numbers": numbers,
+        "explored": explored,
+        "checks": checks(numbers),
+        "checklists": checklists(numbers, study, run),
+        "most_rows": MOST_ROWS,
+        "robust": robustness(numbers, spoken_rows),
+        "sure": {finding.rows[0]: sureness(numbers, finding) for finding in found},
+        "heat": heat_maps(numbers, explored),
+        "scripts": run_here,
+        "policy": policy(run_here),
         "margin_bands": margin_bands,
         "confusion": taught,
         "called": list(dict.fromkeys(name for row in taught for name in row.rows)),
@@ -174,6 +196,12 @@ def _measured_columns(patients: pd.DataFrame) -> set[str]:
     return numeric | {str(name) for name in patients if str(name).count("|") == 2}
 
 
+def _smallest(numbers: Numbers) -> list[int]:
+    """The rows of statistics.csv with the smallest p, for a report that claims nothing."""
+    rows = claimable(numbers["statistics"])
+    return [int(index) for index in pd.to_numeric(rows["p"]).sort_values(kind="stable").index] if len(rows) else []
+
+
 def _leading_populations(numbers: Numbers) -> tuple[str, ...]:
     """The population of the smallest p, for a report that claims nothing."""
     rows = claimable(numbers["statistics"])
@@ -219,7 +247,7 @@ def _templates() -> Environment:
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -235,7 +235,7 @@ def test_a_polygon_with_a_hole_becomes_a_path_of_two_rings():
     assert polygon_path(square, 10.0).count("M") == 2
     assert (
         polygon_path(MultiPolygon([box(0, 0, 10, 10), box(20, 0, 30, 10)]), 10.0)
-        == "M1 0L1 1L0 1L0 0ZM3 0L3 1L2 1L2 0Z"
+        == "M1 0l0 1 -1 0 0-1zM3 0l0 1 -1 0 0-1z"
     )
     assert polygon_path(Polygon(), 10.0) == ""
 

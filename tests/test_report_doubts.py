@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from drawn_report import drawn_settings, drawn_study, drawn_tables
-from test_report import Page, few_tests, written
+from report_page import Page, few_tests, written
 
 from mihc import store
 from mihc.reports.cell_flow import cell_flows, counted_flows, pooled

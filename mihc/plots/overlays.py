@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from mihc.plots.bands import margin_lines
-from mihc.plots.pictures import Histogram, SlidePicture, jpeg_uri, length_text, scale_bar_um
+from mihc.plots.pictures import Histogram, SlidePicture, jpeg_uri, length_text, scale_bar_um, webp_uri
 from mihc.plots.style import AREA_COLOURS, QUIET, REGION_COLOURS, VERDICT_COLOURS, plain
 
 if TYPE_CHECKING:
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 MOST_POINTS = 1500  # per population and slide; more would be a solid patch at this size
 
 
-def slide_layers(picture: SlidePicture, colours: dict[str, str]) -> Markup:
+def slide_layers(
+    picture: SlidePicture, colours: dict[str, str], encoded: Callable[[np.ndarray], str] = webp_uri
+) -> Markup:
     """One slide as inline SVG: the thumbnail, a layer of outlines, a layer of dots per population, the scale bar.
 
     Parameters
     ----------
     picture : SlidePicture
     colours : dict of population to "#rrggbb"
+    encoded : function of a (y, x, 3) uint8 picture
+        How the thumbnail becomes a data URI.
 
     Returns
     -------
@@ -51,7 +55,7 @@ def slide_layers(picture: SlidePicture, colours: dict[str, str]) -> Markup:
         plain(f"Slide {picture.slide} with its regions and positive cells"),
         width,
         height,
-        jpeg_uri(picture.rgb),
+        encoded(picture.rgb),
         Markup("").join(layers),
         _scale_bar(picture),
     )
@@ -65,7 +69,7 @@ _ALONE = Markup(
 
 
 def slide_svg(picture: SlidePicture, colours: dict[str, str]) -> Markup:
-    """The same picture as a file of its own, all layers shown and a legend below."""
+    """The same picture as a file of its own, all layers shown and a legend below; a JPEG, which every editor reads."""
     height, width = picture.rgb.shape[:2]
     line = max(height, width) * 0.034
     classes = {region.tissue_class for region in picture.regions}
@@ -79,7 +83,7 @@ def slide_svg(picture: SlidePicture, colours: dict[str, str]) -> Markup:
     ]
     whole = height + line * (len(key) + 0.6)
     return Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {:.1f}" width="{}">{}{}{}</svg>\n').format(
-        width, whole, width, _ALONE, slide_layers(picture, colours), Markup("").join(entries)
+        width, whole, width, _ALONE, slide_layers(picture, colours, jpeg_uri), Markup("").join(entries)
     )
 
 
@@ -113,8 +117,18 @@ def polygon_path(polygon: object, um_per_px: float) -> str:
 
 
 def _ring(coordinates: Sequence, um_per_px: float) -> str:
-    points = np.round(np.asarray(coordinates, dtype=float)[:-1, :2] / um_per_px, 1)
-    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) + "Z"
+    """A closed ring in tenths of a pixel, each point as a step from the one before, which takes half the letters."""
+    tenths = np.round(np.asarray(coordinates, dtype=float)[:-1, :2] / um_per_px * 10).astype(np.int64)
+    steps = np.diff(tenths, axis=0)
+    walked = "".join(f"{_tenth(x)}{' ' if y >= 0 else ''}{_tenth(y)}" + " " for x, y in steps.tolist() if x or y)
+    x, y = tenths[0].tolist()
+    return f"M{_tenth(x)} {_tenth(y)}" + (f"l{walked.rstrip()}" if walked else "") + "z"
+
+
+def _tenth(tenths: int) -> str:
+    """A number of tenths in as few letters as SVG allows: 12 as "1.2", -3 as "-.3", 40 as "4"."""
+    whole, rest = divmod(abs(tenths), 10)
+    return f"{'-' if tenths < 0 else ''}{whole or ('' if rest else '0')}{f'.{rest}' if rest else ''}"
 
 
 def _dots(picture: SlidePicture, population: str, layer: int, colours: dict[str, str]) -> Markup:

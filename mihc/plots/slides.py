@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 
+LEGEND_COLUMNS = 4
+
+
 def slide_overview(picture: SlidePicture, colours: dict[str, str]) -> Figure:
     """A slide's thumbnail with region outlines, positive cells as dots, a legend and a scale bar.
 
@@ -28,8 +31,11 @@ def slide_overview(picture: SlidePicture, colours: dict[str, str]) -> Figure:
     """
     height, width = picture.rgb.shape[:2]
     with look():
-        figure = new_figure(6.4, float(np.clip(6.4 * height / width, 1.5, 12.0)) + 0.75)
-        axes = figure.subplots()
+        key = _legend(picture, colours)
+        below = 0.08 + 0.2 * -(-len(key) // LEGEND_COLUMNS)  # inches
+        tall = float(np.clip(6.4 * height / width, 1.5, 12.0)) + 0.4 + below
+        figure = new_figure(6.4, tall, layout=None)
+        axes = figure.add_axes((0.01, below / tall, 0.98, 1 - (0.4 + below) / tall))
         axes.imshow(picture.rgb, interpolation="antialiased")
         for region in picture.regions:
             _outline(axes, region, picture.um_per_px)
@@ -41,9 +47,8 @@ def slide_overview(picture: SlidePicture, colours: dict[str, str]) -> Figure:
         axes.set_axis_off()
         _bar(axes, width, height, picture.um_per_px)
         headline(axes, picture.slide)
-        handles = _legend(picture, colours)
-        if handles:
-            figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8)
+        if key:
+            figure.legend(handles=key, loc="lower center", ncols=LEGEND_COLUMNS, fontsize=8, borderaxespad=0.2)
     return figure
 
 
@@ -106,7 +111,9 @@ def threshold_plot(histograms: dict[str, Histogram], thresholds: pd.DataFrame, *
     columns = min(3, max(1, len(names)))
     lines = max(1, -(-len(names) // columns))
     with look():
-        figure = new_figure(2.6 * columns, 1.55 * lines + 0.4)
+        tall = 1.55 * lines + 0.4
+        figure = new_figure(2.6 * columns, tall, layout=None)
+        figure.subplots_adjust(0.1 / columns, 0.3 / tall, 1 - 0.1 / columns, 1 - 0.65 / tall, 0.12, 0.5)
         for axes, name in zip(
             figure.subplots(lines, columns, squeeze=False).flat,
             names + [""] * (lines * columns - len(names)),

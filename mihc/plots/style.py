@@ -111,11 +111,12 @@ def p_text(p: float) -> str:
     return "p not computed" if number == "–" else f"p {number}" if number.startswith("<") else f"p = {number}"
 
 
-def new_figure(width_in: float, height_in: float) -> Figure:
-    """An empty figure with constrained layout, outside pyplot's global state."""
+def new_figure(width_in: float, height_in: float, layout: str | None = "constrained") -> Figure:
+    """An empty figure outside pyplot's global state; without a layout its axes stay where they are put, and it is drawn
+    once instead of twice."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
+    return Figure(figsize=(width_in, height_in), layout=layout, facecolor="white")
 
 
 def headline(axes: Axes, title: str, test: str = "") -> None:

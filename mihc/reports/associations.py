@@ -121,7 +121,7 @@ def _first(statistics: pd.DataFrame, indices: list[int], analyses: tuple[str, ..
     return sorted(rows, key=lambda index: is_exploratory(statistics.loc[index]))[:1]
 
 
-def _named(row: pd.Series, masks: dict) -> dict:
+def named_groups(row: pd.Series | dict, masks: dict) -> dict:
     """Groups made of an endpoint's times called by what they are: who had the event early, and who did not."""
     split, endpoint = text(row["split"]), text(row["endpoint"])
     if not split.startswith("outcome:"):
@@ -150,7 +150,7 @@ def _box(numbers: Numbers, index: int, groups: PatientGroups, figures: dict[str,
     words = split_words(row["split"])
     key = safe_name("box", endpoint_of(row), words, column)
     figures[key] = box_plot(
-        {label: values[mask] for label, mask in _named(row, masks).items()},
+        {label: values[mask] for label, mask in named_groups(row, masks).items()},
         title=endpoint_of(row)
         + (f": {words}" if words and words != endpoint_of(row) else "")
         + (" (exploratory)" if is_exploratory(row) else ""),

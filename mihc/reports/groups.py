@@ -12,6 +12,7 @@ import pandas as pd
 
 from mihc.associate import Grouping, column_grouping, endpoint, marker_columns, marker_grouping, patient_groupings
 from mihc.reports.numbers import text
+from mihc.statistics import max_selected
 from mihc.study import Settings
 
 MaskedGroups = dict[str, np.ndarray]  # label -> (n,) bool over the patients
@@ -61,5 +62,6 @@ class PatientGroups:
         followed = ~np.isnan(found.time) & ~np.isnan(found.event)
         values = self.patients[self.column(row)].astype(float)
         if split == "maxstat":
-            return marker_grouping(values, split, time=found.time, event=found.event)
+            selected = max_selected(found.time, found.event, values, permutations=1)  # the cut, not its p
+            return marker_grouping(values, split, time=found.time, event=found.event, selected=selected)
         return marker_grouping(values.where(followed), split, self.settings.splits.given)
