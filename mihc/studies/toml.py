@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mihc.errors import Problem
+from mihc.errors import Problem, quoted_path
 from mihc.segmenters import SENSITIVITIES, known_methods
 from mihc.studies import toml_kinds as kinds
 from mihc.studies.settings import (
@@ -55,7 +55,7 @@ def read_settings(path: Path) -> tuple[Settings | None, list[Problem]]:
     try:
         return parse_settings(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        return None, [Problem(FILE, "there is no study.toml in the folder", f"Run: mihc init {path.parent}")]
+        return None, [Problem(FILE, "there is no study.toml in the folder", f"Run: mihc init {quoted_path(path.parent)}")]
     except UnicodeDecodeError as error:
         return None, [Problem(FILE, f"encoding: byte {error.start} is not UTF-8", "Save the file as UTF-8.")]
     except OSError as error:
