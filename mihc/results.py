@@ -143,5 +143,7 @@ def _row(study: Study, slide: str) -> SlideRow:
 def _committed(study: Study, relative: str, slide: str) -> Path:
     _row(study, slide)
     if not (study.results / relative).exists():
-        raise UsageError("this slide has no results yet", place=slide, fix=f"Type: mihc run {quoted_path(study.folder)}")
+        raise UsageError(
+            "this slide has no results yet", place=slide, fix=f"Type: mihc run {quoted_path(study.folder)}"
+        )
     return Store(study.results).path(relative)

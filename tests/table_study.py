@@ -46,9 +46,9 @@ def draw_clinical(patients: int, seed: int) -> pd.DataFrame:
     best[0] = "NE"
     return pd.DataFrame({
         "patient": [f"P{number:02}" for number in range(1, patients + 1)],
-        "pfs_months": np.round(np.minimum(pfs, closing), 2) + 0.05,
+        "pfs_months": np.round(np.minimum(pfs, closing) + 0.05, 2),
         "pfs_event": (pfs <= closing).astype(int),
-        "os_months": np.round(np.minimum(death, closing), 2) + 0.05,
+        "os_months": np.round(np.minimum(death, closing) + 0.05, 2),
         "os_event": (death <= closing).astype(int),
         "best_response": best,
         "signature": np.where(signed, "positive", "negative"),

@@ -87,7 +87,9 @@ def test_CL6_a_pixel_size_that_the_slide_contradicts_is_refused(tmp_path):
     assert "slide S1" in written.stdout and "0.25" in written.stdout and "0.5" in written.stdout
 
 
-@pytest.mark.parametrize("name", ["two words", "new\nline", "emoji \N{MICROSCOPE}", "-dash", "it's $HOME; `x`", "a&b%c"])
+@pytest.mark.parametrize(
+    "name", ["two words", "new\nline", "emoji \N{MICROSCOPE}", "-dash", "it's $HOME; `x`", "a&b%c"]
+)
 def test_CL7_any_name_of_a_study_folder_works_and_what_is_printed_can_be_typed(finished, tmp_path, name):
     folder = unrun(finished, tmp_path / name)
     checked = mihc("check", "--", name, folder=tmp_path)
@@ -96,7 +98,9 @@ def test_CL7_any_name_of_a_study_folder_works_and_what_is_printed_can_be_typed(f
     assert command.startswith("mihc run ")
     typed = f"{quoted(sys.executable)} -m {command} --until positives"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["sh", "-c", typed], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh", "-c", typed], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert (folder / "results" / "cells" / "S01.parquet").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,11 +139,17 @@ def test_P3_results_are_named_after_the_slide_id_and_never_after_its_file(privat
 
 def test_P4_a_killed_run_and_its_resumption_leave_no_text_and_no_scratch(tmp_path):
     folder, _ = write_private_study(tmp_path / f"{PERSON} archive" / "study")
-    run = subprocess.Popen(run_of(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment())
-    while "cells: computing" not in (line := run.stderr.readline()):
-        assert line
+    run = subprocess.Popen(
+        run_of(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    while not list((folder / "results" / "slides").glob("*")):  # the slide is stored, its cells are under way
+        assert run.poll() is None
+        time.sleep(0.02)
+    while not list((folder / "results" / ".tmp").glob("*~S1.open")):
+        assert run.poll() is None
+        time.sleep(0.005)
     run.send_signal(signal.SIGKILL)
-    told = line + run.communicate()[1]
+    told = run.communicate()[1]
     assert run.returncode == -signal.SIGKILL
     assert PERSON not in told
     assert any((folder / "results" / ".tmp").iterdir())

@@ -118,7 +118,9 @@ def sources(study: Study, slides: list[str] | None) -> tuple[list[Source], list[
         Where there are no results at all, or a slide that was named has none, or is not in slides.csv.
     """
     if not study.results.is_dir():
-        raise UsageError("there are no results yet", place=str(study.folder), fix=f"Type: mihc run {quoted_path(study.folder)}")
+        raise UsageError(
+            "there are no results yet", place=str(study.folder), fix=f"Type: mihc run {quoted_path(study.folder)}"
+        )
     opened = Store(study.results)
     opened.recover()
     known = {row.slide: row for row in study.slides}
