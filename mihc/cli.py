@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mihc.errors import DamagedError, MihcError, PartialFailure, StudyProblems, UsageError
+from mihc.errors import DamagedError, MihcError, PartialFailure, StudyProblems, UsageError, quoted_path
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -30,6 +30,14 @@ app = typer.Typer(
 MOST_SECONDS_TO_STOP = 8.0  # for windows under way, after Ctrl-C or a termination
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="the study folder, with study.toml in it")]
 Workers = Annotated[int, typer.Option(min=1, help="how many windows are computed at once; changes no result")]
+
+
+def _number(text: str) -> float:
+    """A number as it is typed, with a decimal point."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number with a decimal point, such as 0.325") from None
 
 
 @app.command()
@@ -64,14 +72,16 @@ def init(
         print(f"wrote {path}")
     for note in notes:
         print(note)
-    print(f"Next: look through these files, then type: mihc check {folder}")
+    print(f"Next: look through these files, then type: mihc check {quoted_path(folder)}")
 
 
 @app.command()
 def inspect(
     slide: Annotated[Path, typer.Argument(help="a CZI, QPTIFF, OME-TIFF, TIFF or OME-Zarr")],
     scene: Annotated[str | None, typer.Option(help="a scene's name or index, or all")] = None,
-    pixel_size_um: Annotated[float | None, typer.Option(help="µm per pixel, where the file does not say")] = None,
+    pixel_size_um: Annotated[
+        float | None, typer.Option(parser=_number, metavar="NUMBER", help="µm per pixel, where the file does not say")
+    ] = None,
 ) -> None:
     """Show what is in a slide: channels, pixel size and where it comes from, scenes, pyramid. Writes nothing."""
     from mihc.slide import inspect_slide
@@ -91,7 +101,7 @@ def check(study: StudyFolder) -> None:
     if errors:
         raise typer.Exit(StudyProblems.exit_code)
     warnings = f", {len(problems)} warning{'s' * (len(problems) > 1)}" if problems else ""
-    print(f"No errors{warnings}. Next: mihc run {study}")
+    print(f"No errors{warnings}. Next: mihc run {quoted_path(study)}")
 
 
 @app.command()
@@ -196,7 +206,7 @@ def verify(
             if len(damaged) == 1
             else f"what is stored is not what was written: {len(damaged)} problems",
             place=str(store.folder),
-            fix=f"To make the damaged parts again, type: mihc verify {study} --repair",
+            fix=f"To make the damaged parts again, type: mihc verify {quoted_path(study)} --repair",
         )
     else:
         for stage, slide in dict.fromkeys((damage.stage, damage.slide) for damage in damaged):
@@ -217,7 +227,7 @@ def _recovered(study: Path) -> Store:
     from mihc.store import Store
 
     if not (study / "results").is_dir():
-        raise UsageError("there are no results yet", place=str(study), fix=f"Type: mihc run {study}")
+        raise UsageError("there are no results yet", place=str(study), fix=f"Type: mihc run {quoted_path(study)}")
     store = Store(study / "results")
     store.recover()
     return store
@@ -270,6 +280,21 @@ def _stop(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
+def _flushed(code: object) -> object:
+    """The exit code, after the last output: a reader that has seen enough (`| head`) is no error.
+
+    Typer makes an exit code of 1 of a closed pipe, which here means a defect; no verb exits with 1 itself.
+    """
+    closed = code == 1
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        closed = True
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still held back meets no pipe when Python ends
+    return 0 if code == 1 else code
+
+
 def main() -> None:
     """Run the command line; an error of mihc's becomes its message and its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -278,14 +303,13 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
+    except SystemExit as left:
+        raise SystemExit(_flushed(left.code)) from None
     except MihcError as error:
         if debug:
             raise
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except BrokenPipeError:
-        sys.stderr.close()
-        raise SystemExit(0) from None
     except Exception as error:
         if debug:
             raise

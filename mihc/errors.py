@@ -19,8 +19,38 @@ Every message says where, what was found, and what to do.
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+_BARE = re.compile(r"[\w./][\w./-]*")  # needs no quotes in any shell
+_BARE_ON_WINDOWS = re.compile(r"[\w.:\\][\w.:\\-]*")
+_SAME_IN_DOUBLE_QUOTES = re.compile(r'[^"\\$`!%\r\n]+')  # what a POSIX shell, PowerShell and cmd all take as it stands
+
+
+def quoted(word: str, *, windows: bool = sys.platform == "win32") -> str:
+    """A word as a shell takes it, for commands that people are told to type.
+
+    Bare where that is safe, else in double quotes, which every shell knows. What means something within them is put
+    into single quotes for a POSIX shell; on Windows, where a backslash is a letter of paths, as its programs read it.
+    """
+    if (_BARE_ON_WINDOWS if windows else _BARE).fullmatch(word):
+        return word
+    if _SAME_IN_DOUBLE_QUOTES.fullmatch(word):
+        return f'"{word}"'
+    if not windows:
+        return shlex.quote(word)
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', word)
+    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
+
+
+def quoted_path(path: str | Path) -> str:
+    """A path as a shell and then mihc take it: one that begins with a dash is no option."""
+    word = str(path)
+    return quoted(f"./{word}" if word.startswith("-") else word)
 
 
 class MihcError(Exception):

@@ -33,7 +33,7 @@ import pandas as pd
 import mihc
 from mihc.batches import Offer
 from mihc.decoders import Decoders
-from mihc.errors import InputError, LedgerError, MihcError, OutputConflict, ResourceError, UsageError
+from mihc.errors import InputError, LedgerError, MihcError, OutputConflict, ResourceError, UsageError, quoted_path
 from mihc.memory import give_back_large_arrays
 from mihc.stages import NUMERIC_LIBRARIES, PACKAGE, Event, Job, MemoryMeter, Step, Stopped
 from mihc.steps.call import call
@@ -254,13 +254,15 @@ class _Slides:
         self.failed = {slide: self.failed[slide] for slide in self.done if slide in self.failed}
 
     def _one(self, row: SlideRow, work: Callable[[SlideRow], Records], last: bool) -> None:
+        told = ""
         try:
             with self.job.store.lock(row.slide):
                 self.done[row.slide] |= work(row)
         except (LedgerError, OutputConflict, ResourceError, Stopped):
             raise
         except MihcError as error:
-            self.failed[row.slide] = _one_line(error)
+            told = _one_line(error)
+            self.failed[row.slide] = _without_file_name(told, row)
         except (MemoryError, BrokenExecutor, CancelledError) as error:
             raise ResourceError(f"{type(error).__name__}: {error}", place=row.slide) from error
         except OSError as error:  # a full disk has become a ResourceError in the store
@@ -270,7 +272,7 @@ class _Slides:
         if row.slide in self.failed:
             for stage in ("values", "positives"):
                 self.job.store.withdraw(stage, row.slide)
-            self.job.say(row.slide, "", 0, 0, f"failed: {self.failed[row.slide]}")
+            self.job.say(row.slide, "", 0, 0, f"failed: {told or self.failed[row.slide]}")
         if last or row.slide in self.failed:
             self.job.say(row.slide, "done", 1, 1)
 
@@ -291,6 +293,15 @@ def _one_line(error: MihcError) -> str:
     """The message's lines as sentences one after the other."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(line if line[-1] in ".:,;" or line is lines[-1] else f"{line}." for line in lines)
+
+
+def _without_file_name(message: str, row: SlideRow) -> str:
+    """A message as it may be kept: the names of files may tell who a patient is, and stay on the screen."""
+    for path in filter(None, (row.file, row.cells, row.annotations)):
+        message = message.removeprefix(f"{path.name}: ")
+        for name in (quoted_path(path), str(path), quoted_path(path.name), path.name):
+            message = message.replace(name, "FILE")
+    return message
 
 
 def _defect(error: Exception) -> str:
@@ -339,7 +350,7 @@ def _summary(job: Job, measured: Mapping[str, Records]) -> dict:
         "files": {
             path.name: hash_file(path)
             for path in sorted(job.study.folder.glob("*"))
-            if path.suffix in (".csv", ".toml")
+            if path.suffix in (".csv", ".toml", ".xlsx")
         },
         "settings_hash": hash_json(asdict(job.study.settings)),
     }

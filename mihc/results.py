@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from mihc.errors import UsageError
+from mihc.errors import UsageError, quoted_path
 from mihc.positives import parse_expression, populations
 from mihc.regions import Region
 from mihc.store import Store, read_cells
@@ -143,5 +143,7 @@ def _row(study: Study, slide: str) -> SlideRow:
 def _committed(study: Study, relative: str, slide: str) -> Path:
     _row(study, slide)
     if not (study.results / relative).exists():
-        raise UsageError("this slide has no results yet", place=slide, fix=f"Type: mihc run {study.folder}")
+        raise UsageError(
+            "this slide has no results yet", place=slide, fix=f"Type: mihc run {quoted_path(study.folder)}"
+        )
     return Store(study.results).path(relative)

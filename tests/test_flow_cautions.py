@@ -154,7 +154,7 @@ def test_manual_thresholds_are_typed_ones_and_nothing_else(tmp_path):
     called = "x_um,y_um,CD3_cell_mean,CD8_positive\n0,0,0,0\n1,1,1,1\n"
     settings = NAMED + '[thresholds]\nmethod = "manual"\n'
     folder = write_tables(tmp_path, {"S1": table, "S2": called}, settings=settings, panel=panel)
-    (warning,) = warnings_of(folder, open_slides=True)
+    (warning,) = (each for each in warnings_of(folder, open_slides=True) if "names no outcome" not in each.what)
     assert "no threshold of CD8 is typed for S1: it stays unknown there" in warning.what
     assert run(folder).failed == {}
     rows = table_of(folder)

@@ -165,14 +165,24 @@ def test_OT16_an_event_may_be_a_word_when_it_is_named(tmp_path):
     }
 
 
-def test_OT17_OT18_a_date_is_no_time(tmp_path):
+def test_OT17_a_date_is_no_time(tmp_path):
     problem = the_error(write_study(tmp_path / "study", clinical=CLINICAL.replace("P2,3,", "P2,03/04/2020,")))
     assert "looks like a date" in problem.what
 
 
+@pytest.mark.parametrize("serial", ["43891", "43891.5", "25569"])
+def test_OT18_a_date_as_excel_counts_it_is_no_time(tmp_path, serial):
+    problem = the_error(write_study(tmp_path / "study", clinical=CLINICAL.replace("P2,3,", f"P2,{serial},")))
+    assert problem.place == "clinical.csv, line 3, column os_months"
+    assert (
+        "looks like a date that Excel counts in days: " + ("1970" if serial == "25569" else "2020-03-01")
+        in problem.what
+    )
+
+
 def test_OT19_a_workbook_under_another_name_is_refused(tmp_path):
     problem = the_error(write_study(tmp_path / "study", clinical=b"PK\x03\x04rest"))
-    assert "Excel workbook" in problem.what
+    assert "Excel workbook" in problem.what and "clinical.xlsx" in problem.fix
 
 
 def test_OT21_columns_that_study_toml_does_not_name_leave_no_trace(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mihc import store
-from mihc.errors import UsageError
+from mihc.errors import UsageError, quoted_path
 from mihc.exports.sources import Source
 
 
@@ -32,7 +32,9 @@ def region_rows(chosen: Sequence[Source]) -> pd.DataFrame:
     first = chosen[0]
     if first.store.record("study") is None:
         raise UsageError(
-            "there is no regions.csv yet", place=str(first.study.folder), fix=f"Type: mihc run {first.study.folder}"
+            "there is no regions.csv yet",
+            place=str(first.study.folder),
+            fix=f"Type: mihc run {quoted_path(first.study.folder)}",
         )
     rows = store.read_csv(first.store.path("regions.csv"))
     return rows[rows["slide"].isin([source.slide for source in chosen])].reset_index(drop=True)

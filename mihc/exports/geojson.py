@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
-from mihc.errors import DamagedError
+from mihc.errors import DamagedError, quoted_path
 from mihc.exports.outlines import Rings, cell_outlines
 from mihc.exports.sources import Source
 from mihc.panel import GREY, MARKER_COLOURS
@@ -48,7 +48,7 @@ def write_cell_file(path: Path, source: Source) -> int:
         raise DamagedError(
             f"{missing} cells of the table have no pixels in labels/cells",
             place=source.slide,
-            fix=f"Type: mihc verify {source.study.folder} --repair",
+            fix=f"Type: mihc verify {quoted_path(source.study.folder)} --repair",
         )
     return written
 

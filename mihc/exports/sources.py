@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mihc import results, store
-from mihc.errors import UsageError
+from mihc.errors import UsageError, quoted_path
 from mihc.panel import Panel
 from mihc.regions import Region
 from mihc.store import Record, Store
@@ -118,7 +118,9 @@ def sources(study: Study, slides: list[str] | None) -> tuple[list[Source], list[
         Where there are no results at all, or a slide that was named has none, or is not in slides.csv.
     """
     if not study.results.is_dir():
-        raise UsageError("there are no results yet", place=str(study.folder), fix=f"Type: mihc run {study.folder}")
+        raise UsageError(
+            "there are no results yet", place=str(study.folder), fix=f"Type: mihc run {quoted_path(study.folder)}"
+        )
     opened = Store(study.results)
     opened.recover()
     known = {row.slide: row for row in study.slides}
@@ -129,6 +131,6 @@ def sources(study: Study, slides: list[str] | None) -> tuple[list[Source], list[
     measured = [row for row in wanted if opened.record("positives", row.slide)]
     missing = [row.slide for row in wanted if row not in measured]
     if (slides is not None and missing) or not measured:
-        fix = f"Type: mihc run {study.folder}"
+        fix = f"Type: mihc run {quoted_path(study.folder)}"
         raise UsageError(f"no results yet of {', '.join(missing)}", place=str(study.folder), fix=fix)
     return [Source(study, row, opened) for row in measured], missing

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from dataclasses import dataclass
 
 import pandas as pd
 
+from mihc.errors import quoted
 from mihc.reports.numbers import Numbers, text
-
-_BARE = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*")  # needs no quotes in any shell
-_SAME_IN_DOUBLE_QUOTES = re.compile(r'[^"\\$`!%]+')  # what a POSIX shell, PowerShell and cmd all take as it stands
 
 
 @dataclass(frozen=True)
@@ -27,13 +23,6 @@ class Target:
         """The command that opens it; STUDY stands for the study's folder."""
         named = {"slide": self.slide, "region": self.region, "population": self.population}
         return "mihc review STUDY" + "".join(f" --{option} {quoted(word)}" for option, word in named.items() if word)
-
-
-def quoted(word: str) -> str:
-    """A word as a shell takes it: bare where safe, else in double quotes, which Windows knows too, else in single."""
-    if _BARE.fullmatch(word):
-        return word
-    return f'"{word}"' if _SAME_IN_DOUBLE_QUOTES.fullmatch(word) else shlex.quote(word)
 
 
 def failed(slides: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import shapely
 
-from mihc.errors import SlideError
+from mihc.errors import SlideError, quoted_path
 
 # Declared sizes are refused above these before any memory is asked for.
 MAX_SIDE_PX = 1_000_000
@@ -82,8 +82,7 @@ class SlideContents:
 
 def inspect_line(path: Path) -> str:
     """The command that shows what is in a file, as a person would type it."""
-    name = str(path.name)
-    return f'mihc inspect "{name}"' if " " in name else f"mihc inspect {name}"
+    return f"mihc inspect {quoted_path(path.name)}"
 
 
 def unreadable(path: Path, what: str, fix: str = "") -> SlideError:

@@ -179,7 +179,7 @@ def _notes(slide: Description, markers: list[str]) -> dict:
         "pixel_size_um": slide.pixel_size_um,
         "pixel_size_source": slide.pixel_size_source,
         "format": slide.format,
-        "scene": slide.scene,
+        "scene": hash_json(slide.scene),  # compared only; its name may be a person's
         "shape": slide.shape,
         "markers": markers,
         "dtype": slide.dtype,

@@ -1,12 +1,12 @@
-"""clinical.csv: read as text, checked against study.toml, and typed.
+"""clinical.csv, or clinical.xlsx: read as text, checked against study.toml, and typed.
 
 Only the columns that study.toml names are read on; the others leave no trace.
 """
 
 from __future__ import annotations
 
+import datetime
 import math
-from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -14,12 +14,15 @@ import numpy as np
 import pandas as pd
 
 from mihc.errors import Problem
+from mihc.studies.response_columns import course_columns, course_problems
 from mihc.studies.settings import Outcome, Settings
-from mihc.studies.tables import TextTable, number_in, read_table
+from mihc.studies.tables import MISSING, TextTable, filled_cells, number_in, read_table, read_workbook_table
 
 FILE = "clinical.csv"
+WORKBOOK = "clinical.xlsx"
+OLD_WORKBOOK = "clinical.xls"
 RESERVED = ("slides", "TPS_percent", "CPS")
-MISSING = ("", "NA")  # in times, events and numeric covariates; in other columns NA is a word like any other
+EXCEL_DATES = (25_569, 73_050)  # 1970 to 2099, as Excel counts days; as days of follow-up 70 years and more
 
 
 def read_clinical(folder: Path, settings: Settings) -> tuple[pd.DataFrame | None, list[Problem]]:
@@ -29,13 +32,16 @@ def read_clinical(folder: Path, settings: Settings) -> tuple[pd.DataFrame | None
     Errors and warnings are listed together.
     """
     named = settings.clinical_columns
-    path = folder / FILE
-    if not path.exists():
+    path, problems = _file(folder)
+    if path is None:
         fix = "Write the table (columns patient and these), or remove the sections from study.toml."
         missing = Problem(FILE, f"the file does not exist, but study.toml names {', '.join(named)}", fix)
-        return None, [missing] if named else []
+        return None, problems or ([missing] if named else [])
     clinical = settings.clinical
-    table, problems = read_table(path, encoding=clinical.encoding, separator=clinical.separator)
+    if path.name == WORKBOOK:
+        table, problems = read_workbook_table(path, sheet=clinical.sheet)
+    else:
+        table, problems = read_table(path, encoding=clinical.encoding, separator=clinical.separator)
     if table is None:
         return None, problems
     problems += _columns(table, settings)
@@ -46,17 +52,32 @@ def read_clinical(folder: Path, settings: Settings) -> tuple[pd.DataFrame | None
     for outcome in settings.outcomes.values():
         problems += _times(table, kept, outcome, clinical.decimal)
         problems += _events(table, kept, outcome) + _half_known(table, kept, outcome)
-    problems += _words(table, kept, settings)
+    problems += course_problems(table, kept, settings) + _words(table, kept, settings)
     columns = ["patient", *(name for name in named if name in table.columns and name != "patient")]
     frame = pd.DataFrame({name: [table.cell(row, name) for row in kept] for name in columns}, dtype=object)
     return frame, problems
+
+
+def _file(folder: Path) -> tuple[Path | None, list[Problem]]:
+    """The clinical table: clinical.csv or clinical.xlsx, never both; None where there is none that can be read."""
+    found = [folder / name for name in (FILE, WORKBOOK) if (folder / name).exists()]
+    if len(found) > 1:
+        what = f"there are both {FILE} and {WORKBOOK}, and which of them holds cannot be known"
+        return None, [Problem(FILE, what, "Keep one of them in the study folder.")]
+    if not found and (folder / OLD_WORKBOOK).exists():
+        what = "is an old Excel workbook (.xls), which mihc does not read"
+        return None, [Problem(OLD_WORKBOOK, what, f"In Excel: save it as {WORKBOOK}, or as CSV UTF-8.")]
+    return (found[0] if found else None), []
 
 
 def _columns(table: TextTable, settings: Settings) -> list[Problem]:
     uses = [("patient", "")]
     for name, outcome in settings.outcomes.items():
         uses += [(outcome.time, f"[outcomes.{name}] time"), (outcome.event, f"[outcomes.{name}] event")]
-    uses += [(response.column, f"[responses.{name}] column") for name, response in settings.responses.items()]
+    for name, response in settings.responses.items():
+        uses += [(response.column, f"[responses.{name}] column"), (response.change, f"[responses.{name}] change")]
+        uses += [(column, f"[responses.{name}] changes") for column in response.changes]
+        uses.append((response.start, f"[responses.{name}] start"))
     uses += [(column, "[groups] columns") for column in settings.groups]
     uses += [(column, "[cox] covariates") for column in settings.cox_covariates]
     problems = []
@@ -66,10 +87,10 @@ def _columns(table: TextTable, settings: Settings) -> list[Problem]:
             hint = f"; did you mean {near[0]}" if near else f"; found {', '.join(table.columns)}"
             asked = f", which study.toml names under {user}" if user else ""
             fix = f"Rename the column, or change {user} in study.toml." if user else "Name the id column patient."
-            problems.append(Problem(f"{FILE}, line 1", f"there is no column {column!r}{asked}{hint}", fix))
+            problems.append(Problem(table.header, f"there is no column {column!r}{asked}{hint}", fix))
         if column in RESERVED or "|" in column:
             what = f"column {column!r} is a name that patients.csv uses itself"
-            problems.append(Problem(f"{FILE}, line 1", what, "Rename it here and in study.toml."))
+            problems.append(Problem(table.header, what, "Rename it here and in study.toml."))
     return problems + _conflicting_roles(settings)
 
 
@@ -100,7 +121,7 @@ def _one_row_per_patient(table: TextTable) -> tuple[list[int], list[Problem]]:
         known = first.setdefault(patient, row)
         if known == row:
             continue
-        lines = f"lines {table.lines[known]} and {table.lines[row]}"
+        lines = f"{table.line_word}s {table.lines[known]} and {table.lines[row]}"
         differing = [name for name in table.columns if table.cell(known, name) != table.cell(row, name)]
         if differing:
             what = f"patient {patient!r} stands in {lines} with different {', '.join(differing)}"
@@ -111,15 +132,9 @@ def _one_row_per_patient(table: TextTable) -> tuple[list[int], list[Problem]]:
     return list(first.values()), problems
 
 
-def _cells(table: TextTable, rows: list[int], column: str) -> Iterator[tuple[int, str]]:
-    """Row and text of the cells of a column that are not missing."""
-    if column in table.columns:
-        yield from ((row, table.cell(row, column)) for row in rows if table.cell(row, column).strip() not in MISSING)
-
-
 def _times(table: TextTable, rows: list[int], outcome: Outcome, decimal: str) -> list[Problem]:
     problems = []
-    for row, text in _cells(table, rows, outcome.time):
+    for row, text in filled_cells(table, rows, outcome.time):
         place = table.place(row, outcome.time)
         try:
             time = number_in(text, decimal=decimal)
@@ -127,7 +142,11 @@ def _times(table: TextTable, rows: list[int], outcome: Outcome, decimal: str) ->
             fix = 'Write a number with a decimal point; a table with commas declares [clinical] decimal = ",".'
             problems.append(Problem(place, f"time {error}", fix))
             continue
-        if not math.isfinite(time) or time < 0:
+        if EXCEL_DATES[0] <= time <= EXCEL_DATES[1]:
+            fix = "Write how long it took from the start of follow-up, in the endpoint's unit."
+            day = datetime.date(1899, 12, 30) + datetime.timedelta(days=int(time))
+            problems.append(Problem(place, f"time {text!r} looks like a date that Excel counts in days: {day}", fix))
+        elif not math.isfinite(time) or time < 0:
             problems.append(Problem(place, f"time {text!r}; a time is 0 or more", "Correct it or empty the cell."))
         elif time == 0:
             what = "time 0: the patient leaves at the start and counts in no comparison after it"
@@ -147,17 +166,17 @@ def same_value(text: str, value: float | str) -> bool:
 
 def _events(table: TextTable, rows: list[int], outcome: Outcome) -> list[Problem]:
     """Events are event_value or one other value; beside 1 that other value is 0 and nothing else."""
-    value, cells = outcome.event_value, list(_cells(table, rows, outcome.event))
+    value, cells = outcome.event_value, list(filled_cells(table, rows, outcome.event))
     others = {_number_or_text(text) for _, text in cells if not same_value(text, value)}
     found = ", ".join(sorted({repr(text.strip()) for _, text in cells})[:8])
     if cells and all(not same_value(text, value) for _, text in cells):
         what = f"no patient has the event: event_value {value!r} does not occur in column {outcome.event}"
-        none = [Problem(FILE, what, f"The column holds {found}.", "warning")]
+        none = [Problem(table.name, what, f"The column holds {found}.", "warning")]
     else:
         none = []
     if value == 1 and 2.0 in others and others <= {2.0}:
         what = f"column {outcome.event} is coded 1/2, and which of them is the event cannot be known"
-        return [Problem(FILE, what, "Write event_value = 2 in study.toml; if 1 is the event, write 0 for 2.")]
+        return [Problem(table.name, what, "Write event_value = 2 in study.toml; if 1 is the event, write 0 for 2.")]
     if value == 1:
         bad = [(row, text) for row, text in cells if not same_value(text, 1) and not same_value(text, 0)]
     elif len(others) > 1 or (not isinstance(value, str) and any(isinstance(other, str) for other in others)):
@@ -173,14 +192,14 @@ def _events(table: TextTable, rows: list[int], outcome: Outcome) -> list[Problem
 
 
 def _half_known(table: TextTable, rows: list[int], outcome: Outcome) -> list[Problem]:
-    timed, known = ({row for row, _ in _cells(table, rows, name)} for name in (outcome.time, outcome.event))
+    timed, known = ({row for row, _ in filled_cells(table, rows, name)} for name in (outcome.time, outcome.event))
     half = [repr(table.cell(row, "patient")) for row in rows if (row in timed) != (row in known)]
     if not half or outcome.time not in table.columns or outcome.event not in table.columns:
         return []
     more = f" and {len(half) - 5} more" if len(half) > 5 else ""
     listed = ", ".join(half[:5]) + more
     what = f"{len(half)} patients have only one of {outcome.time} and {outcome.event}: {listed}; they count as missing"
-    return [Problem(FILE, what, "Fill in both, or leave both empty.", "warning")]
+    return [Problem(table.name, what, "Fill in both, or leave both empty.", "warning")]
 
 
 def _number_or_text(text: str) -> float | str:
@@ -199,11 +218,11 @@ def _words(table: TextTable, rows: list[int], settings: Settings) -> list[Proble
             if response.column in table.columns and responder not in found:
                 what = f"responder {responder!r} of [responses.{name}] does not occur in column {response.column}"
                 listed = ", ".join(sorted(found - {""})[:8])
-                problems.append(Problem(FILE, what, f"The column holds: {listed}.", "warning"))
+                problems.append(Problem(table.name, what, f"The column holds: {listed}.", "warning"))
     for column in dict.fromkeys([*(r.column for r in settings.responses.values()), *settings.groups]):
         if any(table.cell(row, column).strip() == "NA" for row in rows):
             what = f"column {column} holds the word NA, which is read as a value of its own"
-            problems.append(Problem(FILE, what, "Leave the cell empty where the value is missing.", "warning"))
+            problems.append(Problem(table.name, what, "Leave the cell empty where the value is missing.", "warning"))
     return problems
 
 
@@ -215,7 +234,7 @@ def typed_clinical(clinical: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """
     decimal = settings.clinical.decimal
     typed = {"patient": clinical["patient"].astype(object)}
-    times = {outcome.time for outcome in settings.outcomes.values()}
+    times = {outcome.time for outcome in settings.outcomes.values()} | course_columns(settings)
     events = {outcome.event: outcome.event_value for outcome in settings.outcomes.values()}
     words = {response.column for response in settings.responses.values()} | set(settings.groups)
     for column in clinical.columns.drop("patient"):

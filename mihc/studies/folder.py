@@ -99,7 +99,7 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
         found += _cut_problems(settings, all_markers(panels))
         problems += found or level_problems(settings, panels, slides, thresholds)
     problems += _patient_problems(slides, clinical, settings)
-    problems += _annotation_problems(slides, settings) + _control_problems(slides)
+    problems += _annotation_problems(slides, settings) + _control_problems(slides) + _nothing_asked(settings)
     if not panels or not slides:
         return None, problems
     return Study(folder, settings, panels, slides, clinical, thresholds), problems
@@ -124,6 +124,16 @@ def _patient_problems(slides: Collection[SlideRow], clinical: pd.DataFrame | Non
     if clinical is None:
         return problems
     return problems + check_join(patients, clinical["patient"], min_match=settings.clinical.min_match)
+
+
+def _nothing_asked(settings: Settings) -> list[Problem]:
+    """A study that names no outcome: mihc measures it, and can answer no question about patients."""
+    if settings.outcomes or settings.responses:
+        return []
+    asked = "only groups are compared" if settings.groups else "nothing is compared between patients"
+    what = f"names no outcome and no response: cells are counted, and {asked}"
+    fix = 'Write for example, under [outcomes.PFS]: time = "pfs_months" and event = "pfs_event"; see docs/outcomes.md.'
+    return [Problem("study.toml", what, fix, "warning")]
 
 
 def _control_problems(slides: Collection[SlideRow]) -> list[Problem]:

@@ -108,6 +108,20 @@ class Response:
 
     column: str
     responders: tuple[str, ...]  # every other value stays in the denominator
+    change: str = ""  # column: best change of the lesions' size in percent of the start; "" = none
+    changes: dict[str, float] = field(default_factory=dict)  # column of such changes -> when, in the unit of `until`
+    start: str = ""  # column: time from the start of follow-up to the first response, in the unit of `until`
+    until: str = ""  # the endpoint of [outcomes] that ends a response, such as PFS
+
+    @property
+    def changes_columns(self) -> tuple[str, ...]:
+        """Columns of changes in percent, the best first."""
+        return tuple(filter(None, (self.change, *self.changes)))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that the response is made of or described by."""
+        return tuple(filter(None, (self.column, *self.changes_columns, self.start)))
 
 
 @dataclass(frozen=True)
@@ -129,8 +143,9 @@ class Robustness:
 
 @dataclass(frozen=True)
 class Clinical:
-    """[clinical]: how clinical.csv is written, and how much of it has to match."""
+    """[clinical]: how clinical.csv (or .xlsx) is written, and how much of it has to match."""
 
+    sheet: str = ""  # of clinical.xlsx; "" = its only visible one
     encoding: str = "utf-8"
     separator: str = ","
     decimal: str = "."
@@ -171,5 +186,5 @@ class Settings:
     def clinical_columns(self) -> tuple[str, ...]:
         """Every column of clinical.csv that study.toml names, each once; no other column is read."""
         timed = [column for outcome in self.outcomes.values() for column in (outcome.time, outcome.event)]
-        responses = [response.column for response in self.responses.values()]
+        responses = [column for response in self.responses.values() for column in response.columns]
         return tuple(dict.fromkeys([*timed, *responses, *self.groups, *self.cox_covariates]))

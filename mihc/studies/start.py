@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mihc.errors import InputError
+from mihc.studies.clinical import WORKBOOK as CLINICAL_WORKBOOK
 from mihc.studies.first_panel import COLUMNS as PANEL_COLUMNS
 from mihc.studies.first_panel import first_panel, panel_notes
 from mihc.studies.slide_list import COLUMNS as SLIDE_COLUMNS
@@ -88,6 +89,9 @@ def init_study(folder: str | Path, *, pseudonyms: bool = False) -> InitReport:
         "slides.csv": _csv(SLIDE_COLUMNS[:-1], [_slide_row(each) for each in found]),
         "clinical.csv": _csv(("patient",), [{"patient": name} for name in dict.fromkeys(f.identifier for f in found)]),
     }
+    if (folder / CLINICAL_WORKBOOK).exists():
+        del texts["clinical.csv"]
+        notes.append(f"{CLINICAL_WORKBOOK} is the clinical table: no clinical.csv is written beside it.")
     written, kept = _write(folder, texts)
     if pseudonyms and folder / "slides.csv" in written:
         (folder / "slides.csv").chmod(0o600)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from mihc.errors import Problem
+from mihc.studies.workbook import MOST_BYTES, ZIP, WorkbookError, read_sheet
 
+MISSING = ("", "NA")  # in times, events and numeric covariates; in other columns NA is a word like any other
 SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # not tab and line ends, which a quoted cell may hold
 BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
@@ -25,6 +27,8 @@ class TextTable:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     lines: tuple[int, ...]
+    line_word: str = "line"  # what a line is called where a person looks it up; "row" in a workbook
+    header_line: int = 1
 
     def cell(self, row: int, column: str) -> str:
         """Text of a cell; "" when there is no such column."""
@@ -36,7 +40,12 @@ class TextTable:
 
     def place(self, row: int, column: str = "") -> str:
         """Where a person finds a row or a cell."""
-        return f"{self.name}, line {self.lines[row]}" + (f", column {column}" if column else "")
+        return f"{self.name}, {self.line_word} {self.lines[row]}" + (f", column {column}" if column else "")
+
+    @property
+    def header(self) -> str:
+        """Where the names of the columns stand."""
+        return f"{self.name}, {self.line_word} {self.header_line}"
 
 
 def read_table(path: Path, *, encoding: str = "utf-8", separator: str = ",") -> tuple[TextTable | None, list[Problem]]:
@@ -64,6 +73,22 @@ def read_table(path: Path, *, encoding: str = "utf-8", separator: str = ",") -> 
     return _checked(name, [(line, row) for line, row in rows if any(cell.strip() for cell in row)], separator)
 
 
+def read_workbook_table(path: Path, *, sheet: str = "") -> tuple[TextTable | None, list[Problem]]:
+    """Read a sheet of an Excel workbook as `read_table` reads a text table; rows are numbered as in Excel."""
+    name = path.name
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise WorkbookError(f"has more than {MOST_BYTES / 1e6:.0f} MB: too much for a table of patients")
+        found = read_sheet(path.read_bytes(), sheet=sheet)
+    except WorkbookError as error:
+        return None, [Problem(name, error.what, error.fix)]
+    except OSError as error:
+        return None, [Problem(name, f"cannot be read: {error.strerror}", "Close it in Excel; check its permissions.")]
+    table, problems = _checked(name, list(found.rows), ",", "row")
+    fix = "Show them, and delete what does not belong to the study."
+    return table, problems + [Problem(name, note, fix, "warning") for note in found.notes]
+
+
 def _decode(path: Path, encoding: str) -> tuple[str, Problem | None]:
     try:
         raw = path.read_bytes()
@@ -71,8 +96,9 @@ def _decode(path: Path, encoding: str) -> tuple[str, Problem | None]:
         return "", Problem(path.name, "the file does not exist", "Check the name, or run: mihc init")
     except OSError as error:
         return "", Problem(path.name, f"cannot be read: {error.strerror}", "Check the file's permissions.")
-    if raw[:4] == b"PK\x03\x04":
-        return "", Problem(path.name, "is an Excel workbook, not a text table", "In Excel: save as CSV UTF-8.")
+    if raw[:4] == ZIP:
+        fix = "In Excel: save as CSV UTF-8; clinical data may also stay a workbook, named clinical.xlsx."
+        return "", Problem(path.name, "is an Excel workbook, not a text table", fix)
     return _decode_bytes(raw, path.name, encoding)
 
 
@@ -93,35 +119,40 @@ def _decode_bytes(raw: bytes, name: str, encoding: str) -> tuple[str, Problem | 
     return text, None
 
 
-def _checked(name: str, rows: list[tuple[int, list[str]]], separator: str) -> tuple[TextTable | None, list[Problem]]:
+def _checked(
+    name: str, rows: list[tuple[int, list[str]]], separator: str, line_word: str = "line"
+) -> tuple[TextTable | None, list[Problem]]:
     if not rows:
         return None, [Problem(name, "the table is empty", "Its first line names the columns.")]
     header, body = rows[0][1], rows[1:]
     other = _other_separator(header, separator)
     if other:
         found = f"found {other!r} between the columns, needed {separator!r}"
-        return None, [Problem(f"{name}, line {rows[0][0]}", found, f"Save it with {SEPARATOR_NAMES[separator]}.")]
+        return None, [
+            Problem(f"{name}, {line_word} {rows[0][0]}", found, f"Save it with {SEPARATOR_NAMES[separator]}.")
+        ]
     problems = [
         Problem(
-            f"{name}, line {line}",
+            f"{name}, {line_word} {line}",
             f"{len(row)} cells, but the first line names {len(header)} columns",
             "Put a cell that holds a comma into double quotes; write a decimal point in numbers.",
         )
         for line, row in body
         if len(row) != len(header)
     ]
-    problems += _header_problems(name, rows[0][0], header, body) + _unreadable(name, rows)
+    problems += _header_problems(f"{name}, {line_word} {rows[0][0]}", header, body)
+    problems += _unreadable(f"{name}, {line_word}", rows)
     if problems:
         return None, problems
     named = [index for index, column in enumerate(header) if column.strip()]
     columns = tuple(header[index].strip() for index in named)
     cells = tuple(tuple(row[index] for index in named) for _, row in body)
-    return TextTable(name, columns, cells, tuple(line for line, _ in body)), []
+    return TextTable(name, columns, cells, tuple(line for line, _ in body), line_word, rows[0][0]), []
 
 
-def _unreadable(name: str, rows: list[tuple[int, list[str]]]) -> list[Problem]:
+def _unreadable(place: str, rows: list[tuple[int, list[str]]]) -> list[Problem]:
     return [
-        Problem(f"{name}, line {line}", f"{cell[:60]!r} holds a control character", "Type the text anew.")
+        Problem(f"{place} {line}", f"{cell[:60]!r} holds a control character", "Type the text anew.")
         for line, row in rows
         for cell in row
         if CONTROL.search(cell)
@@ -134,9 +165,10 @@ def _other_separator(header: Sequence[str], separator: str) -> str:
     return next((mark for mark in SEPARATOR_NAMES if mark != separator and mark in header[0]), "")
 
 
-def _header_problems(name: str, line: int, header: list[str], body: list[tuple[int, list[str]]]) -> list[Problem]:
+def _header_problems(place: str, header: list[str], body: list[tuple[int, list[str]]]) -> list[Problem]:
     """Two columns of one name (without case); cells below a column without a name."""
-    place, problems, seen = f"{name}, line {line}", [], {}
+    problems: list[Problem] = []
+    seen: dict[str, int] = {}
     for number, column in enumerate(header, 1):
         key = column.strip().casefold()
         if not key:
@@ -165,6 +197,12 @@ def check_columns(table: TextTable, needed: Sequence[str], allowed: Sequence[str
             hint = f"; did you mean {near[0]}" if near else f"; the columns are {', '.join(allowed)}"
             problems.append(Problem(place, f"unknown column {name!r}{hint}", "Correct the name or remove the column."))
     return problems
+
+
+def filled_cells(table: TextTable, rows: Sequence[int], column: str) -> Iterator[tuple[int, str]]:
+    """Row and text of the cells of a column that are not missing."""
+    if column in table.columns:
+        yield from ((row, table.cell(row, column)) for row in rows if table.cell(row, column).strip() not in MISSING)
 
 
 def number_in(text: str, *, decimal: str = ".") -> float:

@@ -81,6 +81,10 @@ allow_blank = false              # true: a slide may have a channel that is 0 ev
 # [responses.ORR]
 # column = "best_response"
 # responders = ["CR", "PR"]      # every other value, NE too, stays in the denominator
+# change = "best_change"         # best change of the lesions' size in %, for the waterfall plot
+# changes = { change_2m = 2, change_4m = 4 }   # columns of such changes and when they were seen, for the spider plot
+# start = "response_months"      # from the start of follow-up to the first response: its duration, the swimmer plot
+# until = "PFS"                  # the endpoint that ends a response; times are in its unit
 
 # Other columns of clinical.csv that put patients into groups, such as a mutation or a signature.
 # [groups]
@@ -102,7 +106,8 @@ analyse = true                   # every association again under the other plaus
                                  # without each patient: robustness.csv, robustness_summary.csv, influence.csv
 bootstrap_draws = 500            # intervals from drawing the patients again; 0 makes none
 
-[clinical]
+[clinical]                       # the table may be clinical.csv or an Excel workbook, clinical.xlsx
+# sheet = "patients"             # of a workbook with several
 encoding = "utf-8"               # how clinical.csv is written: "utf-8", "latin-1", "cp1252", "utf-16"
 separator = ","                  # between its columns: "," or ";"
 decimal = "."                    # in its numbers: "." or ","

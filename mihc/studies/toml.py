@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mihc.errors import Problem
+from mihc.errors import Problem, quoted_path
 from mihc.segmenters import SENSITIVITIES, known_methods
 from mihc.studies import toml_kinds as kinds
 from mihc.studies.settings import (
@@ -56,7 +56,9 @@ def read_settings(path: Path) -> tuple[Settings | None, list[Problem]]:
     try:
         return parse_settings(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        return None, [Problem(FILE, "there is no study.toml in the folder", f"Run: mihc init {path.parent}")]
+        return None, [
+            Problem(FILE, "there is no study.toml in the folder", f"Run: mihc init {quoted_path(path.parent)}")
+        ]
     except UnicodeDecodeError as error:
         return None, [Problem(FILE, f"encoding: byte {error.start} is not UTF-8", "Save the file as UTF-8.")]
     except OSError as error:
@@ -287,9 +289,31 @@ def _responses(root: _Section) -> dict[str, Response]:
     taken = {}
     for name in responses.values:
         section = responses.subsection(name)
-        taken[name] = Response(section.take("column", kinds.text), tuple(section.take("responders", kinds.texts)))
+        column, responders = section.take("column", kinds.text), tuple(section.take("responders", kinds.texts))
+        dated = section.subsection("changes")
+        times = {key: dated.take(key, kinds.number("the unit of `until`", 0, 1e5), None) for key in dated.values}
+        taken[name] = Response(
+            column,
+            responders,
+            section.take("change", kinds.text, ""),
+            {key: time for key, time in times.items() if time is not None},
+            section.take("start", kinds.text, ""),
+            section.take("until", kinds.text, ""),
+        )
+        _refuse_endless(section, root, taken[name])
         section.refuse_unknown()
     return taken
+
+
+def _refuse_endless(section: _Section, root: _Section, taken: Response) -> None:
+    """A response that starts must end, by an endpoint of the study, whose unit its times have."""
+    endpoints = root.values.get("outcomes", {})
+    if taken.until and taken.until not in endpoints:
+        named = f"[outcomes] has {', '.join(endpoints) or 'none'}"
+        section.problem("until", f'until = "{taken.until}" is no endpoint of study.toml; {named}')
+    if (taken.start or taken.changes) and not taken.until:
+        key = "start" if taken.start else "changes"
+        section.problem(key, f"`{key}` has times, but nothing says their unit", 'Add until = "PFS", an endpoint.')
 
 
 def _groups(root: _Section) -> tuple[str, ...]:
@@ -333,6 +357,7 @@ def _robustness(root: _Section) -> Robustness:
 def _clinical(root: _Section) -> Clinical:
     section, default = root.subsection("clinical"), Clinical()
     taken = Clinical(
+        section.take("sheet", kinds.text, default.sheet),
         section.take("encoding", kinds.encoding, default.encoding),
         section.take("separator", kinds.one_of((",", ";", "\t")), default.separator),
         section.take("decimal", kinds.one_of((".", ",")), default.decimal),
