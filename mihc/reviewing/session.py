@@ -65,6 +65,7 @@ class Session:
     study: Study
     row: SlideRow
     journal: Journal
+    _replayed: tuple[int, SlideReview] | None = None  # after how many lines, and what they came to
 
     def __enter__(self) -> Session:
         return self
@@ -79,7 +80,10 @@ class Session:
     @property
     def state(self) -> SlideReview:
         """What all gestures so far come to."""
-        return replay(self.row.slide, self.journal.who, self.journal.lines)
+        known, count = self._replayed, len(self.journal.lines)
+        if known is None or known[0] != count:
+            self._replayed = known = (count, replay(self.row.slide, self.journal.who, self.journal.lines))
+        return known[1]
 
     @property
     def gestures(self) -> list[Line]:
