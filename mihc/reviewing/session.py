@@ -15,7 +15,7 @@ from mihc.errors import MihcError, UsageError
 from mihc.positives import Threshold, manual_threshold
 from mihc.regions import ANALYSED, Region, map_classes, read_regions
 from mihc.results import found_regions, population_columns, slide_cells, slide_image, slide_regions
-from mihc.reviewing.tables import slide_rows
+from mihc.reviewing.tables import slide_thresholds
 from mihc.reviews import cell_edits
 from mihc.reviews.cell_edits import CellEdit, Piece
 from mihc.reviews.journal import CELL_GESTURES, Journal, Line
@@ -322,7 +322,7 @@ class Session:
 
 def thresholds_of(study: Study, slide: str, review: SlideReview) -> dict[str, Threshold]:
     """A slide's thresholds by marker: a review's where it set one, else those of results/thresholds.csv."""
-    known = {str(line.marker): _from_row(line) for line in slide_rows(study, "thresholds", slide).itertuples()}
+    known = {str(line.marker): _from_row(line) for line in slide_thresholds(study, slide).itertuples()}
     set_here = [one for one in review.thresholds.values() if one.marker in known]
     return known | {one.marker: _as_threshold(one.value, one.levels, one.reason) for one in set_here}
 

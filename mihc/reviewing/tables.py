@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mihc.store import read_csv
+from mihc.steps.call import part
+from mihc.store import Store, read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,6 @@ def table(study: Study, name: str) -> pd.DataFrame:
     return read_csv(path, text=TEXT) if path.exists() else pd.DataFrame()
 
 
-def slide_rows(study: Study, name: str, slide: str) -> pd.DataFrame:
-    """A slide's rows of a table."""
-    found = table(study, name)
-    return found[found["slide"] == slide] if "slide" in found else found
+def slide_thresholds(study: Study, slide: str) -> pd.DataFrame:
+    """A measured slide's rows of thresholds.csv, its own part: there as soon as the slide is called."""
+    return read_csv(Store(study.results).path(part("thresholds", slide)), text=TEXT)

@@ -8,6 +8,7 @@ where a side is odd, a lower level is stretched by less than one of its own pixe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -149,13 +150,15 @@ def label_layers(path: str | Path) -> list[LayerData]:
     ]
 
 
-def region_layer(view: SlideView) -> LayerData:
-    """The slide's regions as closed lines, one for each ring: a polygon with a hole has two.
+def region_layer(view: SlideView, regions: Sequence[mihc.Region] | None = None) -> LayerData:
+    """The slide's regions, or those given, as closed lines, one for each ring: a polygon with a hole has two.
 
     They are lines, not filled polygons, since napari cannot triangulate the long outlines that follow pixels.
     """
     classes = list(REGION_COLOURS)
-    ordered = sorted(view.regions, key=lambda region: classes.index(region.tissue_class))
+    ordered = sorted(
+        view.regions if regions is None else regions, key=lambda region: classes.index(region.tissue_class)
+    )
     rings = [(region, ring) for region in ordered for ring in _rings(region)]
     options = {
         "name": "regions",
