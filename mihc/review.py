@@ -11,6 +11,7 @@ The parts are in `mihc.reviewing`; what lies on the disk, and how `mihc run` tak
 
 from __future__ import annotations
 
+from mihc.exports.geojson import write_regions
 from mihc.reviewing.comparing import Comparison, compare
 from mihc.reviewing.overview import choose_final, final_reviewer, slide_list
 from mihc.reviewing.saving import Changes, save
@@ -34,4 +35,5 @@ __all__ = [
     "reviewers",
     "save",
     "slide_list",
+    "write_regions",
 ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mihc.study import Study
 
-WORST = ("fail", "warn", "pass")  # verdicts of qc.csv, the gravest first
+WORST = ("fail", "warn", "ok")  # verdicts of qc.csv, the gravest first
 NOT_MEASURED, NOT_BEGUN, BEGUN, ACCEPTED = "not measured", "not begun", "begun", "accepted"
 COLUMNS = ("slide", "patient", "cells", "qc", "unclear", "review", "gestures", "final")
 

@@ -170,11 +170,17 @@ def region_layer(view: SlideView, regions: Sequence[mihc.Region] | None = None) 
         },
         "opacity": 1.0,
         "units": UM,
-        "metadata": {"line_px": 2},
+        "metadata": {"line_px": 2, **_said_of(view)},
     }
     if not rings:
         return None, {"name": "regions", "ndim": 2, "units": UM}, "shapes"
     return [view.viewer_yx(*ring.T) for _, ring in rings], options, "shapes"
+
+
+def _said_of(view: SlideView) -> dict[str, object]:
+    """What a writer has to know to put regions into a file: the slide, its pixels and their size."""
+    stored = mihc.open_image(view.path)
+    return {"slide": view.slide, "shape": stored.levels[0].shape[-2:], "pixel_size_um": stored.pixel_size_um}
 
 
 def _rings(region: mihc.Region) -> list[np.ndarray]:

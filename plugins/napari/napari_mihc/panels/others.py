@@ -11,6 +11,7 @@ from napari_mihc.table import CHOSEN, DRAWN, KEYS, ReviewTable
 CLASSES = ("tumour", "stroma", "other", "excluded")
 SLIDE_HEADS = ("slide", "patient", "cells", "QC", "cannot tell", "review", "gestures", "final")
 CHANGE_HEADS = ("what", "before", "after")
+SHOWN = ("positivity_percent", "density_per_mm2")  # of what changed in regions; the tables in results/ have it all
 
 
 class SlidePanel(QWidget):
@@ -203,8 +204,9 @@ class SavePanel(QWidget):
         self._ended()
         self.table.desk.reread()
         regions, patients, tests = changes.regions, changes.patients, changes.statistics
+        seen = regions[regions["measure"].isin(SHOWN)]
         rows = [
-            *((f"{r.slide} {r.region} {r.population} {r.measure}", r.before, r.after) for r in regions.itertuples()),
+            *((f"{r.slide} {r.region} {r.population} {r.measure}", r.before, r.after) for r in seen.itertuples()),
             *(
                 (
                     f"patient {r.patient} {r.column}",
