@@ -40,7 +40,7 @@ _HOME = {
     "viewer_um": "results",
 }
 
-_MODULES = ("errors", "statistics")
+_MODULES = ("errors", "review", "statistics")
 
 __all__ = [
     "Region",
@@ -64,6 +64,7 @@ __all__ = [
     "population_markers",
     "read_regions",
     "read_study",
+    "review",
     "run",
     "segment_nuclei",
     "slide_cells",

@@ -134,8 +134,9 @@ def review(
     slide: Annotated[str | None, typer.Option(help="the slide to open; the first one without it")] = None,
     region: Annotated[str | None, typer.Option(help="look at this region")] = None,
     population: Annotated[str | None, typer.Option(help="show the positive cells of this population")] = None,
+    reviewer: Annotated[str | None, typer.Option(help="whose review this is; your login name without it")] = None,
 ) -> None:
-    """Open a study's results in napari (needs napari-mihc): channels, outlines, regions, positive cells."""
+    """Look at a study's results in napari and correct them (needs napari-mihc). Writes STUDY/review/REVIEWER/."""
     _recovered(study)
     try:
         from napari_mihc import review_study
@@ -143,7 +144,7 @@ def review(
         raise UsageError(
             "the napari plugin is not installed", fix="Type: pip install napari-mihc 'napari[pyside6]'"
         ) from None
-    review_study(study, slide=slide, region=region, population=population)
+    review_study(study, slide=slide, region=region, population=population, reviewer=reviewer)
 
 
 @app.command()

@@ -37,6 +37,7 @@ from mihc.errors import InputError, LedgerError, MihcError, OutputConflict, Reso
 from mihc.memory import give_back_large_arrays
 from mihc.stages import NUMERIC_LIBRARIES, PACKAGE, Event, Job, MemoryMeter, Step, Stopped
 from mihc.steps.call import call
+from mihc.steps.edit import edit
 from mihc.steps.gather import compare, gather, slide_table
 from mihc.steps.ingest import ingest
 from mihc.steps.judge import all_described, batch_offers, stored_values
@@ -151,7 +152,7 @@ def _measure(job: Job, row: SlideRow, until: str | None) -> Records:
         return {}
     done = {"slide": ingest(job, row)}
     if until != "slide":
-        done["cells"] = segment(job, row, done["slide"])
+        done["cells"] = edit(job, row, done["slide"], segment(job, row, done["slide"]))
     if until not in STAGES[:2]:
         done["regions"] = outline(job, row, done["slide"], done["cells"])
     return done

@@ -36,6 +36,19 @@ def outlines_file(slide: str) -> str:
     return f".stages/regions/{slide}.regions.json"
 
 
+def found_file(slide: str) -> str:
+    """Where a slide's regions lie under results/ as they were before a review; only where one edited them."""
+    return f".stages/regions/{slide}.found.json"
+
+
+def found_regions(study: Study, slide: str) -> list[Region]:
+    """Return a slide's regions as they were before any review. Raises as `slide_regions`."""
+    if not (study.results / found_file(slide)).exists():
+        return slide_regions(study, slide)
+    content = json.loads(_committed(study, found_file(slide), slide).read_text(encoding="utf-8"))
+    return [region_from_json(one) for one in content]
+
+
 def measured_slides(study: Study) -> list[str]:
     """Return the ids of the slides that have an image and a cells table, in the order of slides.csv."""
     store = Store(study.results)

@@ -50,6 +50,7 @@ UNITS = {
     "positives": ["positives", "thresholds", "gating", "phenotypes", "pairs", "strengths", "batches", "bounds"],
     "regions": ["regions", "areas", "annotations"],
     "spatial": ["spatial"],
+    "reviews": ["reviews"],
     "study": ["study", "studies"],
     "results": ["results"],
     "statistics": ["statistics", "estimates"],
@@ -58,6 +59,7 @@ UNITS = {
     "report": ["report", "reports"],
     "pipeline": ["pipeline", "memory", "stages", "steps", "cluster", "decoders"],
     "export": ["export", "exports"],
+    "review": ["review", "reviewing"],
     "synthetic": ["synthetic", "drawing"],
     "cli": ["cli", "console", "__main__"],
 }

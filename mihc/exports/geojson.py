@@ -28,10 +28,15 @@ _IDS = uuid.UUID("b3a1f0a2-6d0e-5c53-9f6c-5d1d3a6e7c10")  # mihc's own name spac
 def write_region_file(path: Path, source: Source) -> int:
     """Write a slide's regions as QuPath annotations; return how many."""
     image = source.image()
-    features = [
-        region_feature(region, slide=source.slide, pixel_size_um=image.pixel_size_um) for region in source.regions()
-    ]
-    return _write(path, source.slide, image.levels[0].shape[1:], map(_compact, features))
+    return write_regions(path, source.slide, image.levels[0].shape[1:], source.regions(), image.pixel_size_um)
+
+
+def write_regions(
+    path: Path, slide: str, shape_yx: Sequence[int], regions: Sequence[Region], pixel_size_um: tuple[float, float]
+) -> int:
+    """Write regions as QuPath annotations of a slide of `shape_yx` pixels; return how many."""
+    features = [region_feature(region, slide=slide, pixel_size_um=pixel_size_um) for region in regions]
+    return _write(path, slide, shape_yx, map(_compact, features))
 
 
 def write_cell_file(path: Path, source: Source) -> int:

@@ -11,6 +11,7 @@ from mihc import results, store
 from mihc.errors import UsageError, quoted_path
 from mihc.panel import Panel
 from mihc.regions import Region
+from mihc.reviews.runs import EditedLabels
 from mihc.store import Record, Store
 from mihc.study import SlideRow, Study
 
@@ -95,10 +96,11 @@ class Source:
         """Open the pyramid."""
         return store.open_image(self.folder)
 
-    def labels(self, name: str) -> StoredArray:
-        """Open the full-resolution labels "cells" or "nuclei"."""
+    def labels(self, name: str) -> StoredArray | EditedLabels:
+        """Open the full-resolution labels "cells" or "nuclei", with the cell edits of the review that counts."""
         self.store.path(f"{results.image_folder(self.slide)}/labels/{name}")
-        return store.open_labels(self.folder, name)[0]
+        machine, review = store.open_labels(self.folder, name)[0], self.study.reviews.get(self.slide)
+        return EditedLabels(machine, review, name) if review and review.edits_cells else machine
 
     def regions(self) -> list[Region]:
         """Its regions that hold any area; none overlap."""

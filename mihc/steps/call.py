@@ -8,6 +8,7 @@ from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mihc import store
@@ -19,9 +20,9 @@ from mihc.positives import Threshold, call_positives, manual_threshold, marker_v
 from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations
 from mihc.stages import Job, code_hash
 from mihc.steps.describe import describe, h_score_column, ready_to_call, score_calls
+from mihc.steps.edit import table_of
 from mihc.steps.outline import regions_table
 from mihc.steps.propose import described
-from mihc.steps.segment import measured_table
 from mihc.store import Record, Transaction, hash_json
 from mihc.studies.given_thresholds import typed_levels
 from mihc.study import SlideRow, given_cells, pdl1_expressions
@@ -62,8 +63,10 @@ class Known:
     """What the calling of a slide starts from, beside its cells: its own thresholds, typed ones, its batch's."""
 
     own: Mapping[str, Threshold]  # marker -> chosen on this slide alone
-    typed: Mapping[str, Mapping[str, object]]  # marker -> its row of thresholds.csv: value, who, when, reason
+    typed: Mapping[str, Mapping[str, object]]  # marker -> its row of thresholds.csv, or of the final review: value,
+    # who, when, reason
     offers: Mapping[str, Offer | str]  # marker -> the batch's threshold, or why there is none
+    reviewed: frozenset[str] = frozenset()  # markers whose typed threshold is the final review's
 
 
 def call(
@@ -81,10 +84,10 @@ def call(
         marker -> the threshold of the slide's batch, where it may take that.
     """
     own = {one.marker: one.own for one in described(done["values"])}
-    typed = _typed(job, row)
+    typed, reviewed = _typed(job, row), _reviewed(job, row)
     given = {line.marker for line in job.study.panel_of(row).markers if line.threshold is not None}
     open_to = {marker: offer for marker, offer in (offers or {}).items() if marker not in {*typed, *given}}
-    known = Known(own, typed, open_to)
+    known = Known(own, typed, open_to, reviewed)
     inputs = {name: done[name].digest for name in ("cells", "regions") if name in done}
     key = (inputs or {"cells": job.input_hash(row.cells)}) | _key(job, row, known)
     if row.cells is not None:
@@ -100,7 +103,7 @@ def _key(job: Job, row: SlideRow, known: Known) -> dict[str, str]:
     offers = {marker: offer if isinstance(offer, str) else asdict(offer) for marker, offer in known.offers.items()}
     return {
         "panel": hash_json([(line.marker, line.compartment, line.threshold, line.levels) for line in panel.markers]),
-        "thresholds": hash_json([settings.thresholds.method, known.typed]),
+        "thresholds": hash_json([settings.thresholds.method, known.typed, sorted(known.reviewed)]),
         "values": hash_json({marker: asdict(own) for marker, own in known.own.items()}),
         "batch": hash_json(offers),
         "phenotypes": hash_json(_expressions(job, panel)),
@@ -114,7 +117,7 @@ def _key(job: Job, row: SlideRow, known: Known) -> dict[str, str]:
 def _call_measured(job: Job, row: SlideRow, known: Known, regions: Record, transaction: Transaction) -> None:
     areas = {(name, tissue_class): area for name, tissue_class, area in regions.notes["areas_mm2"]}
     in_bands = {(name, kind, band): area for name, kind, band, area in regions.notes["band_areas_mm2"]}
-    path = job.store.path(measured_table(row.slide))
+    path = table_of(job, row.slide)
     rows = partial(_whole_rows, path)
     _write(job, row, known, _placed_cells(job, row, path), areas, in_bands, transaction, rows)
 
@@ -239,16 +242,23 @@ def _typed(job: Job, row: SlideRow) -> dict[str, dict[str, object]]:
     return typed
 
 
+def _reviewed(job: Job, row: SlideRow) -> frozenset[str]:
+    """The markers whose threshold a final review set."""
+    review = job.study.reviews.get(row.slide)
+    return frozenset(review.thresholds) if review else frozenset()
+
+
 def _threshold(cells: pd.DataFrame, line: PanelRow, known: Known, job: Job) -> Threshold:
-    """Take one marker's: thresholds.csv, calls given in a table of cells, panel.csv, the batch's, the slide's own."""
+    """Take one marker's: a typed one (the final review's, else thresholds.csv's), calls given in a table of cells,
+    panel.csv's, the batch's, the slide's own.
+    """
     given = f"{line.marker}_positive" in cells
     measured = f"{line.marker}_{line.compartment}_mean" in cells
     if line.marker in known.typed and measured:
-        typed = known.typed[line.marker]
-        said = f": {typed['reason']}" if typed["reason"] else ""
-        return manual_threshold(typed["value"], reason=f"from thresholds.csv{said}", levels=typed_levels(typed))
+        return _typed_threshold(cells, line, known)
     if given:
-        unused = f"; thresholds.csv is not used, the table has no {line.marker}_{line.compartment}_mean"
+        source = "the review" if line.marker in known.reviewed else "thresholds.csv"
+        unused = f"; {source} is not used, the table has no {line.marker}_{line.compartment}_mean"
         return _not_taken("given", "calls given in the table" + (unused if line.marker in known.typed else ""))
     if line.threshold is not None:
         return manual_threshold(line.threshold, reason="from panel.csv", levels=line.levels)
@@ -259,6 +269,19 @@ def _threshold(cells: pd.DataFrame, line: PanelRow, known: Known, job: Job) -> T
         return own
     analysed = cells[cells["tissue_class"].isin(ANALYSED)]
     return accepted(own, offer, marker_values(analysed, line.marker, line.compartment))
+
+
+def _typed_threshold(cells: pd.DataFrame, line: PanelRow, known: Known) -> Threshold:
+    """What a person typed; where they called the slide negative, just above its brightest cell."""
+    typed = known.typed[line.marker]
+    said = f": {typed['reason']}" if typed["reason"] else ""
+    reason = f"from {'a review' if line.marker in known.reviewed else 'thresholds.csv'}{said}"
+    if not math.isinf(typed["value"]):
+        return manual_threshold(typed["value"], reason=reason, levels=typed_levels(typed))
+    values = marker_values(cells, line.marker, line.compartment)
+    above = float(np.nextafter(np.nanmax(values, initial=0.0), np.inf))
+    levels = (above,) * len(typed_levels(typed))
+    return Threshold(above, math.nan, math.nan, "manual", "negative slide", reason, levels)
 
 
 def _not_taken(method: str, reason: str) -> Threshold:
@@ -321,7 +344,7 @@ def _threshold_rows(
 
 def _whose(chosen: Threshold, typed: Mapping[str, object]) -> dict[str, object]:
     """Who set a threshold, and when: what thresholds.csv says of those that it gave."""
-    said = typed if chosen.verdict == "manual" else {}
+    said = typed if chosen.method == "manual" and typed else {}
     return {"who": said.get("who") or WHO.get(chosen.verdict, "mihc"), "when": said.get("when", "")}
 
 

@@ -38,12 +38,13 @@ from mihc.regions import (
     tissue_mask,
     tumour_outline,
 )
-from mihc.results import outlines_file, region_as_json, tumour_file
+from mihc.results import found_file, outlines_file, region_as_json, tumour_file
+from mihc.reviews.region_edits import edit_regions
 from mihc.stages import Job, code_hash
 from mihc.steps import learn
 from mihc.steps.classify import classify_slide
+from mihc.steps.edit import table_of
 from mihc.steps.levels import Overview, level_near, overview_of
-from mihc.steps.segment import measured_table
 from mihc.store import Record, StoredImage, Transaction, hash_json
 from mihc.study import SlideRow
 
@@ -56,6 +57,7 @@ MODULES = (
     "mihc.qc",
     "mihc.quality",
     "mihc.results",
+    "mihc.reviews.region_edits",
     "mihc.stores",
     "mihc.steps.levels",
     "mihc.steps.classify",
@@ -93,6 +95,7 @@ def outline(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
         "bands": hash_json([settings.band_um, settings.bands_to_um]),
         "classifier": job.store.record(learn.STAGE).digest if _classified(job, row) else "none",
         "automatic": hash_json(job.study.settings.robustness.analyse),
+        "review": hash_json(_region_edits(job, row)),
         "qc": hash_json([job.study.settings.qc.exclude, job.study.settings.segmentation.nucleus_diameter_um]),
         "panel": hash_json([(line.marker, line.role) for line in job.study.panel_of(row).measured]),
         "code": code_hash(*MODULES),
@@ -107,6 +110,22 @@ def _annotations(job: Job, row: SlideRow) -> Path | None:
 def _classified(job: Job, row: SlideRow) -> bool:
     """Whether a slide's regions come from the tissue classifier."""
     return job.study.settings.regions.source == "classifier" and _annotations(job, row) is None
+
+
+def _region_edits(job: Job, row: SlideRow) -> tuple[dict, ...]:
+    """The final review's edits of the slide's regions."""
+    review = job.study.reviews.get(row.slide)
+    return review.regions if review else ()
+
+
+def _reviewed(job: Job, row: SlideRow, regions: list[Region]) -> tuple[list[Region], list[str]]:
+    """The regions as a final review left them, and what there is to say of it."""
+    edits = _region_edits(job, row)
+    if not edits:
+        return regions, []
+    edited, passed_over = edit_regions(regions, edits)
+    count = f"{len(edits)} edit{'s' * (len(edits) > 1)}"
+    return edited, [f"regions as {job.study.reviews[row.slide].reviewer} left them in a review ({count})", *passed_over]
 
 
 @dataclass(frozen=True)
@@ -124,12 +143,14 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     size_y, size_x = stored.pixel_size_um
     scanned = shapely.transform(shapely.wkt.loads(image.notes["scanned_px"]), lambda xy: xy * (size_x, size_y))
     field = _Field(stored, scanned, tuple(roles[channel] for channel in stored.channels))
-    cells = store.read_cells(job.store.path(measured_table(row.slide)), columns=CELL_COLUMNS)
+    cells = store.read_cells(table_of(job, row.slide), columns=CELL_COLUMNS)
     precedence = job.study.settings.regions.precedence
     overview = overview_of(stored)
     diameter = job.study.settings.segmentation.nucleus_diameter_um
     findings = _findings(field, overview, image, diameter)
     regions, facts, tissue = _regions(job, row, field, overview, findings)
+    found = regions
+    regions, reviewed = _reviewed(job, row, found)
     if tissue is None:
         tissue = mask_to_polygons(findings.tissue, pixel_size_um=overview.pixel_size_um)
     parts = partition(regions, scanned=scanned, precedence=precedence)
@@ -158,7 +179,7 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
             step_px=store.LABEL_CHUNK,
         ),
     )
-    remarks = [*image.notes["warnings"], *facts, *ledger_warnings(ledger)]
+    remarks = [*image.notes["warnings"], *facts, *reviewed, *ledger_warnings(ledger)]
     if remarks:
         quality = pd.concat([quality, _remark_rows(row.slide, remarks)], ignore_index=True)
     store.write_cells(transaction.path(regions_table(row.slide)), cells[["slide", "cell", *placed]])
@@ -168,6 +189,9 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     store.write_json(
         transaction.path(outlines_file(row.slide)), [region_as_json(region) for region in parts], indent=None
     )
+    if reviewed:  # what the reviewer started from stays known, beside what they made of it
+        before = partition(found, scanned=scanned, precedence=precedence)
+        store.write_json(transaction.path(found_file(row.slide)), [region_as_json(one) for one in before], indent=None)
     tumour = tumour_outline(regions, scanned)
     shown = None if tumour.is_empty else shapely.geometry.mapping(tumour)
     store.write_json(transaction.path(tumour_file(row.slide)), shown, indent=None)

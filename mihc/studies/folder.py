@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from mihc.errors import Problem
 from mihc.panel import Panel, check_panels
+from mihc.reviews.final import read_final_reviews, with_reviewed
+from mihc.reviews.states import SlideReview
 from mihc.studies.clinical import read_clinical, typed_clinical
 from mihc.studies.copies import repeated_tables
 from mihc.studies.expressions import (
@@ -40,6 +42,8 @@ class Study:
     slides: tuple[SlideRow, ...]
     clinical: pd.DataFrame | None  # patient and the columns that study.toml names, all text
     thresholds: pd.DataFrame  # slide ("*": every slide), marker, value, moderate, strong (counts), who, when, reason
+    reviews: Mapping[str, SlideReview] = field(default_factory=dict)  # by slide, those that count; their thresholds
+    # stand in `thresholds`
 
     @property
     def results(self) -> Path:
@@ -93,7 +97,10 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
         return None, problems
     clinical, clinical_problems = read_clinical(folder, settings)
     thresholds, threshold_problems = read_thresholds(folder, {row.slide for row in slides}, all_markers(panels))
-    problems += clinical_problems + ([] if panel_problems else threshold_problems)
+    reviews, review_problems = read_final_reviews(folder, [row.slide for row in slides])
+    markers = {row.slide: markers_of(panels[row.panel]) for row in slides if row.panel in panels}
+    thresholds, reviewed_problems = with_reviewed(thresholds, reviews, markers)
+    problems += clinical_problems + review_problems + ([] if panel_problems else threshold_problems + reviewed_problems)
     if not panel_problems:  # else a marker may be missing for another reason than the one that would be named
         found = near_names(settings, panels) + population_problems(settings, panels)
         found += _cut_problems(settings, all_markers(panels))
@@ -102,7 +109,7 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
     problems += _annotation_problems(slides, settings) + _control_problems(slides) + _nothing_asked(settings)
     if not panels or not slides:
         return None, problems
-    return Study(folder, settings, panels, slides, clinical, thresholds), problems
+    return Study(folder, settings, panels, slides, clinical, thresholds, reviews), problems
 
 
 def _unreadable_names(panels: dict[str, Panel]) -> list[Problem]:

@@ -8,6 +8,7 @@ where a side is odd, a lower level is stretched by less than one of its own pixe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -149,13 +150,15 @@ def label_layers(path: str | Path) -> list[LayerData]:
     ]
 
 
-def region_layer(view: SlideView) -> LayerData:
-    """The slide's regions as closed lines, one for each ring: a polygon with a hole has two.
+def region_layer(view: SlideView, regions: Sequence[mihc.Region] | None = None) -> LayerData:
+    """The slide's regions, or those given, as closed lines, one for each ring: a polygon with a hole has two.
 
     They are lines, not filled polygons, since napari cannot triangulate the long outlines that follow pixels.
     """
     classes = list(REGION_COLOURS)
-    ordered = sorted(view.regions, key=lambda region: classes.index(region.tissue_class))
+    ordered = sorted(
+        view.regions if regions is None else regions, key=lambda region: classes.index(region.tissue_class)
+    )
     rings = [(region, ring) for region in ordered for ring in _rings(region)]
     options = {
         "name": "regions",
@@ -167,11 +170,17 @@ def region_layer(view: SlideView) -> LayerData:
         },
         "opacity": 1.0,
         "units": UM,
-        "metadata": {"line_px": 2},
+        "metadata": {"line_px": 2, **_said_of(view)},
     }
     if not rings:
         return None, {"name": "regions", "ndim": 2, "units": UM}, "shapes"
     return [view.viewer_yx(*ring.T) for _, ring in rings], options, "shapes"
+
+
+def _said_of(view: SlideView) -> dict[str, object]:
+    """What a writer has to know to put regions into a file: the slide, its pixels and their size."""
+    stored = mihc.open_image(view.path)
+    return {"slide": view.slide, "shape": stored.levels[0].shape[-2:], "pixel_size_um": stored.pixel_size_um}
 
 
 def _rings(region: mihc.Region) -> list[np.ndarray]:

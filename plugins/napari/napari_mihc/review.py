@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mihc
+from napari_mihc.desk import Desk, login_name
 from napari_mihc.model import LayerData, region_box, slide_layers, slide_view
 from napari_mihc.outlines import keep_outlines
 
@@ -17,14 +18,21 @@ if TYPE_CHECKING:
     import napari
     import numpy as np
 
+    from napari_mihc.panels.window import ReviewPanels
+
 BINDINGS = ("PySide6", "PyQt6")
 BROKEN = "6.12.0"  # loses a reference to None with every call; from Python 3.12 on None cannot be lost
 
 
 def review_study(
-    folder: str | Path, *, slide: str | None = None, region: str | None = None, population: str | None = None
+    folder: str | Path,
+    *,
+    slide: str | None = None,
+    region: str | None = None,
+    population: str | None = None,
+    reviewer: str | None = None,
 ) -> None:
-    """Open a slide of a study in napari and wait until the window is closed.
+    """Open a slide of a study in napari, with the panels of a review, and wait until the window is closed.
 
     Parameters
     ----------
@@ -36,6 +44,8 @@ def review_study(
         Look at this region; None shows the whole slide.
     population
         Show the positive cells of this population, and of the channels its own; None shows no points.
+    reviewer
+        Whose review it is; None: the name that the user has on this computer.
 
     Raises
     ------
@@ -43,16 +53,42 @@ def review_study(
         When the slide, region or population is not there, nothing has been measured, or there is no Qt to draw with.
     """
     view = slide_view(mihc.read_study(folder), slide)
-    layers = slide_layers(view, population=population)
-    box = None if region is None else region_box(view, region)
+    if population is not None:
+        view.positive_cells(population)
+    if region is not None:
+        region_box(view, region)
+    desk = Desk(Path(folder), reviewer or login_name())
     _need_screen()
     _choose_qt()
     import napari
 
     viewer = napari.Viewer(title=f"mihc - {view.slide}")
     napari.qt.get_qapp().processEvents()  # the canvas takes its size, which the zoom depends on
-    _show(viewer, layers, box)
+    begin_review(viewer, desk, slide=view.slide, region=region, population=population)
     napari.run()
+    desk.close()
+
+
+def begin_review(
+    viewer: napari.Viewer,
+    desk: Desk,
+    *,
+    slide: str | None = None,
+    region: str | None = None,
+    population: str | None = None,
+) -> ReviewPanels:
+    """Put a study's slide and the panels of a review into a viewer; the other arguments as `review_study`."""
+    from napari_mihc.panels.window import ReviewPanels
+    from napari_mihc.table import ReviewTable
+
+    table = ReviewTable(viewer, desk)
+    panels = ReviewPanels(table)
+    viewer.window.add_dock_widget(panels, name="mihc review", area="right")
+    table.show(slide, population=population)
+    viewer.canvas.overlays.scale_bar.visible = True
+    if region is not None:
+        look_at(viewer, region_box(desk.view, region))
+    return panels
 
 
 def open_slide_in(

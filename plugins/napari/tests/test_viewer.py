@@ -158,7 +158,7 @@ def test_review_opens_what_was_asked_for_and_waits(make_napari_viewer, study_fol
     monkeypatch.setattr(napari, "Viewer", lambda title: opened.append(make_napari_viewer(title=title)) or opened[0])
     monkeypatch.setattr(napari, "run", lambda: waited.append(len(opened[0].layers)))
     review_study(study_folder, slide="S01", region="Tumor", population="B cell")
-    assert opened[0].title == "mihc - S01"
+    assert opened[0].title.startswith("mihc - S01 - ")
     assert waited == [12]
 
 
@@ -187,5 +187,7 @@ def test_mihc_review_passes_on_what_was_typed(monkeypatch, study_folder):
     asked = []
     monkeypatch.setattr("napari_mihc.review_study", lambda folder, **options: asked.append((folder, options)))
     typed = ["review", str(study_folder), "--slide", "S01", "--region", "R", "--population", "proliferating B cell"]
+    typed += ["--reviewer", "anna"]
     assert CliRunner().invoke(app, typed).exit_code == 0
-    assert asked == [(study_folder, {"slide": "S01", "region": "R", "population": "proliferating B cell"})]
+    options = {"slide": "S01", "region": "R", "population": "proliferating B cell", "reviewer": "anna"}
+    assert asked == [(study_folder, options)]

@@ -1,0 +1,39 @@
+"""Reviews by people: open a slide, correct it, save, and see what it changes. Without any screen.
+
+    open_review(study, slide, reviewer)   a Session: every gesture is on the disk when its call returns
+    save(folder, ...)                     the numbers follow: only what the edits touch is computed -> Changes
+    slide_list(study, ...)                the slides with their checks and how far their review is
+    compare(study, slide, one, other)     two reviewers beside each other
+    choose_final(folder, reviewer, ...)   whose review counts
+
+The parts are in `mihc.reviewing`; what lies on the disk, and how `mihc run` takes it, in `mihc.reviews`.
+"""
+
+from __future__ import annotations
+
+from mihc.exports.geojson import write_regions
+from mihc.reviewing.comparing import Comparison, compare
+from mihc.reviewing.overview import choose_final, final_reviewer, slide_list
+from mihc.reviewing.saving import Changes, save
+from mihc.reviewing.session import Session, open_review
+from mihc.reviews.final import reviewers
+from mihc.reviews.journal import reviewer_name
+from mihc.reviews.live import LiveCounts
+from mihc.reviews.runs import EditedLabels
+
+__all__ = [
+    "Changes",
+    "Comparison",
+    "EditedLabels",
+    "LiveCounts",
+    "Session",
+    "choose_final",
+    "compare",
+    "final_reviewer",
+    "open_review",
+    "reviewer_name",
+    "reviewers",
+    "save",
+    "slide_list",
+    "write_regions",
+]

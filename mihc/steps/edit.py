@@ -1,0 +1,236 @@
+"""Cells -> cells as a final review left them: what was edited is measured on its own pixels, all else stays.
+
+    .stages/edits/<slide>.parquet   the measured part of the cells table with the edits; without edits there is none
+
+The machine's labels and table are not touched. An edited cell is measured by the same code on the same counts as every
+other; where a feature looks beyond a cell (background, spillover), the cells around are measured again too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mihc import store
+from mihc.cells import FLAGS, CellSettings, features_halo_px
+from mihc.errors import InputError
+from mihc.measures.pixels import Labelled
+from mihc.measures.table import cell_table
+from mihc.nuclei import longest_nucleus_px
+from mihc.nuclei_ids import block_of_id
+from mihc.reviews.runs import PARTS, box_of, laid_over, paint
+from mihc.reviews.states import EditedCell, SlideReview
+from mihc.stages import Job, code_hash
+from mihc.steps.segment import measured_table
+from mihc.store import Record, StoredImage, Transaction, hash_json
+from mihc.study import SlideRow
+
+MODULES = (
+    "mihc.cells",
+    "mihc.cells_kernels",
+    "mihc.measures",
+    "mihc.reviews.runs",
+    "mihc.reviews.states",
+    "mihc.steps.edit",
+)
+STAGE = "edits"
+LABEL_COLUMNS = ("cell", "x_um", "y_um", "nucleus_area_um2", "cell_area_um2")
+LOOK_AROUND = {"background", "spillover"}  # features that look beyond their cell
+Box = tuple[int, int, int, int]  # y0, y1, x0, x1, half open
+
+
+def edited_table(slide: str) -> str:
+    """Where the measured part of a slide's cells table lies under results/, with a review's edits."""
+    return f".stages/edits/{slide}.parquet"
+
+
+def table_of(job: Job, slide: str) -> Path:
+    """The measured part of a slide's cells table: with the edits of the final review, where there are any."""
+    review = job.study.reviews.get(slide)
+    return job.store.path(edited_table(slide) if review and review.edits_cells else measured_table(slide))
+
+
+def cells_hash(cells: pd.DataFrame) -> str:
+    """A hash of a machine's cells, by which an edit knows the labels that it was made on."""
+    digest = hashlib.sha256()
+    for name in LABEL_COLUMNS:
+        digest.update(np.ascontiguousarray(cells[name].to_numpy()))
+    return digest.hexdigest()
+
+
+def edit(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
+    """Lay the cell edits of a slide's final review over its cells -> what the next stages start from.
+
+    Raises
+    ------
+    InputError
+        When the edits were made on other labels than those that are there now.
+    """
+    review = job.study.reviews.get(row.slide)
+    if review is None or not review.edits_cells:
+        if job.store.record(STAGE, row.slide):
+            job.store.withdraw(STAGE, row.slide)
+        return cells
+    key = {
+        "image": image.digest,
+        "cells": cells.digest,
+        "edits": review.cells_hash,
+        "measure": hash_json(job.study.settings.measure.features),
+        "code": code_hash(*MODULES),
+    }
+    return job.stage(STAGE, row.slide, key, lambda transaction: _edit(job, row, image, cells, review, transaction))
+
+
+def _edit(job: Job, row: SlideRow, image: Record, cells: Record, review: SlideReview, transaction: Transaction) -> None:
+    machine = store.read_cells(job.store.path(measured_table(row.slide)))
+    if cells_hash(machine) != review.labels:
+        raise InputError(
+            f"the cells were edited by {review.reviewer} on other labels than these, which were found anew since",
+            place=row.slide,
+            fix="Undo the cell edits in mihc review, or take back what changed the segmentation.",
+        )
+    stored = store.open_image(job.store.path(f"slides/{row.slide}.ome.zarr"))
+    settings = _settings(job, stored, image, cells)
+    folder = job.store.path(f"slides/{row.slide}.ome.zarr")
+    labels = {name: store.open_labels(folder, name)[0] for name in PARTS}
+    measured = measure_edits(stored, labels, review, settings)
+    measured.insert(0, "slide", row.slide)
+    replaced = np.isin(machine["cell"], [*review.removed, *measured["cell"]])
+    table = pd.concat([machine[~replaced], measured], ignore_index=True).astype(machine.dtypes)
+    table = table.sort_values("cell", kind="stable", ignore_index=True)
+    store.write_cells(transaction.path(edited_table(row.slide)), table)
+    transaction.notes |= {"cells": len(table), "removed": len(review.removed), "added": len(review.added)}
+
+
+def _settings(job: Job, stored: StoredImage, image: Record, cells: Record) -> CellSettings:
+    """What the window pass measured with, as far as cells that are known need it."""
+    segmentation, bits = job.study.settings.segmentation, image.notes["significant_bits"]
+    return CellSettings(
+        nucleus_diameter_um=segmentation.nucleus_diameter_um,
+        cell_expansion_um=segmentation.cell_expansion_um,
+        nuclei_channels=(),
+        measured=tuple(enumerate(stored.channels)),
+        fixed_point_bits=tuple(cells.notes["fixed_point_bits"][channel] for channel in stored.channels),
+        ceilings=(2**bits - 1,) * len(stored.channels) if bits else (),
+        features=job.study.settings.measure.features,
+    )
+
+
+def measure_edits(
+    stored: StoredImage, labels: dict[str, store.StoredArray], review: SlideReview, settings: CellSettings
+) -> pd.DataFrame:
+    """Measure a review's edited cells, and the cells whose values an edit changes: rows as `measure_cells` gives them.
+
+    Parameters
+    ----------
+    stored
+        The slide's picture.
+    labels
+        The machine's "nuclei" and "cells", full resolution.
+    review
+        The edits.
+    settings
+        What the window pass measured with.
+    """
+    own = [_own_row(stored, one, settings) for one in review.added.values()]
+    tables = own if not LOOK_AROUND & set(settings.features) else _around(stored, labels, review, settings)
+    if not tables:
+        return _no_rows(stored, settings)
+    table = pd.concat(tables, ignore_index=True).drop_duplicates("cell").sort_values("cell", ignore_index=True)
+    is_edited = table["cell"].isin(list(review.added))
+    table.loc[is_edited, "flags"] |= np.uint32(FLAGS["edited"])
+    return table
+
+
+def _own_row(stored: StoredImage, one: EditedCell, settings: CellSettings) -> pd.DataFrame:
+    """The row of one edited cell from its own pixels."""
+    y0, y1, x0, x1 = box_of(one.whole)
+    nuclei, cells = (np.zeros((y1 - y0, x1 - x0), np.uint32) for _ in PARTS)
+    paint(nuclei, one.nucleus, 1, origin_yx=(y0, x0))
+    paint(cells, one.whole, 1, origin_yx=(y0, x0))
+    plain = [name for name in settings.features if name not in LOOK_AROUND]
+    return _measured(stored, nuclei, cells, np.array([one.cell], np.uint32), 1, (y0, x0), _with(settings, plain))
+
+
+def _around(
+    stored: StoredImage, labels: dict[str, store.StoredArray], review: SlideReview, settings: CellSettings
+) -> list[pd.DataFrame]:
+    """Rows of the edited cells and of all cells near them, each from a piece that holds whatever its values need."""
+    shape, size = stored.levels[0].shape[1:], stored.pixel_size_um
+    longest = longest_nucleus_px(size, settings.nucleus_diameter_um)
+    longest += 2 * math.ceil(settings.cell_expansion_um / min(size)) + 2
+    reach = features_halo_px(size, longest, settings.cell_expansion_um, settings.features)
+    tables = []
+    for box in _touched(review, shape, longest):
+        near = _grown(box, reach, shape)
+        tallest = max([longest, *(max(y1 - y0, x1 - x0) for y0, y1, x0, x1 in map(_whole_box, review.added.values()))])
+        y0, y1, x0, x1 = _grown(near, tallest + reach, shape)
+        nuclei, cells = (laid_over(labels[name][y0:y1, x0:x1], review, name, origin_yx=(y0, x0)) for name in PARTS)
+        inner = cells[near[0] - y0 : near[1] - y0, near[2] - x0 : near[3] - x0]
+        wanted = np.setdiff1d(inner, [0])
+        present = np.setdiff1d(np.union1d(nuclei, []).astype(np.uint32), [0, *wanted])  # with a nucleus in the piece
+        ids = np.concatenate([wanted, present]).astype(np.uint32)
+        tables.append(_measured(stored, *_numbered(nuclei, cells, ids), ids, len(wanted), (y0, x0), settings))
+    return tables
+
+
+def _whole_box(one: EditedCell) -> Box:
+    return box_of(one.whole)
+
+
+def _touched(review: SlideReview, shape: tuple[int, int], longest: int) -> list[Box]:
+    """The boxes in which pixels are no longer whose they were."""
+    boxes = [_whole_box(one) for one in review.added.values()]
+    for y, x in block_of_id(np.array(sorted(review.removed), np.uint32), shape):
+        boxes.append(_grown((int(y), int(y) + 2, int(x), int(x) + 2), longest, shape))
+    return boxes
+
+
+def _grown(box: Box, by: int, shape: tuple[int, int]) -> Box:
+    y0, y1, x0, x1 = box
+    return max(y0 - by, 0), min(y1 + by, shape[0]), max(x0 - by, 0), min(x1 + by, shape[1])
+
+
+def _numbered(nuclei: np.ndarray, cells: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels 1, 2, ... in the order of `ids`; a cell whose nucleus lies outside the piece is background."""
+    order = np.argsort(ids)
+    return _renamed(nuclei, ids[order], order), _renamed(cells, ids[order], order)
+
+
+def _renamed(labels: np.ndarray, known: np.ndarray, order: np.ndarray) -> np.ndarray:
+    place = np.minimum(np.searchsorted(known, labels), max(len(known) - 1, 0))
+    return np.where(known[place] == labels, order[place] + 1, 0).astype(np.uint32)
+
+
+def _measured(
+    stored: StoredImage,
+    nuclei: np.ndarray,
+    cells: np.ndarray,
+    ids: np.ndarray,
+    own: int,
+    origin_yx: tuple[int, int],
+    settings: CellSettings,
+) -> pd.DataFrame:
+    """Rows of the first `own` of the labels 1, 2, ..., whose names are `ids`."""
+    level = stored.levels[0]
+    (y0, x0), (height, width) = origin_yx, cells.shape
+    rows = np.arange(-1, len(ids), dtype=np.int32)
+    labelled = Labelled(nuclei, cells, rows, ids, own, y0, x0, *level.shape[1:])
+    piece = np.asarray(level[:, y0 : y0 + height, x0 : x0 + width])
+    return cell_table(piece, labelled, stored.pixel_size_um, settings)
+
+
+def _with(settings: CellSettings, features: Sequence[str]) -> CellSettings:
+    return replace(settings, features=tuple(features))
+
+
+def _no_rows(stored: StoredImage, settings: CellSettings) -> pd.DataFrame:
+    """The columns without a row: every edited cell was deleted."""
+    nothing = np.zeros((1, 1), np.uint32)
+    return _measured(stored, nothing, nothing, np.zeros(0, np.uint32), 0, (0, 0), settings)

@@ -1,0 +1,320 @@
+"""Journals that survive kills and notice what was changed, what they come to, and whose counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shapely.geometry import box
+
+from mihc.errors import DamagedError, OutputConflict, UsageError
+from mihc.regions import Region
+from mihc.reviews.cell_edits import Piece, add, delete, merge, redraw, split
+from mihc.reviews.final import Final, read_final, write_final
+from mihc.reviews.journal import Journal, journal_file, read_journal, reviewer_name
+from mihc.reviews.region_edits import edit_regions, polygon_as_json
+from mihc.reviews.runs import laid_over, runs_of
+from mihc.reviews.states import SlideReview, replay
+
+ROOT = Path(__file__).parents[1]
+
+
+def threshold(marker: str, value: float | None) -> dict:
+    return {"marker": marker, "value": value, "reason": ""}
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with Journal(tmp_path, "anna", "S1") as opened:
+        yield opened
+
+
+# ---- the journal
+
+
+def test_a_gesture_is_on_the_disk_when_its_call_returns(journal, tmp_path):
+    journal.add("threshold", threshold("CD3", 200.0))
+    line = json.loads((tmp_path / "review" / "anna" / "S1" / "journal.jsonl").read_text())
+    assert (line["n"], line["who"], line["gesture"], line["what"]["value"]) == (1, "anna", "threshold", 200.0)
+    assert line["when"].endswith("Z") and len(line["check"]) == 16
+    assert read_journal(journal.path) == journal.lines
+
+
+@given(cut=st.integers(1, 400))
+def test_a_torn_last_line_is_no_line_and_the_next_one_follows_the_whole_ones(tmp_path_factory, cut):
+    folder = tmp_path_factory.mktemp("torn")
+    with Journal(folder, "anna", "S1") as journal:
+        for value in range(3):
+            journal.add("threshold", threshold("CD3", float(value)))
+    whole = journal.path.read_bytes()
+    ends = [k + 1 for k, byte in enumerate(whole) if byte == ord("\n")]
+    left = max(len(whole) - cut, 0)
+    journal.path.write_bytes(whole[:left])
+    expected = sum(end <= left for end in ends)
+    assert len(read_journal(journal.path)) == expected
+    with Journal(folder, "anna", "S1") as again:
+        again.add("undo", {"of": expected})
+    assert [line.number for line in read_journal(journal.path)] == list(range(1, expected + 2))
+
+
+@pytest.mark.parametrize("what", ["200.0", '"anna"', '"threshold"', '"CD3"'])
+def test_a_line_that_was_changed_is_noticed(journal, what):
+    for _ in range(2):
+        journal.add("threshold", threshold("CD3", 200.0))
+    first, second, _ = journal.path.read_text().split("\n")
+    other = {"200.0": "201.0", '"anna"': '"ben"', '"threshold"': '"accept"', '"CD3"': '"CD8"'}[what]
+    journal.path.write_text(f"{first.replace(what, other, 1)}\n{second}\n")
+    with pytest.raises(DamagedError, match="line 1 is not what was written"):
+        read_journal(journal.path)
+
+
+def test_a_line_that_was_taken_out_is_noticed(journal):
+    for value in range(3):
+        journal.add("threshold", threshold("CD3", float(value)))
+    lines = journal.path.read_text().splitlines(keepends=True)
+    journal.path.write_text(lines[0] + lines[2] + lines[1])
+    with pytest.raises(DamagedError, match="line 2"):
+        read_journal(journal.path)
+
+
+def test_one_writer_at_a_time(journal, tmp_path):
+    with pytest.raises(OutputConflict, match="held by"):
+        Journal(tmp_path, "anna", "S1")
+    Journal(tmp_path, "ben", "S1").close()
+    Journal(tmp_path, "anna", "S2").close()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "anna lee", "classifier", "x" * 65])
+def test_a_name_that_can_be_no_folder_is_refused(name):
+    with pytest.raises(UsageError, match="cannot be a reviewer's name"):
+        reviewer_name(name)
+
+
+def test_numbers_that_are_none_are_not_written(journal):
+    with pytest.raises(ValueError, match="JSON"):
+        journal.add("threshold", threshold("CD3", float("nan")))
+    assert journal.lines == [] and not journal.path.exists()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from mihc.reviews.journal import Journal
+with Journal(Path(sys.argv[1]), "anna", "S1") as journal:
+    while True:
+        line = journal.add("threshold", {"marker": "CD3", "value": 1.0, "reason": "x" * 5000})
+        print(line.number, flush=True)
+"""
+
+
+def kill_writers(folder: Path, kills: int) -> None:
+    """Kill writers of one journal in the middle of their work; after each, nothing that was told to be done is lost."""
+    rng = random.Random(7)
+    path = journal_file(folder, "anna", "S1")
+    for _ in range(kills):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        ) as child:
+            told = int(child.stdout.readline())
+            time.sleep(rng.uniform(0.0, 0.02))
+            os.kill(child.pid, signal.SIGKILL)
+            told = max([told, *map(int, filter(str.isdigit, child.stdout.read().splitlines()))])
+        lines = read_journal(path)
+        assert len(lines) in (told, told + 1)  # the one that was under way may have come through
+        assert [line.number for line in lines] == list(range(1, len(lines) + 1))
+
+
+def test_S9_no_gesture_is_lost_to_a_kill(tmp_path):
+    kill_writers(tmp_path, 8)
+
+
+@pytest.mark.slow
+def test_S9_no_gesture_is_lost_to_two_hundred_kills(tmp_path):
+    kill_writers(tmp_path, 200)
+
+
+# ---- what a journal comes to
+
+
+def test_an_undo_takes_back_the_last_gesture_that_stands(journal):
+    for value in (100.0, 200.0, 300.0):
+        journal.add("threshold", threshold("CD3", value))
+    journal.add("undo", {"of": 3})
+    assert replay("S1", "anna", journal.lines).thresholds["CD3"].value == 200.0
+    journal.add("undo", {"of": 2})
+    journal.add("threshold", threshold("CD8", None))
+    state = replay("S1", "anna", journal.lines)
+    assert state.thresholds["CD3"].value == 100.0 and state.thresholds["CD8"].value == float("inf")
+    for _ in range(5):
+        journal.add("undo", {"of": 0})
+    assert replay("S1", "anna", journal.lines) == SlideReview("S1", "anna")
+
+
+def test_whose_review_counts_is_read_as_it_was_written(tmp_path):
+    for name in ("anna", "ben"):
+        with Journal(tmp_path, name, "S1") as journal:
+            journal.add("accept", {"marker": ""})
+    written = Final("anna", {"S2": "ben", "S3": ""})
+    write_final(tmp_path, written)
+    final, problems = read_final(tmp_path, ["S1", "S2", "S3"])
+    assert (final, problems) == (written, [])
+    assert [final.of(slide) for slide in ("S1", "S2", "S3")] == ["anna", "ben", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('reviewer = "ana"', "did you mean anna"),
+        ('reviewr = "anna"', "did you mean reviewer"),
+        ('[slides]\nS9 = "anna"', "there are S1, S2"),
+        ("slides = 3", "slides is no table"),
+        ("reviewer = 3", "reviewer"),
+        ("reviewer = anna", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_in_final_toml_is_named(tmp_path, text, said):
+    with Journal(tmp_path, "anna", "S1") as journal:
+        journal.add("accept", {"marker": ""})
+    (tmp_path / "review" / "final.toml").write_text(text)
+    final, problems = read_final(tmp_path, ["S1", "S2"])
+    assert final == Final() and said in str(problems[0]) and problems[0].severity == "error"
+
+
+# ---- cells by hand
+
+
+CELLS = np.array(
+    [
+        [1, 1, 1, 1, 2, 2, 2, 0],
+        [1, 1, 1, 1, 2, 2, 2, 0],
+        [1, 1, 1, 1, 2, 2, 2, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0],
+    ],
+    np.uint32,
+)
+NUCLEI = np.where([[k in (1, 2, 5, 6) for k in range(8)]] * 3 + [[False] * 8], CELLS, 0).astype(np.uint32)
+PIECE = Piece(NUCLEI, CELLS, (10, 20), (0.5, 0.5), 0.5)
+
+
+def after(edit) -> tuple[list, list]:
+    """Nuclei and cells of the piece once an edit is laid over it."""
+    review = SlideReview("S1", "anna", removed=frozenset(edit.removed), added={one.cell: one for one in edit.added})
+    return tuple(
+        laid_over(labels, review, name, origin_yx=PIECE.origin_yx).tolist()
+        for labels, name in ((NUCLEI, "nuclei"), (CELLS, "cells"))
+    )
+
+
+def test_two_cells_merged_by_hand():
+    nuclei, cells = after(merge(PIECE, [1, 2], new=9))
+    assert nuclei[0] == [0, 9, 9, 0, 0, 9, 9, 0] and cells[0] == [9] * 7 + [0] and cells[3] == [0] * 8
+
+
+def test_a_cell_deleted_by_hand():
+    nuclei, cells = after(delete(PIECE, [2]))
+    assert nuclei[1] == [0, 1, 1, 0, 0, 0, 0, 0] and cells[1] == [1, 1, 1, 1, 0, 0, 0, 0]
+
+
+def test_a_cell_split_by_hand():
+    row = Piece(
+        np.array([[0] + [3] * 11 + [0]] * 3, np.uint32), np.array([[3] * 13] * 3, np.uint32), (0, 0), (1.0, 1.0), 1.0
+    )
+    made = split(row, 3, np.array([[-1.0, 6.5], [4.0, 6.5]]), new=(8, 9))
+    assert made.removed == (3,)
+    first, second = made.added
+    assert first.nucleus[0] == (0, 1, 6) and second.nucleus[0] == (0, 7, 5)  # the cut's own pixels: the first of equals
+    assert first.whole[0] == (0, 0, 7) and second.whole[0] == (0, 7, 6)
+    with pytest.raises(UsageError, match="does not cut the nucleus in two"):
+        split(row, 3, np.array([[-1.0, 0.5], [4.0, 0.5]]), new=(8, 9))
+
+
+def test_a_cell_added_by_hand_takes_cytoplasm_but_no_nucleus():
+    edit = add(PIECE, np.array([[12, 22], [12, 26], [14, 26], [14, 22]], float), new=9)
+    nuclei, cells = after(edit)
+    assert nuclei[2] == [0, 1, 1, 9, 9, 2, 2, 0] and nuclei[3] == [0, 0, 9, 9, 9, 9, 0, 0]
+    assert cells[2] == [1, 1, 1, 9, 9, 2, 2, 0] and cells[1] == CELLS[1].tolist()  # of equals the higher
+    assert cells[3] == [0, 0, 9, 9, 9, 9, 0, 0] and sorted(edit.removed) == [1, 2]
+
+
+def test_a_cell_redrawn_by_hand_keeps_its_id():
+    nuclei, cells = after(redraw(PIECE, 2, np.array([[10, 25], [10, 27], [12, 27], [12, 25]], float)))
+    assert [row[5:7] for row in nuclei] == [[2, 2], [2, 2], [0, 0], [0, 0]]
+    assert [row[4:] for row in cells] == [[2, 2, 2, 2], [2, 2, 2, 2], [0, 2, 2, 0], [0, 0, 0, 0]]
+
+
+def test_cells_that_are_not_there_are_named():
+    with pytest.raises(UsageError, match="there is no cell 7"):
+        delete(PIECE, [1, 7])
+    with pytest.raises(UsageError, match="cannot be merged"):
+        merge(PIECE, [1, 1], new=9)
+    with pytest.raises(UsageError, match="no other nucleus"):
+        add(PIECE, np.array([[10, 21], [10, 23], [12, 23], [12, 21]], float), new=9)
+
+
+@given(seed=st.integers(0, 999))
+def test_runs_hold_exactly_the_pixels_of_a_mask(seed):
+    mask = np.random.default_rng(seed).random((7, 9)) < 0.5
+    painted = np.zeros((7, 9), bool)
+    for y, x, length in runs_of(mask, origin_yx=(100, 200)):
+        assert not painted[y - 100, x - 200 : x - 200 + length].any()
+        painted[y - 100, x - 200 : x - 200 + length] = True
+    assert np.array_equal(painted, mask)
+
+
+# ---- regions by hand
+
+TUMOUR, STROMA = Region("T", "tumour", box(0, 0, 10, 10)), Region("S", "stroma", box(10, 0, 20, 10))
+
+
+def shown(regions: list[Region]) -> list[tuple[str, str, float]]:
+    return [(one.name, one.tissue_class, one.polygon_um.area) for one in regions]
+
+
+def test_region_edits_by_hand():
+    drawn = {"op": "draw", "name": "N", "tissue_class": "excluded", "polygon": polygon_as_json(box(8, 0, 12, 10))}
+    edits = [drawn]
+    assert shown(edit_regions([TUMOUR, STROMA], edits)[0]) == [
+        ("T", "tumour", 80.0),
+        ("S", "stroma", 80.0),
+        ("N", "excluded", 40.0),
+    ]
+    edits.append({"op": "reclassify", "name": "N", "tissue_class": "other"})
+    edits.append({"op": "cut", "name": "T", "polygon": polygon_as_json(box(0, 0, 4, 20))})
+    edits.append({"op": "remove", "name": "S"})
+    found, remarks = edit_regions([TUMOUR, STROMA], edits)
+    assert shown(found) == [("T", "tumour", 40.0), ("N", "other", 40.0)] and remarks == []
+    edits.append({"op": "cut", "name": "S", "polygon": polygon_as_json(box(0, 0, 1, 1))})
+    assert "found no region 'S'" in edit_regions([TUMOUR, STROMA], edits)[1][0]
+
+
+def test_an_outline_that_crosses_itself_is_refused():
+    from shapely.geometry import Polygon
+
+    with pytest.raises(UsageError, match="crosses itself"):
+        polygon_as_json(Polygon([(0, 0), (4, 4), (4, 0), (0, 2)]))
+    with pytest.raises(UsageError, match="holds no area"):
+        polygon_as_json(Polygon())
+
+
+# ---- kappa
+
+
+def test_kappa_is_cohens():
+    """Fleiss, Statistical Methods for Rates and Proportions: 20 both, 15 neither, 5 and 10 apart of 50 -> 0.4."""
+    from mihc.reviewing.comparing import cohens_kappa
+
+    assert cohens_kappa(np.array([[20, 5], [10, 15]])) == pytest.approx(0.4)
+    assert cohens_kappa(np.array([[7, 0], [0, 3]])) == 1.0
+    assert np.isnan(cohens_kappa(np.array([[7, 0], [0, 0]])))
+    assert pd.isna(cohens_kappa(np.zeros((2, 2))))
