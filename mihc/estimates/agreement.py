@@ -148,7 +148,10 @@ def _from_f(
 
 def _absolute(between: float, raters: float, rest: float, n: int, k: int, method: str, confidence: float) -> Estimate:
     """McGraw and Wong's limits for ICC(A,1), with Satterthwaite's degrees of freedom."""
-    found = (between - rest) / (between + (k - 1) * rest + k * (raters - rest) / n)
+    whole = between + (k - 1) * rest + k * (raters - rest) / n
+    if whole <= 1e-12 * (between + rest + raters):
+        return Estimate(n=n, method=method, note="the raters contradict each other: no variance is left to share")
+    found = (between - rest) / whole
     if rest <= 1e-20 * max(between, raters):
         note = "the raters differ by a constant only: no interval" if raters > 1e-20 * between else ""
         limits = (nan, nan) if note else (1.0, 1.0)
