@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -102,9 +103,8 @@ def test_ranks_and_cuts_are_sound(patients):
     agreement = statistics.concordance(time, event, x)
     sound(agreement)
     assert math.isnan(agreement.estimate) or 0 <= agreement.estimate <= 1
-    raw, adjusted = statistics.westfall_young(
-        np.stack([x, -x], axis=1), np.where(np.isnan(event), 0, event), permutations=9
-    )
+    markers, outcome = np.stack([x, -x], axis=1), np.where(np.isnan(event), 0, event)
+    raw, adjusted = statistics.westfall_young(markers, outcome, permutations=9)
     assert np.all((adjusted >= raw - 1e-12) | np.isnan(raw))
     kappa = statistics.kappa(group, group)
     assert kappa.note or kappa.estimate == pytest.approx(1)
@@ -147,7 +147,7 @@ def test_proportions_lie_in_their_intervals(k, n, p0, confidence):
 def test_two_stage_results_are_ordered(n1, more, data, p0):
     r1, n = data.draw(st.integers(0, n1 - 1)), n1 + more
     results = [statistics.two_stage_proportion(s, n1=n1, r1=r1, n=n, p0=p0) for s in range(n + 1)]
-    for one, other in zip(results, results[1:], strict=False):
+    for one, other in pairwise(results):
         assert one.p >= other.p - 1e-12 and one.ci_low <= other.ci_low + 1e-9 and one.ci_high <= other.ci_high + 1e-9
     assert all(0 <= found.ci_low <= found.ci_high <= 1 for found in results)
 
@@ -162,7 +162,7 @@ def test_adjusted_p_are_never_smaller_and_never_above_one(p):
         assert np.array_equal(np.isnan(adjusted), np.isnan(raw))
         assert np.all((adjusted >= raw - 1e-12) & (adjusted <= 1) | np.isnan(raw))
     order = ("hommel", "hochberg", "holm", "bonferroni")
-    for sharper, blunter in zip(order, order[1:], strict=False):
+    for sharper, blunter in pairwise(order):
         assert np.all((found[sharper] <= found[blunter] + 1e-12) | np.isnan(raw))
 
 

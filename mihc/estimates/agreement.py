@@ -158,7 +158,10 @@ def _absolute(between: float, raters: float, rest: float, n: int, k: int, method
         return Estimate(estimate=found, ci_low=limits[0], ci_high=limits[1], n=n, method=method, note=note)
     a = k * found / (n * (1 - found))
     b = 1 + k * found * (n - 1) / (n * (1 - found))
-    df = (a * raters + b * rest) ** 2 / ((a * raters) ** 2 / (k - 1) + (b * rest) ** 2 / ((n - 1) * (k - 1)))
+    mix = (a * raters) ** 2 / (k - 1) + (b * rest) ** 2 / ((n - 1) * (k - 1))
+    if mix <= 1e-20 * (raters + rest) ** 2:
+        return Estimate(estimate=found, n=n, method=method, note="no interval: the approximation has no freedom left")
+    df = (a * raters + b * rest) ** 2 / mix
     tail = (1 - confidence) / 2
     upper, lower = (float(special.fdtri(*pair, 1 - tail)) for pair in ((n - 1, df), (df, n - 1)))
     mixed = k * raters + (k * n - k - n) * rest
