@@ -21,7 +21,7 @@ ODD = st.sampled_from([0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 0.1 + 0.2, 0.3, 1e-300, 1e-
 VALUES = st.one_of(ODD, st.floats(-1e6, 1e6), st.sampled_from([math.inf, -math.inf, -1e300]))
 TIMES = st.one_of(ODD, st.integers(0, 5).map(float), st.floats(0, 1e6), st.just(math.inf))
 EVENTS = st.sampled_from([0.0, 1.0, 1.0, math.nan])
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=80, deadline=None)
 PATIENTS = st.lists(st.tuples(TIMES, EVENTS, VALUES, st.sampled_from(["a", "b", "c", ""])), max_size=14)
 
 
