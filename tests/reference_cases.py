@@ -45,7 +45,9 @@ class Compared:
         )  # one case explains itself there
 
     def same(self, what: str, got: object, want: object, tol: float | None = None) -> None:
-        """Compare numbers, texts, truth values, or lists of them."""
+        """Compare numbers, texts, truth values or lists of them; {"value": ..., "tol": ...} has its own tolerance."""
+        if isinstance(want, dict) and set(want) >= {"value", "tol"}:
+            want, tol = want["value"], want["tol"]
         if isinstance(want, list) and want and not isinstance(got, (list, tuple)):
             got = [got]
         if isinstance(want, list) and (want or isinstance(got, (list, tuple))):

@@ -148,14 +148,20 @@ def _from_f(
 
 def _absolute(between: float, raters: float, rest: float, n: int, k: int, method: str, confidence: float) -> Estimate:
     """McGraw and Wong's limits for ICC(A,1), with Satterthwaite's degrees of freedom."""
-    found = (between - rest) / (between + (k - 1) * rest + k * (raters - rest) / n)
+    whole = between + (k - 1) * rest + k * (raters - rest) / n
+    if whole <= 1e-12 * (between + rest + raters):
+        return Estimate(n=n, method=method, note="the raters contradict each other: no variance is left to share")
+    found = (between - rest) / whole
     if rest <= 1e-20 * max(between, raters):
         note = "the raters differ by a constant only: no interval" if raters > 1e-20 * between else ""
         limits = (nan, nan) if note else (1.0, 1.0)
         return Estimate(estimate=found, ci_low=limits[0], ci_high=limits[1], n=n, method=method, note=note)
     a = k * found / (n * (1 - found))
     b = 1 + k * found * (n - 1) / (n * (1 - found))
-    df = (a * raters + b * rest) ** 2 / ((a * raters) ** 2 / (k - 1) + (b * rest) ** 2 / ((n - 1) * (k - 1)))
+    mix = (a * raters) ** 2 / (k - 1) + (b * rest) ** 2 / ((n - 1) * (k - 1))
+    if mix <= 1e-20 * (raters + rest) ** 2:
+        return Estimate(estimate=found, n=n, method=method, note="no interval: the approximation has no freedom left")
+    df = (a * raters + b * rest) ** 2 / mix
     tail = (1 - confidence) / 2
     upper, lower = (float(special.fdtri(*pair, 1 - tail)) for pair in ((n - 1, df), (df, n - 1)))
     mixed = k * raters + (k * n - k - n) * rest
