@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.figure import Figure
 
-MOST_ROWS = 1500  # of regions.csv in the page; the rest stands in the file, and on each slide's own page
+MOST_ROWS = 800  # of regions.csv in the page; the rest stands in the file, and on each slide's own page
 TEMPLATES = Path(__file__).parent / "templates"
 
 

@@ -309,7 +309,7 @@ def test_36_slides_stay_under_15_megabytes():
     noisy = drawn_picture("S01", side=1200)
     pages = slide_pages(Numbers({"slides": pd.DataFrame({"slide": ["S01"]})}), [noisy] * 36, {}, [])
     assert 36 * len(pages[0].picture) < 12e6
-    assert thumbnail_px(10) == 900 and 100 * 0.32 * thumbnail_px(100) ** 2 <= 6_000_000
+    assert thumbnail_px(10) == 900 and 100 * 0.34 * thumbnail_px(100) ** 2 <= 5_200_000
 
 
 def test_a_colour_that_is_none_is_not_used():

@@ -27,7 +27,7 @@ def test_a_finding_says_how_sure_it_is(tables):
     said = sureness(Numbers(tables), lead(tables)).striptags().replace("\u00a0", " ")
     assert said == (
         "Fragile (without patient P023 p is 0.079): of 40 analyses with other plausible choices 90 % point the same "
-        "way, 25 % have p below 0.05; p at most = 0.079 without any one patient (P023); bootstrap interval 0.21 to "
+        "way, 25 % have p below 0.05; p at most 0.079 whichever patient is left out (P023); bootstrap interval 0.21 to "
         "0.83."
     )
 

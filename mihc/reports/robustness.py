@@ -121,8 +121,8 @@ def _said(numbers: Numbers, index: int) -> Markup:
         told = "of {analyses} analyses with other plausible choices {same_direction_percent} % point the same way, "
         parts.append(sentence(told + "{significant_percent} % have p below 0.05", pieces))
     if not math.isnan(as_float(row["left_out_p_max"])):
-        pieces = {"patient": row["left_out_patient"], "p": show("left_out_p_max", "p")}
-        parts.append(sentence("p at most {p} without any one patient ({patient})", pieces))
+        pieces = {"patient": row["left_out_patient"], "p": show("left_out_p_max", "p_cell")}
+        parts.append(sentence("p at most {p} whichever patient is left out ({patient})", pieces))
     if as_float(row["bootstrap_draws"]) > 0:
         pieces = {"low": show("bootstrap_low", "ratio"), "high": show("bootstrap_high", "ratio")}
         parts.append(sentence("bootstrap interval {low} to {high}", pieces))
