@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 MOST_POINTS = 1500  # per population and slide; more would be a solid patch at this size
 
 
-def slide_layers(picture: SlidePicture, colours: dict[str, str]) -> Markup:
+def slide_layers(picture: SlidePicture, colours: dict[str, str], most_points: int = MOST_POINTS) -> Markup:
     """One slide as inline SVG: the thumbnail, a layer of outlines, a layer of dots per population, the scale bar.
 
     Parameters
     ----------
     picture : SlidePicture
     colours : dict of population to "#rrggbb"
+    most_points : int
+        Of a population; of more, evenly taken ones are drawn.
 
     Returns
     -------
@@ -38,7 +40,9 @@ def slide_layers(picture: SlidePicture, colours: dict[str, str]) -> Markup:
         has one) has the classes "layer" and "layer-k".
     """
     height, width = picture.rgb.shape[:2]
-    layers = [_outlines(picture), *(_dots(picture, name, k, colours) for k, name in enumerate(picture.positives, 1))]
+    named = enumerate(picture.positives, 1)
+    dots = (_dots(picture, name, k, colours[name], most_points) for k, name in named)
+    layers = [_outlines(picture), *dots]
     if picture.tumour_um is not None:
         layers.append(margin_lines(picture, len(layers)))
     return Markup(
@@ -127,21 +131,21 @@ def _tenth(tenths: int) -> str:
     return f"{'-' if tenths < 0 else ''}{whole or ('' if rest else '0')}{f'.{rest}' if rest else ''}"
 
 
-def _dots(picture: SlidePicture, population: str, layer: int, colours: dict[str, str]) -> Markup:
-    shown = shown_points(picture.positives[population], picture.um_per_px)
+def _dots(picture: SlidePicture, population: str, layer: int, colour: str, most: int) -> Markup:
+    shown = shown_points(picture.positives[population], picture.um_per_px, most)
     steps = np.diff(shown, axis=0, prepend=[[0, 0]]) if len(shown) else shown
     path = "".join(f"m{dx} {dy}h0" for dx, dy in steps)
     return Markup(
         '<path class="layer layer-{} dots" d="{}" stroke="{}" stroke-width="{:.1f}"><title>{}</title></path>'
-    ).format(layer, path, colours[population], max(picture.rgb.shape[:2]) / 190, plain(f"{population} positive"))
+    ).format(layer, path, colour, max(picture.rgb.shape[:2]) / 190, plain(f"{population} positive"))
 
 
-def shown_points(points_um: np.ndarray, um_per_px: float) -> np.ndarray:
-    """Thumbnail pixels that hold at least one of the points, (n, 2) x, y integers; evenly thinned to `MOST_POINTS`."""
+def shown_points(points_um: np.ndarray, um_per_px: float, most: int = MOST_POINTS) -> np.ndarray:
+    """Thumbnail pixels that hold at least one of the points, (n, 2) x, y integers; evenly thinned to `most`."""
     points = np.asarray(points_um, dtype=float).reshape(-1, 2)
     pixels = np.unique(np.floor(points / um_per_px).astype(np.int64)[:, ::-1], axis=0)[:, ::-1]
-    if len(pixels) > MOST_POINTS:
-        pixels = pixels[np.linspace(0, len(pixels) - 1, MOST_POINTS).astype(np.int64)]
+    if len(pixels) > most:
+        pixels = pixels[np.linspace(0, len(pixels) - 1, most).astype(np.int64)]
     return pixels
 
 
