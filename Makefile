@@ -14,7 +14,7 @@ SCREEN := xvfb-run -a -s "-screen 0 1600x1000x24"
 demo: $(VENV)/.core          ## draw a study with known truth, run it, show measured against planted
 	$(BIN)/mihc demo $(DEMO)
 
-test: $(VENV)/.test screen   ## the tests, the plugin's on a virtual screen
+test: $(VENV)/.test screen   ## the tests, the plugin's on a virtual screen, the report's in a browser
 	$(SCREEN) $(BIN)/python -m pytest -m "not slow" $(TESTS)
 
 test-all: $(VENV)/.test screen   ## the slow ones too (minutes)

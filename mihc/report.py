@@ -53,7 +53,7 @@ from mihc.reports.numbers import Numbers, as_float, counted, rounded, text
 from mihc.reports.outcomes import endpoints, responses
 from mihc.reports.robustness import robustness, sureness
 from mihc.reports.scripts import policy, scripts
-from mihc.reports.slide_pages import point_colours, points_note, slide_pages
+from mihc.reports.slide_pages import most_points, point_colours, points_note, slide_pages
 from mihc.reports.thresholds import Drift, drifts, has_interval, interval_columns, taken_beside_own, typed
 from mihc.reports.tissue import confusion, margin_profiles
 from mihc.reports.withheld import missing_values, withheld
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.figure import Figure
 
-MOST_ROWS = 1500  # of regions.csv in the page; the rest stands in the file, and on each slide's own page
+MOST_ROWS = 500  # of regions.csv in the page; the rest stands in the file, and on each slide's own page
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -167,7 +167,7 @@ def _page(
         "patient_columns": patient_columns,
         "bounded": bounded | region_bounded,
         "measured": _measured_columns(numbers["patients"]),
-        "points_note": points_note(),
+        "points_note": points_note(most_points(pictures)),
         "methods": methods(numbers, study, run),
         "run": {name: list(flattened(run[name])) for name in run if isinstance(run[name], (dict, list))},
     }

@@ -17,12 +17,12 @@ from drawn_report import (
 from hostile_report import HOSTILE, marked
 from report_page import Page, few_tests, written
 
-from mihc.plots.overlays import slide_layers
+from mihc.plots.overlays import MOST_POINTS, slide_layers
 from mihc.report import write_report
 from mihc.reports.claims import findings, nothing_found, say
 from mihc.reports.doubts import doubts, suspects
 from mihc.reports.numbers import Numbers, rounded
-from mihc.reports.slide_pages import point_colours, review_command, slide_pages, thumbnail_px
+from mihc.reports.slide_pages import most_points, point_colours, review_command, slide_pages, thumbnail_px
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +309,17 @@ def test_36_slides_stay_under_15_megabytes():
     noisy = drawn_picture("S01", side=1200)
     pages = slide_pages(Numbers({"slides": pd.DataFrame({"slide": ["S01"]})}), [noisy] * 36, {}, [])
     assert 36 * len(pages[0].picture) < 12e6
-    assert thumbnail_px(10) == 900 and 100 * 0.32 * thumbnail_px(100) ** 2 <= 6_000_000
+    assert thumbnail_px(10) == 900 and 100 * 0.34 * thumbnail_px(100) ** 2 <= 5_000_000
+
+
+def test_the_dots_of_100_crowded_slides_stay_under_2_megabytes():
+    crowded = {name: np.random.default_rng(1).uniform(0, 480, (9000, 2)) for name in "abcdefghi"}
+    picture = replace(drawn_picture("S01", side=400, um_per_px=1.2), positives=crowded)
+    most = most_points([picture] * 100)
+    svg = slide_layers(picture, point_colours(list(crowded), None), most)
+    assert 100 < most < 300
+    assert 100 * sum(map(len, re.findall('<path class="layer[^>]*>', svg))) < 2e6
+    assert most_points([picture]) == MOST_POINTS
 
 
 def test_a_colour_that_is_none_is_not_used():

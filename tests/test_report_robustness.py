@@ -23,13 +23,20 @@ def lead(tables):
     return next(one for one in findings(Numbers(tables)) if one.question == tuple(QUESTION.values()))
 
 
-def test_a_finding_says_how_sure_it_is(tables):
-    said = sureness(Numbers(tables), lead(tables)).striptags().replace("\u00a0", " ")
-    assert said == (
-        "Fragile (without patient P023 p is 0.079): of 40 analyses with other plausible choices 90 % point the same "
-        "way, 25 % have p below 0.05; p at most = 0.079 without any one patient (P023); bootstrap interval 0.21 to "
-        "0.83."
+def words(markup):
+    return markup.striptags().replace("\u00a0", " ")
+
+
+def test_a_finding_says_how_sure_it_is_and_its_chapter_the_verdict(tables):
+    told = (
+        "of 40 analyses with other plausible choices 90 % point the same way, 25 % have p below 0.05; p at most 0.079 "
+        "whichever patient is left out (P023); bootstrap interval 0.21 to 0.83."
     )
+    assert words(sureness(Numbers(tables), lead(tables))) == "O" + told[1:]
+    steady = tables["robustness_summary"].assign(verdict="steady", why="")
+    assert words(sureness(Numbers(tables | {"robustness_summary": steady}), lead(tables))) == f"Steady: {told}"
+    chapter = robustness(Numbers(tables), list(lead(tables).rows))
+    assert words(chapter.holds[0].said) == f"Fragile (without patient P023 p is 0.079): {told}"
 
 
 def test_a_finding_of_which_nobody_looked_says_nothing():

@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from mihc.plots.bands import margin_lines
-from mihc.plots.pictures import Histogram, SlidePicture, jpeg_uri, length_text, scale_bar_um, webp_uri
+from mihc.plots.pictures import Histogram, SlidePicture, jpeg_uri, length_text, scale_bar_um
 from mihc.plots.style import AREA_COLOURS, QUIET, REGION_COLOURS, VERDICT_COLOURS, plain
 
 if TYPE_CHECKING:
@@ -23,17 +23,15 @@ if TYPE_CHECKING:
 MOST_POINTS = 1500  # per population and slide; more would be a solid patch at this size
 
 
-def slide_layers(
-    picture: SlidePicture, colours: dict[str, str], encoded: Callable[[np.ndarray], str] = webp_uri
-) -> Markup:
+def slide_layers(picture: SlidePicture, colours: dict[str, str], most_points: int = MOST_POINTS) -> Markup:
     """One slide as inline SVG: the thumbnail, a layer of outlines, a layer of dots per population, the scale bar.
 
     Parameters
     ----------
     picture : SlidePicture
     colours : dict of population to "#rrggbb"
-    encoded : function of a (y, x, 3) uint8 picture
-        How the thumbnail becomes a data URI.
+    most_points : int
+        Of a population; of more, evenly taken ones are drawn.
 
     Returns
     -------
@@ -42,7 +40,9 @@ def slide_layers(
         has one) has the classes "layer" and "layer-k".
     """
     height, width = picture.rgb.shape[:2]
-    layers = [_outlines(picture), *(_dots(picture, name, k, colours) for k, name in enumerate(picture.positives, 1))]
+    named = enumerate(picture.positives, 1)
+    dots = (_dots(picture, name, k, colours[name], most_points) for k, name in named)
+    layers = [_outlines(picture), *dots]
     if picture.tumour_um is not None:
         layers.append(margin_lines(picture, len(layers)))
     return Markup(
@@ -55,7 +55,7 @@ def slide_layers(
         plain(f"Slide {picture.slide} with its regions and positive cells"),
         width,
         height,
-        encoded(picture.rgb),
+        jpeg_uri(picture.rgb),
         Markup("").join(layers),
         _scale_bar(picture),
     )
@@ -69,7 +69,7 @@ _ALONE = Markup(
 
 
 def slide_svg(picture: SlidePicture, colours: dict[str, str]) -> Markup:
-    """The same picture as a file of its own, all layers shown and a legend below; a JPEG, which every editor reads."""
+    """The same picture as a file of its own, all layers shown and a legend below."""
     height, width = picture.rgb.shape[:2]
     line = max(height, width) * 0.034
     classes = {region.tissue_class for region in picture.regions}
@@ -83,7 +83,7 @@ def slide_svg(picture: SlidePicture, colours: dict[str, str]) -> Markup:
     ]
     whole = height + line * (len(key) + 0.6)
     return Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {:.1f}" width="{}">{}{}{}</svg>\n').format(
-        width, whole, width, _ALONE, slide_layers(picture, colours, jpeg_uri), Markup("").join(entries)
+        width, whole, width, _ALONE, slide_layers(picture, colours), Markup("").join(entries)
     )
 
 
@@ -131,21 +131,21 @@ def _tenth(tenths: int) -> str:
     return f"{'-' if tenths < 0 else ''}{whole or ('' if rest else '0')}{f'.{rest}' if rest else ''}"
 
 
-def _dots(picture: SlidePicture, population: str, layer: int, colours: dict[str, str]) -> Markup:
-    shown = shown_points(picture.positives[population], picture.um_per_px)
+def _dots(picture: SlidePicture, population: str, layer: int, colour: str, most: int) -> Markup:
+    shown = shown_points(picture.positives[population], picture.um_per_px, most)
     steps = np.diff(shown, axis=0, prepend=[[0, 0]]) if len(shown) else shown
     path = "".join(f"m{dx} {dy}h0" for dx, dy in steps)
     return Markup(
         '<path class="layer layer-{} dots" d="{}" stroke="{}" stroke-width="{:.1f}"><title>{}</title></path>'
-    ).format(layer, path, colours[population], max(picture.rgb.shape[:2]) / 190, plain(f"{population} positive"))
+    ).format(layer, path, colour, max(picture.rgb.shape[:2]) / 190, plain(f"{population} positive"))
 
 
-def shown_points(points_um: np.ndarray, um_per_px: float) -> np.ndarray:
-    """Thumbnail pixels that hold at least one of the points, (n, 2) x, y integers; evenly thinned to `MOST_POINTS`."""
+def shown_points(points_um: np.ndarray, um_per_px: float, most: int = MOST_POINTS) -> np.ndarray:
+    """Thumbnail pixels that hold at least one of the points, (n, 2) x, y integers; evenly thinned to `most`."""
     points = np.asarray(points_um, dtype=float).reshape(-1, 2)
     pixels = np.unique(np.floor(points / um_per_px).astype(np.int64)[:, ::-1], axis=0)[:, ::-1]
-    if len(pixels) > MOST_POINTS:
-        pixels = pixels[np.linspace(0, len(pixels) - 1, MOST_POINTS).astype(np.int64)]
+    if len(pixels) > most:
+        pixels = pixels[np.linspace(0, len(pixels) - 1, most).astype(np.int64)]
     return pixels
 
 
@@ -168,10 +168,10 @@ def histogram_svg(histogram: Histogram, *, value: float, low: float, high: float
     width, height = 220.0, 54.0
     place = _log_axis(histogram.edges, width)
     tall = np.sqrt(histogram.counts / max(1, histogram.counts.max()))
-    left = place(histogram.edges[:-1])
-    bars = "".join(f"M{x:.1f} {height:g}v{-h * height:.1f}" for x, h in zip(left, tall, strict=True) if h)
     parts = [
-        Markup('<path d="{}" stroke="{}" stroke-width="{:.1f}"/>').format(bars, "#9fb3c4", 0.85 * width / len(tall))
+        Markup('<path d="{}" fill="{}"/>').format(
+            _steps(place(histogram.edges), height * (1 - tall), height), "#9fb3c4"
+        )
     ]
     colour = VERDICT_COLOURS["warn"] if verdict == "cannot tell" else "#16324a"
     if np.isfinite([low, high]).all():
@@ -188,6 +188,13 @@ def histogram_svg(histogram: Histogram, *, value: float, low: float, high: float
     return Markup(
         '<svg class="histogram" viewBox="0 0 {:g} {:g}" role="img" aria-label="distribution of the cells">{}</svg>'
     ).format(width, height, Markup("").join(parts))
+
+
+def _steps(edges: np.ndarray, tops: np.ndarray, floor: float) -> str:
+    """Bars side by side as one outline; equal neighbours are one step."""
+    ends = [*(np.flatnonzero(np.diff(np.round(tops, 1))) + 1).tolist(), len(tops)]
+    x, y = (np.round(values, 1).tolist() for values in (edges, tops))
+    return f"M{x[0]:g} {floor:g}" + "".join(f"V{y[end - 1]:g}H{x[end]:g}" for end in ends) + f"V{floor:g}z"
 
 
 def _log_axis(edges: np.ndarray, width: float) -> Callable[[np.ndarray], np.ndarray]:

@@ -183,7 +183,7 @@ def listed(names: Iterable[object], most: int = 6) -> str:
 
 
 def suspects(numbers: Numbers) -> list[Suspect]:
-    """Slides with a reason to be looked at, the worst first."""
+    """Slides with a reason to be looked at, the worst first; those that count for no patient come last."""
     reasons: dict[str, list[_Reason]] = {}
     for reason in _reasons(numbers):
         reasons.setdefault(reason.target.slide, []).append(reason)
@@ -197,7 +197,9 @@ def suspects(numbers: Numbers) -> list[Suspect]:
         )
         for slide, given in reasons.items()
     ]
-    return sorted(found, key=lambda suspect: (-suspect.weight, suspect.slide))
+    slides = numbers["slides"]
+    counts_for_nobody = set(slides.loc[slides["control"].map(text) != "", "slide"]) if "control" in slides else set()
+    return sorted(found, key=lambda one: (one.slide in counts_for_nobody, -one.weight, one.slide))
 
 
 def _commands(targets: list[Target]) -> tuple[str, ...]:

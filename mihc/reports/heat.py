@@ -14,6 +14,7 @@ from mihc.reports.claims import LEVEL, MEASURES, TEST_NAMES, claimable, endpoint
 from mihc.reports.explorer import Explorer
 from mihc.reports.numbers import Numbers, as_float, text
 
+_NOTHING = {"odds_ratio": 1.0, "AUC": 0.5}  # what an estimate of this kind is where there is no difference; else 0
 _BELOW = (0.001, 0.01, 0.05)  # raw p at which a square gets darker
 
 
@@ -86,7 +87,7 @@ def _square(index: int, row: dict, choice: str) -> Square:
     if not math.isfinite(estimate) or row["analysis"] in ("log_rank", "maxstat", "kruskal"):
         way, arrow = "flat", "•"
     else:
-        up = estimate < 1 if row["analysis"] == "cox" else estimate > (1 if row["analysis"] == "fisher" else 0)
+        up = estimate < 1 if row["analysis"] == "cox" else estimate > _NOTHING.get(text(row["estimate_kind"]), 0.0)
         way, arrow = ("up", "▲") if up else ("down", "▼")
     stands = " stands" if as_float(row["p_adjusted"]) < LEVEL else ""
     return Square(index, f"{way}{strength}{stands}", arrow, choice)

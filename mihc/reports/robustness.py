@@ -71,7 +71,10 @@ def sureness(numbers: Numbers, finding: Finding) -> Markup:
     """How sure a finding is, in one sentence; empty where nobody looked."""
     rows = [_summary_row(numbers, numbers["statistics"].loc[index]) for index in finding.rows]
     found = next((row for row in rows if row is not None), None)
-    return _said(numbers, found) if found is not None else Markup("")
+    if found is None:
+        return Markup("")
+    fragile = text(numbers["robustness_summary"].at[found, "verdict"]) == "fragile"  # the claim itself says why
+    return _said(numbers, found, verdict=not fragile)
 
 
 def _holds(numbers: Numbers, leading: Sequence[int]) -> list[Hold]:
@@ -109,7 +112,7 @@ def _summary_row(numbers: Numbers, row: pd.Series) -> int | None:
     return int(rows.index[0]) if len(rows) else None
 
 
-def _said(numbers: Numbers, index: int) -> Markup:
+def _said(numbers: Numbers, index: int, *, verdict: bool = True) -> Markup:
     row = numbers["robustness_summary"].loc[index]
 
     def show(column: str, form: str = "number") -> Markup:
@@ -121,14 +124,17 @@ def _said(numbers: Numbers, index: int) -> Markup:
         told = "of {analyses} analyses with other plausible choices {same_direction_percent} % point the same way, "
         parts.append(sentence(told + "{significant_percent} % have p below 0.05", pieces))
     if not math.isnan(as_float(row["left_out_p_max"])):
-        pieces = {"patient": row["left_out_patient"], "p": show("left_out_p_max", "p")}
-        parts.append(sentence("p at most {p} without any one patient ({patient})", pieces))
+        pieces = {"patient": row["left_out_patient"], "p": show("left_out_p_max", "p_cell")}
+        parts.append(sentence("p at most {p} whichever patient is left out ({patient})", pieces))
     if as_float(row["bootstrap_draws"]) > 0:
         pieces = {"low": show("bootstrap_low", "ratio"), "high": show("bootstrap_high", "ratio")}
         parts.append(sentence("bootstrap interval {low} to {high}", pieces))
-    verdict, why = text(row["verdict"]), text(row["why"])
-    told = sentence("{verdict}{why}", {"verdict": verdict.capitalize(), "why": f" ({why})" if why else ""})
-    return sentence("{told}: {parts}.", {"told": told, "parts": Markup("; ").join(parts)}) if parts else told
+    joined = Markup("; ").join(parts)
+    if not verdict:
+        return sentence("{first}{rest}.", {"first": joined[:1].upper(), "rest": joined[1:]}) if parts else Markup("")
+    word, why = text(row["verdict"]).capitalize(), text(row["why"])
+    told = sentence("{word}{why}", {"word": word, "why": f" ({why})" if why else ""})
+    return sentence("{told}: {parts}.", {"told": told, "parts": joined}) if parts else told
 
 
 def _choices(rows: pd.DataFrame, lead: pd.Series) -> Markup:

@@ -17,10 +17,12 @@ from mihc.reports.commands import Target, opened
 from mihc.reports.doubts import Suspect, suspects
 from mihc.reports.numbers import Numbers, as_float, text
 
-BUDGET_BYTES = 6_000_000  # of all thumbnails together, as text in the page
+BUDGET_BYTES = 5_000_000  # of all thumbnails together, as text in the page
+DOTS_BYTES = 1_500_000  # of all dots on them
+_BYTES_PER_DOT = 6.5
 LONGEST_PX = 900
 _COLOUR = re.compile("[0-9A-Fa-f]{6}")
-_BYTES_PER_PX = 0.32  # what a fluorescence thumbnail costs as base64 WebP, at the upper end
+_BYTES_PER_PX = 0.34  # what a fluorescence thumbnail costs as base64 JPEG, at the upper end
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,10 @@ def slide_pages(
         Populations that the report speaks of: their dots are shown from the start.
     """
     slides = numbers["slides"]
+    most = most_points(pictures)
     by_slide = {picture.slide: shrunk(picture, thumbnail_px(len(pictures))) for picture in pictures}
     pages = [
-        _page(numbers, index, row, by_slide.get(text(row["slide"])), panels, leading)
+        _page(numbers, index, row, by_slide.get(text(row["slide"])), panels, leading, most)
         for index, row in slides.iterrows()
     ]
     doubtful = {suspect.slide: suspect for suspect in suspects(numbers)}
@@ -111,6 +114,12 @@ def thumbnail_px(slides: int) -> int:
     return int(min(LONGEST_PX, (BUDGET_BYTES / max(1, slides) / _BYTES_PER_PX) ** 0.5))
 
 
+def most_points(pictures: Sequence[SlidePicture]) -> int:
+    """How many dots a population may have on a slide so that all of them keep within `DOTS_BYTES`."""
+    layers = sum(len(picture.positives) for picture in pictures)
+    return int(min(MOST_POINTS, DOTS_BYTES / _BYTES_PER_DOT / max(1, layers)))
+
+
 def _page(
     numbers: Numbers,
     index: int,
@@ -118,6 +127,7 @@ def _page(
     picture: SlidePicture | None,
     panels: dict[str, Panel],
     leading: Sequence[str],
+    most: int,
 ) -> SlidePage:
     slide = text(facts["slide"])
     regions = _regions(numbers["regions"], slide)
@@ -130,7 +140,7 @@ def _page(
         slide=slide,
         facts=facts,
         worst=_worst(numbers, slide, text(facts.get("status"))),
-        picture=slide_layers(picture, colours) if picture else Markup(""),
+        picture=slide_layers(picture, colours, most) if picture else Markup(""),
         layers=_layers(picture, colours, leading) if picture else (),
         qc=_rows(numbers["qc"], slide),
         thresholds=_thresholds(numbers["thresholds"], slide, picture),
@@ -220,9 +230,9 @@ def review_command(
     return Target(slide, regions[0].name, shown).command
 
 
-def points_note() -> str:
+def points_note(most: int) -> str:
     """How dots are thinned."""
     return (
-        f"Dots mark thumbnail pixels that hold a positive cell, at most {MOST_POINTS} per population; "
+        f"Dots mark thumbnail pixels that hold a positive cell, at most {most} per population; "
         "the review shows every cell."
     )

@@ -80,4 +80,13 @@
     button.addEventListener("click", () => take(box, table));
     box.before(button);
   }
+
+  /* ---- on paper nothing can be unfolded; the long tables stay in their files */
+  const LONG = ".finding, #every-number, #every-test, #signature ~ *";
+  let unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll("details:not([open])")].filter((one) => !one.closest(LONG));
+    for (const one of unfolded) one.open = true;
+  });
+  addEventListener("afterprint", () => { for (const one of unfolded) one.open = false; });
 })();
