@@ -70,7 +70,9 @@ def test_survival_by_the_group_is_log_rank_and_cox_alone_and_beside_the_covariat
     assert found[["statistic", "p"]].tolist() == pytest.approx([test.statistic, test.p], rel=1e-12)
     assert (found["n_high"], found["n_low"]) == (SIGNED.sum(), (~SIGNED).sum())
     alone = pd.DataFrame({"signature": SIGNED.astype(float)})
-    beside = alone.assign(liver=(CLINICAL["liver_metastasis"] == "yes").astype(float), age=CLINICAL["age"].astype(float))
+    beside = alone.assign(
+        liver=(CLINICAL["liver_metastasis"] == "yes").astype(float), age=CLINICAL["age"].astype(float)
+    )
     for family, covariates in (("Cox", alone), ("Cox with covariates", beside)):
         terms = statistics.cox(time, event, covariates)
         row = one(rows, family=f"Survival by signature: {family}", endpoint=endpoint)
@@ -102,7 +104,9 @@ def positivity(population: str, tissue_class: str) -> np.ndarray:
 def test_every_population_is_tested_between_the_groups(rows, population, tissue_class):
     values = positivity(population, tissue_class)
     expected = statistics.rank_sum(values[SIGNED], values[~SIGNED])
-    found = one(rows, analysis="rank_sum", population=population, tissue_class=tissue_class, measure="positivity_percent")
+    found = one(
+        rows, analysis="rank_sum", population=population, tissue_class=tissue_class, measure="positivity_percent"
+    )
     assert (found["n_high"], found["n_low"]) == (SIGNED.sum(), (~SIGNED).sum())
     assert found[["estimate", "p"]].tolist() == pytest.approx([expected.estimate, expected.p], rel=1e-9)
 

@@ -83,4 +83,6 @@ def test_nothing_of_a_finished_transaction_is_left(tmp_path):
         write_text(transaction.path("regions.csv"), "x")
         assert (transaction.folder / OWNER).is_file()
     assert list((tmp_path / "results" / TMP).iterdir()) == []
-    assert sorted(path.name for path in (tmp_path / "results").iterdir() if not path.name.startswith(".")) == ["regions.csv"]
+    assert sorted(path.name for path in (tmp_path / "results").iterdir() if not path.name.startswith(".")) == [
+        "regions.csv"
+    ]

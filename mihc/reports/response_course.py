@@ -43,7 +43,9 @@ def _course(numbers: Numbers, settings: Settings, name: str, figures: dict[str, 
     unit = endpoint_units(settings).get(name, "")
     drawn = {}
     if any(math.isfinite(one.best_change) for one in patients):
-        drawn["waterfall", "Best change of each patient's lesions"] = waterfall_plot(patients, title=f"{name}: best change")
+        drawn["waterfall", "Best change of each patient's lesions"] = waterfall_plot(
+            patients, title=f"{name}: best change"
+        )
     if any(one.changes for one in patients):
         drawn["spider", "Change of each patient's lesions in time"] = spider_plot(
             patients, title=f"{name}: change in time", unit=unit
