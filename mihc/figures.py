@@ -9,8 +9,8 @@ from __future__ import annotations
 from mihc.plots.outcomes import ForestRow, SurvivalGroup, box_plot, forest_plot, survival_plot
 from mihc.plots.overlays import slide_svg
 from mihc.plots.pictures import Histogram, SlidePicture, composite, shrunk, value_histogram
-from mihc.plots.slides import ledger_plot, slide_overview, threshold_plot
 from mihc.plots.responses import Course, spider_plot, swimmer_plot, waterfall_plot
+from mihc.plots.slides import ledger_plot, slide_overview, threshold_plot
 from mihc.plots.style import p_text, plain, png_bytes, safe_name, save, svg_bytes
 
 __all__ = [

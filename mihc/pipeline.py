@@ -193,13 +193,13 @@ def _conclude(
 
 
 def _tell_unlisted(job: Job) -> None:
-    """Say which slides have results and no line any more: they are kept, which may be hours of work, and not counted."""
+    """Say which slides have results and no line any more: kept, as they may be hours of work, and not counted."""
     left = sorted(set(job.store.slides()) - {row.slide for row in job.study.slides})
     if left:
         listed = ", ".join(left[:10]) + (f" and {len(left) - 10} more" if len(left) > 10 else "")
         job.store.remark(
-            f"slides.csv does not list {listed}: what was measured of them is kept in results/, and is in no table, test"
-            " or report. It is used again when the line comes back; to be rid of it, delete results/ and run again."
+            f"slides.csv does not list {listed}: what was measured of them is kept in results/, and is in no table,"
+            " test or report. It is used again when the line comes back; to be rid of it, delete results/ and run again."
         )
 
 

@@ -46,8 +46,8 @@ from mihc.reports.doubts import doubts, suspects
 from mihc.reports.groups import PatientGroups
 from mihc.reports.methods import flattened, methods
 from mihc.reports.numbers import Numbers, as_float, counted, rounded, text
-from mihc.reports.response_course import endpoint_units, response_courses
 from mihc.reports.outcomes import endpoints, responses
+from mihc.reports.response_course import endpoint_units, response_courses
 from mihc.reports.slide_pages import point_colours, points_note, slide_pages
 from mihc.reports.thresholds import Drift, drifts, has_interval, interval_columns, taken_beside_own, typed
 from mihc.reports.tissue import confusion, margin_profiles

@@ -1,4 +1,4 @@
-"""The array form of docs/cluster.md with processes of this machine: jobs of one study at once, then a run that joins."""
+"""The array form of docs/cluster.md with processes of this machine: jobs of a study at once, then one that joins."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The source trial's main result from study.toml alone: a mutation group against response, PFS, OS and every population.
+"""The source trial's main result from study.toml alone: a mutation group, response, PFS, OS, populations.
 
-Every number of statistics.csv that it consists of is made again by direct calls of mihc.statistics on the clinical table
-that was drawn.
+Every number of statistics.csv that it consists of is made again by direct calls of mihc.statistics on the clinical
+table that was drawn.
 """
 
 from __future__ import annotations
