@@ -199,7 +199,7 @@ def _tell_unlisted(job: Job) -> None:
         listed = ", ".join(left[:10]) + (f" and {len(left) - 10} more" if len(left) > 10 else "")
         job.store.remark(
             f"slides.csv does not list {listed}: what was measured of them is kept in results/, and is in no table,"
-            " test or report. It is used again when the line comes back; to be rid of it, delete results/ and run again."
+            " test or report. It is used again when the line comes back. To be rid of it, delete results/ and run."
         )
 
 
