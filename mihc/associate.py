@@ -6,6 +6,8 @@
     each marker's groups (median, tertiles, given)    ->  Kaplan-Meier, log-rank, Cox; best cut: corrected p only
     clinical and mutation groups                      ->  response (Fisher), Kaplan-Meier, log-rank, Cox
     everybody                                         ->  survival, follow-up, response with its exact interval
+    responders, where their first response has a time ->  how long it lasted (Kaplan-Meier)
+    PD-L1 scores in categories (1, 10)                ->  response (Fisher)
 
 Groups made of an endpoint are compared in their markers, never in that or any other survival. A family is one analysis
 with one split over all populations, tissue classes, measures and endpoints; p is adjusted within it.
@@ -17,7 +19,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mihc.associations.columns import Endpoint, Marker, covariate_columns, endpoint, endpoints, marker_columns
+from mihc.associations.columns import (
+    Endpoint,
+    Marker,
+    covariate_columns,
+    endpoint,
+    endpoints,
+    label_text,
+    marker_columns,
+)
 from mihc.associations.dropout import dropout_table
 from mihc.associations.families import family_table
 from mihc.associations.groupings import (
@@ -33,6 +43,7 @@ from mihc.associations.influence import asked_tests, influence_table
 from mihc.associations.marker_rows import marker_survival, markers_between_groups
 from mihc.associations.multiverse import multiverse
 from mihc.associations.recount import SlideCells, movable_markers, recount, settings_of
+from mihc.associations.response_course import category_rows, duration_of_response, duration_rows
 from mihc.associations.response_rows import response_rows
 from mihc.associations.robustness import robustness_summary
 from mihc.associations.rows import COLUMNS, table
@@ -53,10 +64,12 @@ __all__ = [
     "column_grouping",
     "covariate_columns",
     "dropout_table",
+    "duration_of_response",
     "endpoint",
     "endpoints",
     "family_table",
     "influence_table",
+    "label_text",
     "marker_columns",
     "marker_grouping",
     "marker_groups",
@@ -105,5 +118,7 @@ def associate(patients: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     for marker in markers:
         rows += markers_between_groups(cohort, marker, groupings)
     for name in settings.responses:
-        rows += response_rows(response_grouping(patients, settings, name), columns)
+        response = response_grouping(patients, settings, name)
+        rows += response_rows(response, columns) + duration_rows(cohort, response)
+        rows += category_rows(patients, response)
     return table(rows)

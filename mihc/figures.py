@@ -9,10 +9,12 @@ from __future__ import annotations
 from mihc.plots.outcomes import ForestRow, SurvivalGroup, box_plot, forest_plot, survival_plot
 from mihc.plots.overlays import slide_svg
 from mihc.plots.pictures import Histogram, SlidePicture, composite, shrunk, value_histogram
+from mihc.plots.responses import Course, spider_plot, swimmer_plot, waterfall_plot
 from mihc.plots.slides import ledger_plot, slide_overview, threshold_plot
 from mihc.plots.style import p_text, plain, png_bytes, safe_name, save, svg_bytes
 
 __all__ = [
+    "Course",
     "ForestRow",
     "Histogram",
     "SlidePicture",
@@ -29,8 +31,11 @@ __all__ = [
     "shrunk",
     "slide_overview",
     "slide_svg",
+    "spider_plot",
     "survival_plot",
     "svg_bytes",
+    "swimmer_plot",
     "threshold_plot",
     "value_histogram",
+    "waterfall_plot",
 ]

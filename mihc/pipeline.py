@@ -119,6 +119,7 @@ def run(
         job = Job(study, Store(study.results), executor, progress, meter, workers, decoders, whole=slides is None)
         if slides is None:  # else each slide's lock recovers that slide: jobs beside this one are at the others
             job.store.recover()
+            _tell_unlisted(job)
         if until not in STAGES[:2]:
             learn(job)
         measured, failed = _each_slide(job, rows, until, workers)
@@ -195,6 +196,17 @@ def _conclude(
         tell(job, slides, {"study": tables, "statistics": statistics, "robustness": robustness}, summary)
         _write_run(job, summary, failed)
         return job.store.path("report.html")
+
+
+def _tell_unlisted(job: Job) -> None:
+    """Say which slides have results and no line any more: kept, as they may be hours of work, and not counted."""
+    left = sorted(set(job.store.slides()) - {row.slide for row in job.study.slides})
+    if left:
+        listed = ", ".join(left[:10]) + (f" and {len(left) - 10} more" if len(left) > 10 else "")
+        job.store.remark(
+            f"slides.csv does not list {listed}: what was measured of them is kept in results/, and is in no table,"
+            " test or report. It is used again when the line comes back. To be rid of it, delete results/ and run."
+        )
 
 
 def _remember_thresholds(job: Job) -> None:

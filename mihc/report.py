@@ -51,6 +51,7 @@ from mihc.reports.heat import heat_maps
 from mihc.reports.methods import flattened, methods
 from mihc.reports.numbers import Numbers, as_float, counted, rounded, text
 from mihc.reports.outcomes import endpoints, responses
+from mihc.reports.response_course import endpoint_units, response_courses
 from mihc.reports.robustness import robustness, sureness
 from mihc.reports.scripts import policy, scripts
 from mihc.reports.slide_pages import most_points, point_colours, points_note, slide_pages
@@ -95,7 +96,7 @@ def write_report(
     list of Path
         Every file written, report.html first.
     """
-    numbers = Numbers(tables, {name: outcome.unit for name, outcome in study.settings.outcomes.items()})
+    numbers = Numbers(tables, endpoint_units(study.settings))
     drawn: dict[str, Figure] = {}
     page = _page(numbers, study, run, pictures, drawn)
     saved = {name: save(figure, folder / "figures", name) for name, figure in drawn.items()}
@@ -150,6 +151,7 @@ def _page(
         "flows": flows,
         "whole_flow": pooled(counted_flows(numbers, flows)),
         "responses": responses(numbers, study),
+        "courses": response_courses(numbers, study, drawn),
         "endpoints": endpoints(numbers, study, drawn),
         "leading": leading(numbers, study, groups, drawn),
         "forests": forests(numbers, drawn),

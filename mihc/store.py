@@ -241,6 +241,10 @@ class Store:
                     pass
         transactions.sweep_unclaimed(self.folder)
 
+    def slides(self) -> list[str]:
+        """The slides that any stage has results of, whether slides.csv still lists them or not."""
+        return records.slides_with_records(self.folder)
+
     def remark(self, text: str) -> None:
         """Keep a remark for people, once."""
         with self._guard:

@@ -14,13 +14,19 @@ def response_rows(response: Grouping, groups: Sequence[Grouping]) -> list[Row]:
     family = "Response of all patients"
     rows = [_proportion(response, "responder", None, family=family, split="overall", term="all patients")]
     for grouping in groups:
-        about = _about(grouping)
-        rows += [
+        rows += rows_of_groups(response, grouping, _about(grouping))
+    return rows
+
+
+def rows_of_groups(response: Grouping, grouping: Grouping, about: str) -> list[Row]:
+    """The share of responders of each group, and Fisher's test between them."""
+    return [
+        *(
             _proportion(response, "responder", (grouping, level), family=about, split=grouping.split, term=level)
             for level in reversed(grouping.levels)
-        ]
-        rows.append(_fisher(response, grouping, f"{about}: Fisher"))
-    return rows
+        ),
+        _fisher(response, grouping, f"{about}: Fisher"),
+    ]
 
 
 def _about(grouping: Grouping) -> str:

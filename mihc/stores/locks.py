@@ -56,7 +56,7 @@ class Lock:
         aside = _beside(self.path, self.nonce)
         aside.mkdir(parents=True)
         try:
-            (aside / "owner.json").write_text(json.dumps(_this_process(self.nonce)), encoding="utf-8")
+            (aside / "owner.json").write_text(json.dumps(this_process(self.nonce)), encoding="utf-8")
             for _ in range(_TRIES):
                 if _renamed(aside, self.path):
                     break
@@ -91,7 +91,7 @@ def _renamed(aside: Path, path: Path) -> bool:
 def _bury_if_dead(path: Path) -> None:
     """Move a dead process's lock away, to a name that only one taker can use."""
     owner = _owner(path)
-    if owner and not _alive(owner):
+    if owner and not is_alive(owner):
         with contextlib.suppress(OSError):
             path.rename(_beside(path, str(owner["nonce"])))
 
@@ -126,7 +126,8 @@ def _owner(path: Path) -> dict[str, str]:
     return owner if isinstance(owner, dict) and {"host", "pid", "since", "nonce"} <= owner.keys() else {}
 
 
-def _this_process(nonce: str) -> dict[str, str]:
+def this_process(nonce: str) -> dict[str, str]:
+    """What tells this process from every other one, to be kept beside what it is at."""
     pid = os.getpid()
     return {
         "host": platform.node(),
@@ -138,7 +139,7 @@ def _this_process(nonce: str) -> dict[str, str]:
     }
 
 
-def _alive(owner: dict[str, str]) -> bool:
+def is_alive(owner: dict[str, str]) -> bool:
     """Whether the owner may still be running; another machine's process always may."""
     if owner["host"] != platform.node():
         return True

@@ -118,6 +118,11 @@ def record_files(results: Path) -> Iterator[Path]:
     yield from sorted((results / FOLDER / "slides").glob("*/*.json"))
 
 
+def slides_with_records(results: Path) -> list[str]:
+    """The slides that any stage has results of."""
+    return sorted({path.parent.name for path in (results / FOLDER / "slides").glob("*/*.json")})
+
+
 def void_records(results: Path, slide: str, keep: str, replaced: list[str]) -> list[str]:
     """The stages of a scope that own a file in one of the replaced paths: their results go with those."""
     void = []

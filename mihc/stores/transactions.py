@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Self
 from mihc.errors import DamagedError, MihcError, OutputConflict
 from mihc.stores import files
 from mihc.stores.labels import is_labels, refresh_listing
+from mihc.stores.locks import is_alive, this_process
 from mihc.stores.records import (
     Record,
     forget_record,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from mihc.store import Store
 
 TMP = ".tmp"
+OWNER = "owner.json"  # in a transaction's own folder: the process that writes there
+_LONG_AGO_S = 86_400.0  # what tells no owner is left alone for a day: clocks of two machines differ by less
 SCRATCH = "scratch"  # in a transaction's own folder, beside what it will make visible
 
 
@@ -142,13 +145,14 @@ class Transaction:
 
 
 def _new_id(results: Path, slide: str) -> str:
-    """Claim a name under .tmp; an empty folder without an .open file is a claim that a kill cut short."""
+    """Claim a name under .tmp; a folder without an .open file is a claim that a kill or a power cut took back."""
     (results / TMP).mkdir(exist_ok=True)
     while True:
         name = secrets.token_hex(2)
         try:
             (results / TMP / name).mkdir()
-        except FileExistsError:
+            (results / TMP / name / OWNER).write_text(json.dumps(this_process(name)), encoding="utf-8")
+        except (FileExistsError, FileNotFoundError):  # taken, or swept before it was claimed
             continue
         (results / TMP / f"{name}~{slide}.open").touch()
         return name
@@ -320,9 +324,31 @@ def scopes_with_leftovers(results: Path) -> list[str]:
 
 
 def sweep_unclaimed(results: Path) -> None:
-    """Remove the empty folders that a kill left between their making and their claim."""
-    claimed = {path.name.partition("~")[0] for path in (results / TMP).glob("*~*.open")}
+    """Remove what lies under .tmp without a claim: a kill between making and claiming, or a power cut, left it.
+
+    A folder whose owner may be alive, which every process of another machine may be, is left alone; one that tells no
+    owner is removed when it is empty, or a day after it was last touched.
+    """
     for folder in (results / TMP).glob("[0-9a-f]*"):
-        if folder.is_dir() and folder.name not in claimed:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        name = folder.name.removesuffix(".old")
+        if folder.is_dir() and not _claimed(results, name) and _abandoned(folder):
+            if _claimed(results, name):  # meanwhile: the claim comes before any content
+                continue
+            files.remove(folder)
+
+
+def _claimed(results: Path, name: str) -> bool:
+    return any((results / TMP).glob(f"{name}~*"))
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether nobody can be at work in a folder that nobody claims."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # empty
+        return False
+    try:
+        return not is_alive(json.loads((folder / OWNER).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        with contextlib.suppress(OSError):
+            return time.time() - folder.stat().st_mtime > _LONG_AGO_S
+        return False
