@@ -176,9 +176,13 @@ def labelled_by_band(cells: pd.DataFrame, bands: Bands) -> pd.DataFrame:
     """Return the cells with `region` followed by the band, as `banded_name` writes it; outside where there is none."""
     band = bands.of(cells["distance_to_margin_um"].to_numpy(dtype=np.float64, na_value=np.nan))
     beyond = band == NO_BAND
-    names = [OUTSIDE if far else banded_name(name, k) for name, k, far in zip(cells["region"], band.tolist(), beyond)]
+    region, names = pd.factorize(cells["region"])
+    pairs, at = np.unique(np.stack([region, np.where(beyond, 0, band)]), axis=1, return_inverse=True)
+    texts = np.array([banded_name(names[one], k) for one, k in pairs.T.tolist()], dtype=object)
+    labels = np.full(len(cells), OUTSIDE, dtype=object)
+    labels[~beyond] = texts[at.ravel()[~beyond]]
     return cells.assign(
-        region=pd.Series(names, index=cells.index, dtype=object),
+        region=pd.Series(labels, index=cells.index, dtype=object),
         tissue_class=cells["tissue_class"].astype(object).mask(beyond, OUTSIDE),
     )
 
