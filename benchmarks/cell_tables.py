@@ -75,7 +75,12 @@ def main(count: int = 1_000_000, *checkouts: str) -> None:
             draw(folder, count)
             environment = os.environ | {"PYTHONPATH": checkout}
             done = subprocess.run(
-                [sys.executable, "-c", RUN, str(folder)], env=environment, cwd=folder, capture_output=True, text=True, check=False
+                [sys.executable, "-c", RUN, str(folder)],
+                env=environment,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             told = done.stdout.strip().splitlines()[-1:] or [json.dumps({"error": done.stderr[-500:]})]
             print(f"{checkout}  {(folder / 'cells.csv').stat().st_size / 1e6:.0f} MB  {told[0]}", flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -72,12 +71,14 @@ def test_cps_is_capped_at_100_in_its_interval_too():
     assert row[["CPS_low", "CPS", "CPS_high"]].tolist() == [90.0, 100.0, 100.0]
 
 
-def test_the_interval_needs_every_slide():
+def test_a_slide_without_an_interval_adds_its_counts_to_both_ends():
     ends = ((10, 2), (20, 4))
     both = table(counts("S1", 150, 15, (3, 0), ends), counts("S2", 150, 15, (3, 0), ends))
     assert both.loc[("P1", ""), ["TPS_percent_low", "TPS_percent_high"]].tolist() == [20 / 3, 40 / 3]
     one = table(counts("S1", 150, 15, (3, 0), ends), counts("S2", 150, 15, (3, 0)))
-    assert np.isnan(one.loc[("P1", ""), ["TPS_percent_low", "TPS_percent_high"]].astype(float)).all()
+    assert one.loc[("P1", ""), ["TPS_percent_low", "TPS_percent_high"]].tolist() == [25 / 3, 35 / 3]
+    assert one.loc[("P1", ""), ["CPS_low", "CPS_high"]].tolist() == [100 * (25 + 5) / 300, 100 * (35 + 7) / 300]
+    assert one.loc[("P1", "S2"), ["TPS_percent_low", "TPS_percent_high"]].isna().all()  # a typed threshold
     assert one.loc[("P1", "S1"), "TPS_percent_low"] == 20 / 3
 
 
@@ -87,6 +88,30 @@ def test_a_slide_that_cannot_tell_is_withheld_or_left_out(unclear, tumour_cells)
     row = table(counts("S1", 150, 15, (3, 6)), unknown, unclear=unclear).loc[("P1", "")]
     assert row["viable_tumour_cells"] == pytest.approx(tumour_cells, nan_ok=True)
     assert bool(row["evaluable"]) == (unclear == "leave_out")
+
+
+@pytest.mark.parametrize(
+    ("positive", "immune", "tps"),
+    [(math.nan, (math.nan, math.nan), 10.0), (50, (math.nan, math.nan), 10.0), (50, (0, math.nan), 10.0)],
+)
+def test_a_slide_left_out_of_a_numerator_is_left_out_of_its_denominator(positive, immune, tps):
+    """PD-L1 cannot be told on S2, or the immune marker cannot, while its tumour cells are known."""
+    rows = [*counts("S1", 150, 15, (3, 6)), *counts("S2", 850, positive, immune)]
+    found = table(rows, unclear="leave_out").loc[("P1", "")]
+    assert found["viable_tumour_cells"] == 150
+    assert found[["TPS_percent", "CPS"]].tolist() == [tps, 16.0]
+    notes = study_notes(NO_REGIONS, SLIDES, pdl1_counts=pd.DataFrame(rows, columns=COLUMNS), unclear="leave_out")
+    assert ("TPS and CPS", "S2") in set(notes[["population", "slide"]].itertuples(index=False, name=None))
+    withheld = table(rows).loc[("P1", "")]
+    assert math.isnan(withheld["CPS"])
+
+
+def test_where_no_slide_knows_its_immune_cells_tps_stands_alone():
+    unknown = (math.nan, math.nan)
+    rows = [*counts("S1", 150, 15, unknown), *counts("S2", 850, math.nan, unknown)]
+    found = table(rows, unclear="leave_out").loc[("P1", "")]
+    assert found["TPS_percent"] == 10.0
+    assert math.isnan(found["CPS"])
 
 
 def test_what_is_said_of_the_interval_is_no_note_to_the_patients():

@@ -10,7 +10,7 @@ from study_folders import write_study
 
 from mihc.errors import StudyProblems
 from mihc.panel import Panel, PanelRow
-from mihc.study import check_study, read_cell_table, read_study
+from mihc.study import check_study, given_values, read_cell_table, read_study
 
 PANEL = Panel(
     "",
@@ -146,3 +146,54 @@ def test_a_region_with_a_control_character_in_its_name_is_refused(tmp_path, char
     table.assign(region=f"a{character}b").to_parquet(tmp_path / "cells.parquet")
     with pytest.raises(StudyProblems, match="holds a control character"):
         read_cell_table(tmp_path / "cells.parquet", PANEL, slide="S1")
+
+
+def test_numbers_are_the_nearest_whatever_the_kind_of_file(tmp_path):
+    values = np.random.default_rng(0).random(2000) * 1000
+    table = pd.DataFrame({"x_um": values, "y_um": values, "CD20_positive": 1, "Ki67_nucleus_mean": values})
+    for name in ("cells.csv", "cells.csv.gz", "cells.parquet"):
+        table.to_parquet(tmp_path / name) if name.endswith("parquet") else table.to_csv(tmp_path / name, index=False)
+        cells = read_cell_table(tmp_path / name, PANEL, slide="S1")
+        np.testing.assert_array_equal(cells["Ki67_nucleus_mean"], values)
+
+
+@pytest.mark.parametrize("line", ["1,5,2,1,1", "1,2,1"])
+def test_T5_a_line_of_another_width_is_refused_and_no_column_moves(tmp_path, line):
+    """As a decimal comma without quotes makes it: pandas alone would take the first column for row names."""
+    what = problems_of(tmp_path, f"x_um,y_um,CD20_positive,Ki67_positive\n{line}\n{line}\n")
+    assert "cannot be read as a table of cells" in what
+    assert "Expected 4 columns, got" in what
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    assert "'x_um' is there twice" in problems_of(tmp_path, "x_um,x_um,y_um,CD20_positive,Ki67_positive\n1,2,3,1,1\n")
+
+
+def test_words_that_look_missing_stay_words_and_a_line_end_within_quotes_is_none(tmp_path):
+    text = "x_um,y_um,region,CD20_positive,Ki67_positive,note\n" + "".join(
+        f'{n},1,{name},1,0,"two\nlines"\n' for n, name in enumerate(["NA", "None", "", "null", "01"])
+    )
+    cells = read_cell_table(written(tmp_path, text), PANEL, slide="S1")
+    assert cells["region"].tolist() == ["NA", "None", "other", "null", "01"]
+    assert cells["cell"].tolist() == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("blank", ["", "NA", " nan ", "<NA>"])
+def test_a_blank_number_is_not_a_number_and_is_no_problem(tmp_path, blank):
+    text = f"x_um,y_um,CD20_positive,Ki67_nucleus_mean\n1,1,1, 2.5\n1,1,1,{blank}\n"
+    cells = read_cell_table(written(tmp_path, text), PANEL, slide="S1")
+    np.testing.assert_array_equal(cells["Ki67_nucleus_mean"], [2.5, np.nan])
+
+
+def test_for_thresholds_only_the_means_are_read_and_yet_every_problem_is_told(tmp_path):
+    cells = read_cell_table(written(tmp_path), PANEL, slide="S1", means_only=True)
+    assert list(cells) == ["tissue_class", "Ki67_nucleus_mean"]
+    assert cells["Ki67_nucleus_mean"].tolist() == [100.25, 20.0]
+    folder = write_study(
+        tmp_path / "s", slides="slide,cells,patient\nS1,cells.csv,P1\n", settings='[study]\nname = "x"\n', clinical=None
+    )
+    written(folder, "x_um,y_um,CD20_positive,Ki67_nucleus_mean\n1,b,1,c\n")
+    study = read_study(folder)
+    with pytest.raises(StudyProblems) as raised:
+        given_values(study, study.slides[0])
+    assert len(raised.value.problems) == 2

@@ -134,7 +134,10 @@ def count_bands(
         region has neither area nor cells has no row.
     """
     areas = {(banded_name(name, k), kind): area for (name, kind, k), area in area_mm2.items() if k != NO_BAND}
-    rows = count_populations(labelled_by_band(cells, bands), populations=populations, area_mm2=areas)
+    counted = cells[["region", "tissue_class", "distance_to_margin_um", *populations.values()]]
+    if not areas and counted["distance_to_margin_um"].isna().all():
+        counted = counted.iloc[:0]  # no margin, no band
+    rows = count_populations(labelled_by_band(counted, bands), populations=populations, area_mm2=areas)
     placed = [split_name(name) for name in rows["region"]]
     limits = [bands.limits(band) for _, band in placed]
     rows["region"] = pd.Series([name for name, _ in placed], dtype=object)

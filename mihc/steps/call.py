@@ -151,10 +151,12 @@ def _rows_of(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def _call_given(job: Job, row: SlideRow, known: Known, transaction: Transaction) -> None:
-    cells = given_cells(job.study, row)
+    _write(job, row, known, given_cells(job.study, row), None, {}, transaction, _rows_of)
+
+
+def _unknown_areas(cells: pd.DataFrame) -> dict[tuple[str, str], float]:
     present = cells.loc[cells["tissue_class"].isin(ANALYSED), ["region", "tissue_class"]].drop_duplicates()
-    areas = {(region, tissue_class): math.nan for region, tissue_class in present.itertuples(index=False)}
-    _write(job, row, known, cells, areas, {}, transaction, _rows_of)
+    return {(region, tissue_class): math.nan for region, tissue_class in present.itertuples(index=False)}
 
 
 def _write(
@@ -162,20 +164,24 @@ def _write(
     row: SlideRow,
     known: Known,
     cells: pd.DataFrame,
-    areas: dict[tuple[str, str], float],
+    areas: dict[tuple[str, str], float] | None,
     areas_in_bands: dict[tuple[str, str, int], float],
     transaction: Transaction,
     whole_rows: Callable[[pd.DataFrame], Iterator[pd.DataFrame]],
 ) -> None:
-    """Call the cells and write what comes of it; `whole_rows` gives the cells table's rows from those with calls."""
+    """Call the cells, which the caller holds no longer, and write what comes of it.
+
+    `whole_rows` gives the cells table's rows from those with calls; without a picture (`areas` None) no area is known.
+    """
     panel = job.study.panel_of(row)
+    areas = _unknown_areas(cells) if areas is None else areas
     cells = ready_to_call(job, panel, cells)
     thresholds = {line.marker: _threshold(cells, line, known, job) for line in panel.markers}
     called = _calls(job, panel, cells, thresholds)
     doubts = _doubts(job, panel, cells, thresholds, called)
     names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
     brought = [name for name in (*called, *(f"{marker}_level" for marker in thresholds)) if name in cells]
-    table = pd.concat([cells.drop(columns=brought) if brought else cells, called], axis=1)
+    table = pd.concat([cells.drop(columns=brought) if brought else cells, called], axis=1, copy=False)
     del cells  # nobody else has them: a million cells are not held twice
     counts = _counts(table, names, areas, doubts, row)
     scored = {name: f"phenotype_{name}" for name in _scores(job, panel)}

@@ -147,7 +147,9 @@ def _read_csv(path: Path, packing: str | None, types: dict[str, pa.DataType]) ->
     # Without a column there would be no rows to count.
     convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=SPELT_BLANKS)
     with pa.input_stream(path, compression=packing) as stream:
-        return csv.read_csv(stream, parse_options=_lines(), convert_options=convert)
+        table = csv.read_csv(stream, parse_options=_lines(), convert_options=convert)
+    pa.default_memory_pool().release_unused()  # the text that the numbers came from
+    return table
 
 
 def _lines() -> object:

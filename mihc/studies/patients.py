@@ -21,6 +21,7 @@ import pandas as pd
 
 from mihc.errors import ClinicalError
 from mihc.studies.bands import band_classes, rows_by_band
+from mihc.studies.class_counts import ALL, NOTHING, UNKNOWN, Counts, count_by_class, summed, with_ends, with_levels
 from mihc.studies.pdl1 import (
     ENDS,
     POSITIVE_IMMUNE_CELLS,
@@ -30,7 +31,6 @@ from mihc.studies.pdl1 import (
 )
 
 MEASURES = ("density_per_mm2", "positivity_percent", "h_score")  # the last of markers with levels only
-ALL = "all"  # tumour + stroma + other
 REGION_COLUMNS = ("slide", "region", "tissue_class", "population", "cells", "positive_cells", "area_mm2")
 NOTE_COLUMNS = ("patient", "population", "tissue_class", "measure", "slide", "note")
 PDL1_COLUMNS = (
@@ -39,43 +39,12 @@ PDL1_COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What one slide, or several pooled, have of a population in a tissue class."""
-
-    positive_cells: float  # NaN: the slide cannot tell
-    cells: float
-    area_mm2: float  # NaN: unknown, as in a table of cells
-    positive_low: float = math.nan  # the fewest positive cells that the thresholds' intervals allow; NaN: no interval
-    positive_high: float = math.nan  # the most
-    summed_levels: float = 0.0  # 1 for each weak cell, 2 for a moderate, 3 for a strong one; NaN: no levels are known
-
-    @property
-    def density_per_mm2(self) -> float:
-        """positive_cells / area_mm2, NaN without area."""
-        return self.positive_cells / self.area_mm2 if self.area_mm2 > 0 else np.nan
-
-    @property
-    def positivity_percent(self) -> float:
-        """100 x positive_cells / cells, NaN without cells."""
-        return 100 * self.positive_cells / self.cells if self.cells > 0 else np.nan
-
-    @property
-    def h_score(self) -> float:
-        """100 x summed_levels / cells, NaN without cells."""
-        return 100 * self.summed_levels / self.cells if self.cells > 0 else np.nan
-
-    def ends(self, measure: str) -> dict[str, float]:
-        """A measure of positive cells, and its interval as `_low` and `_high`, NaN where there is none."""
-        counts = {"": self.positive_cells, "_low": self.positive_low, "_high": self.positive_high}
-        return {
-            f"{measure}{end}": getattr(Counts(positive, self.cells, self.area_mm2), measure)
-            for end, positive in counts.items()
-        }
-
-
-NOTHING = Counts(0.0, 0.0, 0.0)
-UNKNOWN = Counts(math.nan, math.nan, math.nan)
+SCORED_IN = (
+    (TUMOUR_CELLS, "tumour"),
+    (POSITIVE_TUMOUR_CELLS, "tumour"),
+    (POSITIVE_IMMUNE_CELLS, "tumour"),
+    (POSITIVE_IMMUNE_CELLS, "stroma"),
+)  # what TPS (the first two) and CPS are made of
 
 
 def study_table(
@@ -150,7 +119,8 @@ def pdl1_table(
     DataFrame
         A row per patient, slide "" (pooled), followed by one per slide that counts for the patient: patient, slide,
         viable_tumour_cells, positive_tumour_cells (of them), positive_immune_cells, TPS_percent, CPS, and `_low` and
-        `_high` of both where the marker's threshold has an interval on every slide; evaluable (bool) and why not
+        `_high` of both where the marker's threshold has an interval on any slide (another adds its value to both ends);
+        evaluable (bool) and why not
         (note). The pooled scores are those of patients.csv.
     """
     pool = _Pool.of(regions, slides, unclear, populations, pdl1_counts)
@@ -215,6 +185,7 @@ class _Pool:
     classes: tuple[str, ...]
     unclear: str
     scored: bool
+    ended: frozenset[str]  # slides whose threshold for TPS and CPS has an interval
     levelled: frozenset[str]  # populations with levels on any slide
     bounded: frozenset[str]  # populations of which a slide has an interval
     notes: list[tuple[str, ...]] = field(default_factory=list)
@@ -235,10 +206,13 @@ class _Pool:
         if strangers:
             raise ValueError(f"regions name slides that the table of slides does not: {', '.join(strangers)}")
         of_patient = _patients_slides(slides)
-        counts = _count(regions)
+        counts = count_by_class(regions)
         reported = list(populations) if populations else sorted({population for _, population, _ in counts})
+        ended: frozenset[str] = frozenset()
         if pdl1_counts is not None and len(pdl1_counts):
-            counts |= _count(pdl1_counts)
+            scored = count_by_class(pdl1_counts)
+            ended = frozenset(slide for slide, name, _ in scored if name.endswith(ENDS))
+            counts |= with_ends(scored)
         seen = _shown_by(counts, of_patient)
         classes = ("tumour", "stroma", "other") if "other" in set(regions["tissue_class"]) else ("tumour", "stroma")
         return cls(
@@ -250,7 +224,8 @@ class _Pool:
             classes=(*classes, ALL),
             unclear=unclear,
             scored=pdl1_counts is not None,
-            levelled=_with_levels(regions),
+            ended=ended,
+            levelled=with_levels(regions),
             bounded=frozenset(
                 population for (_, population, _), one in counts.items() if not math.isnan(one.positive_low)
             ),
@@ -288,8 +263,11 @@ class _Pool:
         return ("", "_low", "_high") if bounded else ("",)
 
     def _score_counts(self, patient: str, slides: list[_Slide], end: str = "") -> dict[str, float]:
+        """Pooled counts of the same slides: no slide adds to a denominator and not to its numerator."""
+        counted = self._fully_counted(patient, slides) if self.unclear == "leave_out" else slides
+
         def positive(population: str, *classes: str) -> float:
-            found = [self._pooled(patient, slides, population, name, "positivity_percent") for name in classes]
+            found = [self._pooled(patient, counted, population, name, "positivity_percent") for name in classes]
             return math.fsum(counts.positive_cells if counts else np.nan for counts in found)
 
         return {
@@ -306,16 +284,27 @@ class _Pool:
         row = {"patient": patient, "slide": slide, "viable_tumour_cells": counts.pop("tumour_cells"), **counts}
         row |= {"TPS_percent": scores.tps_percent, "CPS": scores.cps, "evaluable": evaluable, "note": scores.note}
         for end, name in zip(ENDS, ("low", "high")):
-            known = evaluable and all(self._has_end(one.slide, end) for one in slides)
+            known = evaluable and any(one.slide in self.ended for one in slides)
             bound = pdl1_scores(**self._score_counts(patient, slides, f"|{end}")) if known else None
             row |= {f"TPS_percent_{name}": bound.tps_percent if bound else np.nan}
             row |= {f"CPS_{name}": bound.cps if bound else np.nan}
         return row
 
-    def _has_end(self, slide: str, end: str) -> bool:
-        """Whether a slide's threshold has an interval, or the slide has no count that could have one."""
-        counts = self.counts.get((slide, POSITIVE_TUMOUR_CELLS, ALL), Counts(np.nan, 0.0, 0.0))
-        return math.isnan(counts.positive_cells) or (slide, f"{POSITIVE_TUMOUR_CELLS}|{end}", ALL) in self.counts
+    def _fully_counted(self, patient: str, slides: list[_Slide]) -> list[_Slide]:
+        """The slides that have every count of TPS and CPS, else those that have TPS's; the others are noted."""
+        shown = [slide for slide in slides if slide.panel in self.shown_by.get(TUMOUR_CELLS, ())]
+        for needed in (SCORED_IN, SCORED_IN[:2]):
+            kept = [slide for slide in shown if self._knows(slide, needed)]
+            if kept:
+                note = "left out: a count that TPS and CPS need is not known"
+                others = [slide.slide for slide in shown if slide not in kept and not slide.failed]
+                self.notes += [(patient, "TPS and CPS", "", "", name, note) for name in others]
+                return kept
+        return slides
+
+    def _knows(self, slide: _Slide, needed: Iterable[tuple[str, str]]) -> bool:
+        found = [self._counts_of(slide.slide, population, name) for population, name in needed]
+        return not slide.failed and not any(_why_unknown(one, "positivity_percent") for one in found)
 
     def _scores(self, patient: str, slides: list[_Slide]) -> dict[str, float]:
         scores = pdl1_scores(**self._score_counts(patient, slides))
@@ -343,7 +332,7 @@ class _Pool:
                 used.append(counts)
         if not used or (missing and self.unclear == "withhold"):
             return None
-        pooled = _sum(used)
+        pooled = summed(used)
         if not (pooled.area_mm2 > 0 or pooled.cells > 0):
             self.notes.append((patient, population, tissue_class, "", "", "no such region was analysed"))
         return pooled
@@ -386,56 +375,6 @@ def _patients_slides(slides: pd.DataFrame) -> dict[str, list[_Slide]]:
     for slide in kept:
         of_patient.setdefault(slide.patient, []).append(slide)
     return of_patient
-
-
-def _count(regions: pd.DataFrame) -> dict[tuple[str, str, str], Counts]:
-    """Sum the regions of a class on a slide, and of all classes."""
-    parts = defaultdict(list)
-    names = ("slide", "population", "tissue_class")
-    columns = ("positive_cells", "cells", "area_mm2", "positive_cells_low", "positive_cells_high")
-    numbers = [
-        regions[name].to_numpy(dtype=np.float64, na_value=np.nan) if name in regions else np.full(len(regions), np.nan)
-        for name in columns
-    ]
-    numbers.append(_summed_levels(regions))
-    for slide, population, tissue_class, *counts in zip(*(regions[name] for name in names), *numbers):
-        parts[slide, population, tissue_class].append(Counts(*counts))
-        parts[slide, population, ALL].append(Counts(*counts))
-    return {key: _sum(counts) for key, counts in parts.items()}
-
-
-def _summed_levels(regions: pd.DataFrame) -> np.ndarray:
-    """The whole number that an H-score is 100 x of, over cells; 0 in a region without cells."""
-    cells = regions["cells"].to_numpy(dtype=np.float64, na_value=np.nan)
-    if "h_score" not in regions:
-        return np.full(len(regions), np.nan)
-    scores = regions["h_score"].to_numpy(dtype=np.float64, na_value=np.nan)
-    levelled = regions["population"].isin(_with_levels(regions)).to_numpy(dtype=bool)
-    return np.where(levelled & (cells == 0), 0.0, np.rint(scores * cells / 100))
-
-
-def _with_levels(regions: pd.DataFrame) -> frozenset[str]:
-    if "h_score" not in regions:
-        return frozenset()
-    return frozenset(regions.loc[regions["h_score"].notna(), "population"])
-
-
-def _sum(counts: Iterable[Counts]) -> Counts:
-    """Sums that no order of the rows changes (math.fsum rounds once); an interval where any part has one."""
-    listed = list(counts)
-    bounded = any(not math.isnan(part.positive_low) for part in listed)
-    return Counts(
-        math.fsum(part.positive_cells for part in listed),
-        math.fsum(part.cells for part in listed),
-        math.fsum(part.area_mm2 for part in listed),
-        math.fsum(_end(part, part.positive_low) for part in listed) if bounded else math.nan,
-        math.fsum(_end(part, part.positive_high) for part in listed) if bounded else math.nan,
-        math.fsum(part.summed_levels for part in listed),
-    )
-
-
-def _end(part: Counts, end: float) -> float:
-    return part.positive_cells if math.isnan(end) else end
 
 
 def _shown_by(counts: Iterable[tuple[str, str, str]], slides: Mapping[str, list[_Slide]]) -> dict[str, Collection[str]]:
