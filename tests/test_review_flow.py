@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +21,7 @@ import mihc
 from mihc import review, store, synthetic
 from mihc.errors import InputError, StudyProblems, UsageError
 from mihc.reviewing.session import open_review
+from mihc.reviews.journal import read_journal
 from mihc.store import digest_results, read_csv
 
 SLIDE = "S01"
@@ -250,6 +257,53 @@ def test_levels_stay_above_their_threshold(folder):
             session.set_threshold("CD99", 850.0)
         session.set_threshold("CD20", None)
         assert session.thresholds()["CD20"].verdict == "negative slide"
+
+
+EDITOR = """
+import sys
+import mihc
+from mihc import review
+folder, slide = sys.argv[1:]
+while True:
+    study = mihc.read_study(folder)
+    with review.open_review(study, slide, "anna") as session:
+        alive = [cell for cell in session.labels("cells")[0][:, :].ravel().tolist()[::997] if cell]
+        line = session.delete(alive[:1])
+        print(line.number, flush=True)
+        line = session.set_threshold("CD20", 500.0 + line.number)
+        print(line.number, flush=True)
+    review.save(folder, reviewer="anna", slides=[slide], report=False)
+    print("saved", flush=True)
+"""
+
+
+def kill_editors(folder: Path, fresh: Path, kills: int) -> None:
+    """Kill a reviewer who edits and saves, again and again; then what is there is what the journal says."""
+    rng, machine = random.Random(3), machine_bytes(folder)
+    path = folder / "review" / "anna" / SLIDE / "journal.jsonl"
+    for _ in range(kills):
+        command = [sys.executable, "-c", EDITOR, str(folder), SLIDE]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as child:
+            told = [child.stdout.readline()]
+            time.sleep(rng.uniform(0.0, 5.0))
+            os.kill(child.pid, signal.SIGKILL)
+            told += child.stdout.read().splitlines()
+        last = max(int(one) for one in told if one.strip().isdigit())
+        assert len(read_journal(path)) >= last
+        assert machine_bytes(folder) == machine
+    review.save(folder, reviewer="anna", slides=[SLIDE], report=False)
+    shutil.copytree(folder / "review", fresh / "review", ignore=shutil.ignore_patterns(".locks"), dirs_exist_ok=True)
+    mihc.run(mihc.read_study(fresh), until="statistics")
+    assert digest(folder) == digest(fresh) and store.Store(folder / "results").verify() == []
+
+
+def test_S9_editing_and_saving_survive_kills(folder, measured, tmp_path):
+    kill_editors(folder, shutil.copytree(measured, tmp_path / "fresh"), 3)
+
+
+@pytest.mark.slow
+def test_S9_editing_and_saving_survive_two_hundred_kills(folder, measured, tmp_path):
+    kill_editors(folder, shutil.copytree(measured, tmp_path / "fresh"), 200)
 
 
 def test_edits_of_labels_that_changed_meanwhile_are_refused_at_once(folder):

@@ -22,7 +22,7 @@ from napari_mihc.desk import Desk
 from napari_mihc.panels.window import ReviewPanels
 from napari_mihc.review import begin_review, look_at
 
-COLOURS = 128  # of a picture, which keeps it small
+COLOURS = 48  # of a picture, which keeps it small
 SIZE = (1400, 860)
 
 
