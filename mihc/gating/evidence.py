@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mihc.gating.histogram import Histogram
-from mihc.gating.peaks import LOWERS, UPPER_SHIFTS, Fit, Fitter, Lower
+from mihc.gating.peaks import LOWERS, Fit, Fitter, Lower
 
 # A fit is plausible whose log-likelihood is at most this below the best one's: 95 % of a chi-square of 1 degree.
-PLAUSIBLE = 1.92
+PLAUSIBLE = 2.3
 CONVINCING = 2.3  # gain in log-likelihood from which two peaks are believed: 10 to 1
 CLOSE_SDS = 1.8  # positives so near are no finding, but where only two groups explain the cells they may be positives
 CLEAR_SDS = 3.0  # from here on a peak is a population that a slide called negative must not have
@@ -28,7 +28,7 @@ CLOSE_TRIED, CLOSE_SHARE = 6, 0.02  # sketches that are tried as close positives
 TRIED_SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5)
 FARTHEST_LOGITS = (-11.0, 5.0)
 STRIDES = 14
-NARROWEST = 0.3  # of a plausible range is kept when the chance of drawing these cells is taken out of it
+NARROWEST = 0.6  # of a plausible range is kept when the chance of drawing these cells is taken out of it
 TOLERANCE = 0.1  # of the plausible shares, within which the cut moves to the middle of a valley
 
 
@@ -99,7 +99,7 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
     """Fit every kind of negatives with every kind of positives and without, and weigh them."""
     fitter, valley = Fitter(histogram), valley_bottom(histogram)
     ones = [fitter.alone(lower) for lower in lowers]
-    sketches = [fitter.sketch(lower, shift) for lower in lowers for shift in UPPER_SHIFTS]
+    sketches = list(fitter.sketches(lowers))
     hopeless = min(fit.misfit for fit in sketches) * HOPELESS[0] + HOPELESS[1]
     twos = [fitter.finish(fit) for fit in sketches if fit.misfit < hopeless]
     allowed = [fit for fit in twos if not (_shade(fit) and math.isnan(valley))] or twos
