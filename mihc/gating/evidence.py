@@ -17,9 +17,10 @@ CONVINCING = 2.3  # gain in log-likelihood from which two peaks are believed: 10
 CLOSE_SDS = 1.8  # positives so near are no finding, but where only two groups explain the cells they may be positives
 CLEAR_SDS = 3.0  # from here on a peak is a population that a slide called negative must not have
 MAJORITY = 0.55  # of the cells: positives that are so many must lie behind a valley
-# Peaks so far apart must have a dip between them: in the histogram, or in the fit to this part of its lower side, and to
-# a smaller one where the positives are as many as MANY.
+# Peaks so far apart must have a dip between them: in the histogram, or in the fit to this part of its lower side, and
+# to a smaller one where the positives are as many as MANY.
 CONTINUUM_SDS, DIP, DEEP_DIP, MANY = 8.0, 0.97, 0.8, 200
+SURE, BOTTOM = 10.0, 0.3  # a gain and a dip in the fit that count as a valley where the positives are few
 UNEXPLAINED = (1.3, 3.0)  # deviance over degrees of freedom that a formula may have, plus so many of its SDs
 SHALLOWEST, CHANCE_SDS = 0.75, 3.0  # a valley's bottom over its lower side, and how far it must lie below it
 SMOOTH_BINS = 1.5  # SD of the smoothing in which valleys are looked for
@@ -113,8 +114,11 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
     ends = [end for fit in kept for end in _ends(fitter, fit, plausible)]
     low, high = _of_these_cells(share, min(ends), max(ends), histogram.cells)
     gain = (one.misfit - two.misfit) / scale
+    fitted = _fitted_valley(fitter, two)
+    if math.isnan(valley) and gain >= SURE and two.separation > CONTINUUM_SDS and fitted[1] < BOTTOM:
+        valley = fitted[0]  # few positives far away make no valley that chance would not make
     deep = DEEP_DIP if share * histogram.cells >= MANY else DIP
-    dips = not math.isnan(valley) or _dips(fitter.density(two), deep)
+    dips = not math.isnan(valley) or fitted[1] < deep
     alike = gain < CONVINCING
     return Evidence(
         histogram=histogram,
@@ -153,9 +157,15 @@ def _close(fitter: Fitter, ones: list[Fit], sketches: list[Fit], slack: float) -
     return max(shares, default=0.0)
 
 
-def _dips(density: np.ndarray, to: float) -> bool:
+def _fitted_valley(fitter: Fitter, two: Fit) -> tuple[float, float]:
+    """z of the deepest dip between the peaks of a fit, and the density there over that of its lower side."""
+    first = int(np.searchsorted(fitter.histogram.centres, two.negatives[0]))
+    density = fitter.density(two)[first:-1]
+    if not len(density):
+        return math.nan, 1.0
     sides = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
-    return bool((density < to * sides).any())
+    at = int((density / sides).argmin())
+    return float(fitter.histogram.z[first + at : first + at + 2].mean()), float(density[at] / sides[at])
 
 
 def _ends(fitter: Fitter, fit: Fit, plausible: float) -> Iterator[float]:
