@@ -5,10 +5,10 @@ log SD of the upper peak, which is normal in y = log(X + shift); and the lower p
 CLEAN and DRIFTING, a normal core, the latter spread over DRIFT: logit of the part of the cells that have an exponential
 more, log of its length in SDs of the core; SHADES, two normal peaks: logit of the brighter one's part, log of their
 distance, log of their SDs' ratio, or in LIT_SHADES logit of the cells with a tail; LOG and ROOT, normal in the
-logarithm or (as a gamma distribution is, nearly: Wilson and Hilferty 1931) the cube root: logit of the part with a tail,
-log of the core's skew, log of the tail's length in SDs of the core; the tail is an exponential, or a broad one of two
-lengths in LOG_BROAD and ROOT_BROAD. `edges` are those between bins in X, `log_edges` in y; the first bin holds all that
-lies below, the last all above.
+logarithm or (as a gamma distribution is, nearly: Wilson and Hilferty 1931) the cube root: logit of the part with a
+tail, log of the core's skew, log of the tail's length in SDs of the core; the tail is an exponential, or a broad one of
+two lengths in LOG_BROAD and ROOT_BROAD. `edges` are those between bins in X, `log_edges` in y; the first bin holds all
+that lies below, the last all above.
 """
 
 from __future__ import annotations
