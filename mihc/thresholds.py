@@ -1,12 +1,13 @@
 """Where a marker becomes positive: manual thresholds, and an automatic one that may also refuse.
 
 The automatic threshold (docs/thresholds.md) describes the cells' values as negatives alone and as negatives with
-positives, each with several ideas of what negatives look like: noise, a drifting background, autofluorescence, two
-shades of tissue. What all plausible descriptions agree on is believed. The threshold is the value above which as many
+positives, each with several ideas of what negatives look like: normal, log-normal or gamma, on a drifting background,
+with autofluorescence in some cells, two shades of tissue. What all plausible descriptions agree on is believed. The threshold is the value above which as many
 cells lie as are positive, so that the positives below it are as many as the negatives above it and positivity is
 unbiased; its interval is the range over the plausible descriptions. Where positives are not needed to describe the
-cells and there is no room for them, the slide is called negative. Everything else is "cannot tell" and goes to a
-person, with the plausible range of thresholds where there is one.
+cells, there is no room for them, and the cells are not two groups of which the brighter may be positive, the slide is
+called negative. Everything else is "cannot tell" and goes to a person, with the plausible range of thresholds where
+there is one.
 """
 
 from __future__ import annotations
