@@ -1,12 +1,13 @@
 """Where a marker becomes positive: manual thresholds, and an automatic one that may also refuse.
 
 The automatic threshold (docs/thresholds.md) describes the cells' values as negatives alone and as negatives with
-positives, each with several ideas of what negatives look like: noise, a drifting background, autofluorescence, two
-shades of tissue. What all plausible descriptions agree on is believed. The threshold is the value above which as many
-cells lie as are positive, so that the positives below it are as many as the negatives above it and positivity is
-unbiased; its interval is the range over the plausible descriptions. Where positives are not needed to describe the
-cells and there is no room for them, the slide is called negative. Everything else is "cannot tell" and goes to a
-person, with the plausible range of thresholds where there is one.
+positives, each with several ideas of what negatives look like: normal, log-normal or gamma, on a drifting background,
+with autofluorescence in some cells, two shades of tissue. What all plausible descriptions agree on is believed. The
+threshold is the value above which as many cells lie as are positive, so that the positives below it are as many as
+the negatives above it and positivity is unbiased; its interval is the range over the plausible descriptions. Where
+positives are not needed to describe the cells, there is no room for them, and the cells are not two groups of which
+the brighter may be positive, the slide is called negative. Everything else is "cannot tell" and goes to a person,
+with the plausible range of thresholds where there is one.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ METHODS = ("auto", "manual")
 FEWEST_CELLS = 50  # fewer say nothing about the shape of a distribution
 FEWEST_BINS = 8  # that the cells' values span: fewer are steps of a coarse camera, not a distribution
 FEWEST_POSITIVES = 5
+FEWEST_DOUBTED = 10  # cells that 1 % must be, for a slide that has room for them to be doubted
 NEXT_TO_NONE = 0.004  # a slide is negative when at most this share of its cells stands out: debris does too
-FEWEST_SHARE = 0.0015  # positives must be more than this at the low end of the plausible range
+FEWEST_SHARE = 0.0005  # positives must be more than this at the low end of the plausible range
 ROOM = 0.01  # one peak leaves no room for positives when not even this share of them is plausible
 NEAREST_SDS = 2.75  # the fits start from 2.5: what lies there is a shade that was pressed into the mould of positives
 BESIDE_SHADES_SDS = 5.0  # from two shades of negatives: of three groups the middle one may be positive too
-HALF = 0.5  # without a gap, what may be most of the cells may be the brighter of two tissues
+HALF = 0.55  # without a gap, what may be most of the cells may be the brighter of two tissues
 NARROW = 0.02  # a range so narrow is an answer, however many times its low end it reaches
 WIDEST, FOLD = 0.2, 10.0  # plausible positivities further apart than this, or so many times, are no answer
 SAME_OFFSET_SDS, SAME_WIDTH = 1.5, 1.6  # controls and slide agree: means within so many SDs, SDs within this factor
@@ -156,7 +158,8 @@ def _doubt_in_groups(evidence: Evidence) -> str:
         return "the cells are like no negatives known, and there is no gap between groups"
     if evidence.shade > CONVINCING:
         return "most cells form the brighter of two groups without a gap, positives or brighter tissue"
-    if evidence.gain < CONVINCING and evidence.possible >= ROOM:
+    few = evidence.possible <= ROOM and evidence.possible * evidence.histogram.cells < FEWEST_DOUBTED
+    if evidence.gain < CONVINCING and evidence.possible >= ROOM and not few:
         return f"one group of cells explains them all, but so would up to {100 * evidence.possible:.2g} % positives"
     if evidence.close:
         return f"two shades of tissue, or {100 * evidence.close:.2g} % of positives near the negatives"
@@ -168,7 +171,7 @@ def _why_negative(evidence: Evidence) -> str:
     from mihc.gating.evidence import CONVINCING
 
     if evidence.gain < CONVINCING:
-        return f"one group of cells and no room for {100 * ROOM:.2g} % of positives beside it"
+        return f"one group of cells and no room for more than {100 * ROOM:.2g} % of positives beside it"
     if evidence.share_high < NEXT_TO_NONE or evidence.share * evidence.histogram.cells < FEWEST_POSITIVES:
         return f"at most {100 * evidence.share_high:.2g} % of the cells stand out from one group"
     return ""
@@ -185,7 +188,7 @@ def _doubt_in_share(evidence: Evidence) -> str:
     if evidence.gapless and evidence.share_high > HALF:
         return f"{_range(evidence)} % lie {_apart(evidence)} above the rest without a gap, positives or brighter tissue"
     wide = evidence.share_high - evidence.share_low > NARROW
-    if evidence.share_low < FEWEST_SHARE / 3 or (wide and evidence.share_low < evidence.share_high / FOLD):
+    if evidence.share_low < FEWEST_SHARE or (wide and evidence.share_low < evidence.share_high / FOLD):
         return f"the cells that stand out may be {_range(evidence)} %, next to none or many"
     if evidence.share_high - evidence.share_low > WIDEST:
         return f"the two groups, {_apart(evidence)} apart, run into each other: {_range(evidence)} % may be positive"

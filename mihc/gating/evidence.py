@@ -9,17 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from mihc.gating.histogram import Histogram
-from mihc.gating.peaks import LOWERS, UPPER_SHIFTS, Fit, Fitter, Lower
+from mihc.gating.peaks import LOWERS, Fit, Fitter, Lower
 
 # A fit is plausible whose log-likelihood is at most this below the best one's: 95 % of a chi-square of 1 degree.
-PLAUSIBLE = 1.92
+PLAUSIBLE = 2.3
 CONVINCING = 2.3  # gain in log-likelihood from which two peaks are believed: 10 to 1
 CLOSE_SDS = 1.8  # positives so near are no finding, but where only two groups explain the cells they may be positives
 CLEAR_SDS = 3.0  # from here on a peak is a population that a slide called negative must not have
 MAJORITY = 0.55  # of the cells: positives that are so many must lie behind a valley
-# Peaks so far apart must have a dip between them: in the histogram, or in the fit to this part of its lower side, and to
-# a smaller one where the positives are as many as MANY.
+# Peaks so far apart must have a dip between them: in the histogram, or in the fit to this part of its lower side, and
+# to a smaller one where the positives are as many as MANY.
 CONTINUUM_SDS, DIP, DEEP_DIP, MANY = 8.0, 0.97, 0.8, 200
+SURE, BOTTOM = 10.0, 0.3  # a gain and a dip in the fit that count as a valley where the positives are few
 UNEXPLAINED = (1.3, 3.0)  # deviance over degrees of freedom that a formula may have, plus so many of its SDs
 SHALLOWEST, CHANCE_SDS = 0.75, 3.0  # a valley's bottom over its lower side, and how far it must lie below it
 SMOOTH_BINS = 1.5  # SD of the smoothing in which valleys are looked for
@@ -28,7 +29,7 @@ CLOSE_TRIED, CLOSE_SHARE = 6, 0.02  # sketches that are tried as close positives
 TRIED_SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5)
 FARTHEST_LOGITS = (-11.0, 5.0)
 STRIDES = 14
-NARROWEST = 0.3  # of a plausible range is kept when the chance of drawing these cells is taken out of it
+NARROWEST = 0.6  # of a plausible range is kept when the chance of drawing these cells is taken out of it
 TOLERANCE = 0.1  # of the plausible shares, within which the cut moves to the middle of a valley
 
 
@@ -99,7 +100,7 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
     """Fit every kind of negatives with every kind of positives and without, and weigh them."""
     fitter, valley = Fitter(histogram), valley_bottom(histogram)
     ones = [fitter.alone(lower) for lower in lowers]
-    sketches = [fitter.sketch(lower, shift) for lower in lowers for shift in UPPER_SHIFTS]
+    sketches = list(fitter.sketches(lowers))
     hopeless = min(fit.misfit for fit in sketches) * HOPELESS[0] + HOPELESS[1]
     twos = [fitter.finish(fit) for fit in sketches if fit.misfit < hopeless]
     allowed = [fit for fit in twos if not (_shade(fit) and math.isnan(valley))] or twos
@@ -113,8 +114,11 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
     ends = [end for fit in kept for end in _ends(fitter, fit, plausible)]
     low, high = _of_these_cells(share, min(ends), max(ends), histogram.cells)
     gain = (one.misfit - two.misfit) / scale
+    fitted = _fitted_valley(fitter, two)
+    if math.isnan(valley) and gain >= SURE and two.separation > CONTINUUM_SDS and fitted[1] < BOTTOM:
+        valley = fitted[0]  # few positives far away make no valley that chance would not make
     deep = DEEP_DIP if share * histogram.cells >= MANY else DIP
-    dips = not math.isnan(valley) or _dips(fitter.density(two), deep)
+    dips = not math.isnan(valley) or fitted[1] < deep
     alike = gain < CONVINCING
     return Evidence(
         histogram=histogram,
@@ -153,9 +157,15 @@ def _close(fitter: Fitter, ones: list[Fit], sketches: list[Fit], slack: float) -
     return max(shares, default=0.0)
 
 
-def _dips(density: np.ndarray, to: float) -> bool:
+def _fitted_valley(fitter: Fitter, two: Fit) -> tuple[float, float]:
+    """z of the deepest dip between the peaks of a fit, and the density there over that of its lower side."""
+    first = int(np.searchsorted(fitter.histogram.centres, two.negatives[0]))
+    density = fitter.density(two)[first:-1]
+    if not len(density):
+        return math.nan, 1.0
     sides = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
-    return bool((density < to * sides).any())
+    at = int((density / sides).argmin())
+    return float(fitter.histogram.z[first + at : first + at + 2].mean()), float(density[at] / sides[at])
 
 
 def _ends(fitter: Fitter, fit: Fit, plausible: float) -> Iterator[float]:

@@ -4,10 +4,11 @@ A fit has eight entries: the logit of the upper peak's share; middle and log SD 
 log SD of the upper peak, which is normal in y = log(X + shift); and the lower peak's shape. The shape is, by kind:
 CLEAN and DRIFTING, a normal core, the latter spread over DRIFT: logit of the part of the cells that have an exponential
 more, log of its length in SDs of the core; SHADES, two normal peaks: logit of the brighter one's part, log of their
-distance, log of their SDs' ratio, or in LIT_SHADES logit of the cells with a tail; LOG and ROOT, normal in the logarithm or (as a gamma distribution is, nearly)
-the cube root: logit of the part with a tail, log of the core's skew, log of the tail's length in SDs of the core; the
-tail is an exponential, or a broad one of two lengths in LOG_BROAD and ROOT_BROAD. `edges` are those between bins in X,
-`log_edges` in y; the first bin holds all that lies below, the last all above.
+distance, log of their SDs' ratio, or in LIT_SHADES logit of the cells with a tail; LOG and ROOT, normal in the
+logarithm or (as a gamma distribution is, nearly: Wilson and Hilferty 1931) the cube root: logit of the part with a
+tail, log of the core's skew, log of the tail's length in SDs of the core; the tail is an exponential, or a broad one of
+two lengths in LOG_BROAD and ROOT_BROAD. `edges` are those between bins in X, `log_edges` in y; the first bin holds all
+that lies below, the last all above.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def _tailed(x: float, tail: float) -> float:
 @compiled
 def _core_moments(skew: float, kind: int) -> tuple[float, float]:
     """(mean, SD) of a log-normal or a cube-root normal core over its median, in its unit."""
-    if kind == ROOT or kind == ROOT_BROAD:
+    if kind in (ROOT, ROOT_BROAD):
         w = skew / 3
         return w, math.sqrt(1 + 4 * w * w + 5 / 3 * w**4)
     square = skew * skew
@@ -96,7 +97,7 @@ def lower_moments(fit: np.ndarray, kind: int) -> tuple[float, float]:
 def _core_below(x: float, skew: float, kind: int) -> float:
     """Share of a log-normal or a cube-root normal core below x, in its unit."""
     inside = 1 + skew * x
-    if kind == ROOT or kind == ROOT_BROAD:
+    if kind in (ROOT, ROOT_BROAD):
         root = math.copysign(math.exp(math.log(max(abs(inside), 1e-30)) / 3), inside)
         return _normal(3 * (root - 1) / skew)
     return _normal(math.log(inside) / skew) if inside > 1e-9 else 0.0

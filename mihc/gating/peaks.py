@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ NEAREST_SDS = 2.5  # between the negatives' mean and the positives' middle; near
 PENALTY = 1.0  # per parameter that a fit has more (Akaike's), in log-likelihood
 NONE = -9.0  # logit of no cell
 FAR_AWAY = (-12.0, 7.6, 1.0)  # an upper peak without cells
+SCOUTS, WORTH_TRYING = ("normal", "gamma"), 2  # lower peaks that try every start, and the starts that the others try
 QUICK, THOROUGH = 5, 40  # rounds of a first look, and at most
 CLEAN, DRIFTING, SHADES, LIT_SHADES, LOG, ROOT, LOG_BROAD, ROOT_BROAD = range(8)
 SHARE, LOWER, UPPER = 0, (1, 2), (3, 4)  # places in a fit, see peak_kernels
@@ -104,20 +106,31 @@ class Fitter:
         everyone = self.histogram.counts
         begins = [_moments(self._centres, counts) for counts in (everyone, *(low for low, _ in self._splits[:2]))]
         fits = [
-            self._improved(Fit(lower, UPPER_SHIFTS[-1], _entries(FAR_AWAY, begin, lower), 0.0, False), LOWER, THOROUGH)
+            self._improved(Fit(lower, UPPER_SHIFTS[-1], _entries(FAR_AWAY, begin, lower), 0.0, False), LOWER, QUICK)
             for begin in begins
         ]
-        return min(fits, key=lambda fit: fit.misfit)
+        return self._improved(min(fits, key=lambda fit: fit.misfit), LOWER, THOROUGH)
 
-    def sketch(self, lower: Lower, shift: float) -> Fit:
-        """The lower and the upper peak, after a few rounds from the best of several starts."""
+    def sketches(self, lowers: tuple[Lower, ...]) -> Iterator[Fit]:
+        """Every lower peak with every upper one, after a few rounds from the best of several starts.
+
+        What few of the lower peaks make of all starts says which starts the others need.
+        """
+        for shift in UPPER_SHIFTS:
+            scouts = [lower for lower in lowers if lower.name in SCOUTS] or lowers[:1]
+            tried = {lower: [self._sketch(lower, shift, split) for split in self._splits] for lower in scouts}
+            best = [min(misfits) for misfits in zip(*([fit.misfit for fit in fits] for fits in tried.values()))]
+            worth = np.argsort(best, kind="stable")[:WORTH_TRYING]
+            for lower in lowers:
+                fits = tried.get(lower) or [self._sketch(lower, shift, self._splits[at]) for at in worth]
+                yield min(fits, key=lambda fit: fit.misfit)
+
+    def _sketch(self, lower: Lower, shift: float, split: tuple[np.ndarray, np.ndarray]) -> Fit:
+        low, high = split
         logs = np.log(np.maximum(self._centres + shift, 1e-3))
-        fits = []
-        for low, high in self._splits:
-            upper = (math.log(high.sum() / low.sum()), *_moments(logs, high))
-            begin = Fit(lower, shift, _entries(upper, _moments(self._centres, low), lower), 0.0, True)
-            fits.append(self._improved(begin, (SHARE, *LOWER, *UPPER), QUICK))
-        return min(fits, key=lambda fit: fit.misfit)
+        upper = (math.log(high.sum() / low.sum()), *_moments(logs, high))
+        begin = Fit(lower, shift, _entries(upper, _moments(self._centres, low), lower), 0.0, True)
+        return self._improved(begin, (SHARE, *LOWER, *UPPER), QUICK)
 
     def finish(self, fit: Fit, nearest_sds: float = NEAREST_SDS) -> Fit:
         """A sketch of two peaks, improved until it stands still."""
