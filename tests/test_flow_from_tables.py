@@ -123,7 +123,7 @@ def test_thresholds_count_the_analysed_cells_only(called):
 
 
 def test_a_second_run_reuses_everything(called):
-    assert [step.why for step in mihc.run(mihc.read_study(called)).steps if step.stage != "run"].count("reused") == 9
+    assert [step.why for step in mihc.run(mihc.read_study(called)).steps if step.stage != "run"].count("reused") == 10
 
 
 def test_intensities_get_thresholds_of_their_own(tmp_path):
