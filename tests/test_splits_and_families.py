@@ -132,7 +132,7 @@ def test_the_continuous_marker_comes_before_any_cut():
 
 @pytest.mark.slow
 def test_NP44_shuffled_outcomes_are_claimed_in_few_studies():
-    """60 shuffled studies. Of 60 with chance 0.05 each, more than 11 have p < 0.0002; `benchmarks.shuffled` does 1,000."""
+    """Of 60 studies with chance 0.05 each more than 11 come with p < 0.0002; `benchmarks.shuffled` does 1,000."""
     rng, table, settings = np.random.default_rng(4), shuffled_cohort(50, 4), shuffled_settings()
     raw, claims, told = {}, {}, 0
     for _ in range(60):
