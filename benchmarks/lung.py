@@ -105,7 +105,9 @@ def _tell(results: Path) -> None:
     print(f"multiverse: {len(universes)} analyses, {100 * (universes['p'] < 0.05).mean():.1f} % with p < 0.05")
     page = (results / "report.html").read_text(encoding="utf-8")
     text = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<(style|script).*?</\1>", "", page))))
-    for sentence in re.findall(r"[^.]*(?:No association|went with|was (?:higher|lower) in)[^.]*(?:\.\d[^.]*)*\.", text)[:6]:
+    for sentence in re.findall(r"[^.]*(?:No association|went with|was (?:higher|lower) in)[^.]*(?:\.\d[^.]*)*\.", text)[
+        :6
+    ]:
         print("report:", sentence.strip()[:400])
 
 

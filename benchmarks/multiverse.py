@@ -2,8 +2,8 @@
 
     python -m benchmarks.multiverse [--patients 50] [--cells 300000] [--slides 2]
 
-It prints how many analyses were made and the CPU seconds of the stage alone: counting the cells again, pooling, testing,
-leaving out each patient and drawing them again.
+It prints how many analyses were made and the CPU seconds of the stage alone: counting the cells again, pooling,
+testing, leaving out each patient and drawing them again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ marker = ["median", "tertiles"]
 
 
 def write_study(folder: Path, patients: int, cells: int, slides: int, seed: int = 5) -> None:
-    """Draw a study of tables of cells: two overlapping groups of intensities per marker, follow-up without an effect."""
+    """Draw a study of tables of cells: two overlapping groups of intensities per marker, and no effect."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     lines = ["channel,marker,role,compartment", "DAPI,DAPI,nuclei,nucleus", *(f"{m},{m},marker,cell" for m in MARKERS)]

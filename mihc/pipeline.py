@@ -91,7 +91,7 @@ def run(
     slides
         Ids of the slides to measure; None: all. With ids no tables of the study are made: a last run without joins.
     until
-        Stop after this stage: "slide", "cells", "regions", "values", "positives", "study", "statistics" or "robustness".
+        Stop after this stage: "slide", "cells", "regions", "values", "positives", "study", "statistics", "robustness".
     progress
         Called with an Event as things happen, never from two threads at once.
 

@@ -143,6 +143,7 @@ def _tested(trial: Trial, values: np.ndarray, keys: pd.DataFrame) -> pd.DataFram
     reported = (keys["threshold"] == AS_ANALYSED) & (keys["pooling"] == POOLED) & (keys["regions"] == AS_ANALYSED)
     return keys.assign(
         endpoint=trial.endpoint, analysis=trial.analysis, split=trial.split, estimate_kind=trial.kind,
-        as_reported=reported & trial.asked, n=found.n, n_events=pd.array(found.n_events, dtype="Float64").astype("Int64"),
+        as_reported=reported & trial.asked, n=found.n,
+        n_events=pd.array(found.n_events, dtype="Float64").astype("Int64"),
         estimate=found.estimate, p=found.p, direction=found.direction,
     )  # fmt: skip

@@ -20,7 +20,16 @@ COLUMNS = (
 )  # fmt: skip
 COUNTS = ("n", "n_events", "n_high", "n_low")
 NUMBERS = ("time", "estimate", "ci_low", "ci_high", "statistic", "p", "p_adjusted")
-TESTED = ("rank_sum", "kruskal", "cox", "log_rank", "fisher", "spearman", "maxstat", "weighted_auc")  # analyses that give a p
+TESTED = (
+    "rank_sum",
+    "kruskal",
+    "cox",
+    "log_rank",
+    "fisher",
+    "spearman",
+    "maxstat",
+    "weighted_auc",
+)  # analyses that give a p
 NO_MARKER = Marker("", "", "", "")
 
 Row = dict[str, object]

@@ -1,4 +1,4 @@
-"""How follow-up was, or could have been, cut in two: the rows of splits.csv, every rule beside the one that was used."""
+"""How follow-up was, or could have been, cut in two: rows of splits.csv, every rule beside the one that was used."""
 
 from __future__ import annotations
 

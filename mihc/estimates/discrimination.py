@@ -51,7 +51,9 @@ def weighted_auc(time: ArrayLike, event: ArrayLike, x: ArrayLike, at: float) -> 
     cases, controls = (t <= at) & (d == 1), t > at
     counts = {"n": len(t), "n_events": int(cases.sum()), "method": METHOD}
     if not cases.any() or not controls.any():
-        return Estimate(note=f"nobody {'had the event by' if not cases.any() else 'was followed beyond'} {at:g}", **counts)
+        return Estimate(
+            note=f"nobody {'had the event by' if not cases.any() else 'was followed beyond'} {at:g}", **counts
+        )
     if np.ptp(v) == 0:
         return Estimate(note="the marker is constant", **counts)
     weight = 1 / _uncensored(t, d)[cases]

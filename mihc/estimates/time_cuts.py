@@ -83,7 +83,9 @@ def time_cut(time: ArrayLike, event: ArrayLike, rule: str = "two_lines", *, min_
     ordered = np.sort(times[~np.isnan(times)])
     if rule == "median":
         cut = float(np.median(ordered)) if len(ordered) else nan
-        note = "" if len(ordered) and ordered[-1] > cut else "nobody is above the median" if len(ordered) else "no times"
+        note = (
+            "" if len(ordered) and ordered[-1] > cut else "nobody is above the median" if len(ordered) else "no times"
+        )
         return _counted(rule, cut if not note else nan, times, events, nan, note)
     sizes = admissible(ordered, min_share)
     if not len(sizes):
@@ -150,9 +152,7 @@ def _best(ordered: FloatArray, sizes: NDArray[np.int64], rule: str) -> tuple[int
     return int(sizes[place]), float(badness[place] if rule in SQUARES else -badness[place])
 
 
-def _counted(
-    rule: str, cut: float, times: FloatArray, events: FloatArray, objective: float, note: str = ""
-) -> TimeCut:
+def _counted(rule: str, cut: float, times: FloatArray, events: FloatArray, objective: float, note: str = "") -> TimeCut:
     low, high = times <= cut, times > cut
     censored = int((low & (events == 0)).sum())
     n = int((~np.isnan(times)).sum())

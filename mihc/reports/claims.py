@@ -1,7 +1,8 @@
 """What was found, in sentences: only what stands after adjustment within its family is claimed.
 
 A claim is made where p_adjusted < 0.05. Tests of one question (a population in a class against an endpoint) are told as
-one finding, led by the continuous analysis; what came from a data-driven split is told apart, as exploratory.
+one finding, led by the continuous analysis; what came from a data-driven split is told apart, as exploratory. A finding
+whose leading test robustness_summary.csv calls fragile is said to be so, with the reason, after those that are steady.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ TEST_NAMES = {
     "fisher": "Fisher's exact test",
     "spearman": "Spearman correlation",
     "maxstat": "maximally selected rank statistic",
+    "weighted_auc": "area under the curve, weighted for censoring",
     "km": "Kaplan-Meier",
     "proportion": "exact proportion",
 }
@@ -36,9 +38,11 @@ KINDS = {
     "survival": "survival",
     "median": "median",
     "rho": "rank correlation",
+    "AUC": "area under the curve",
 }
 MEASURES = {"density_per_mm2": "density", "positivity_percent": "positivity", "h_score": "H-score"}
 RUNAWAY = 1000.0  # a hazard ratio beyond this, either way, is a coefficient on its way to infinity
+_TEST = ("endpoint", "population", "tissue_class", "measure", "split")  # what names a test in robustness_summary.csv
 _ORDER = {"cox": 0, "spearman": 1, "rank_sum": 2, "kruskal": 3, "log_rank": 4, "fisher": 5, "maxstat": 6}
 
 
@@ -51,6 +55,7 @@ class Finding:
     exploratory: bool
     headline: Markup
     evidence: tuple[Markup, ...]  # the other tests that agree, one line each
+    fragile: str = ""  # why, where it hangs on a choice or on a single patient
 
 
 def tests(statistics: pd.DataFrame) -> pd.DataFrame:
@@ -99,19 +104,37 @@ def findings(numbers: Numbers) -> list[Finding]:
     for index, row in significant.iterrows():
         grouped.setdefault(question(row), []).append(int(index))
     found = [_finding(numbers, key, indices) for key, indices in grouped.items()]
-    return sorted(found, key=lambda finding: (finding.exploratory, _adjusted(numbers, finding.rows[0])))
+
+    def order(finding: Finding) -> tuple[bool, bool, float]:
+        return finding.exploratory, bool(finding.fragile), _adjusted(numbers, finding.rows[0])
+
+    return sorted(found, key=order)
 
 
 def _finding(numbers: Numbers, key: tuple[str, str, str], indices: list[int]) -> Finding:
     ordered = sorted(indices, key=lambda index: _rank(numbers["statistics"].loc[index]))
     lead = ordered[0]
+    fragile = fragility(numbers, numbers["statistics"].loc[lead])
+    told = say(numbers, lead)
     return Finding(
         question=key,
         rows=tuple(ordered),
         exploratory=is_exploratory(numbers["statistics"].loc[lead]),
-        headline=say(numbers, lead),
+        headline=sentence("Fragile: {told} That is, {why}.", {"told": told, "why": fragile}) if fragile else told,
         evidence=tuple(say(numbers, index) for index in ordered[1:]),
+        fragile=fragile,
     )
+
+
+def fragility(numbers: Numbers, row: pd.Series) -> str:
+    """Why a test's result is fragile by robustness_summary.csv; "" where it is steady, or where nobody looked."""
+    summary = numbers["robustness_summary"]
+    if summary.empty:
+        return ""
+    same = summary["verdict"].map(text) == "fragile"
+    for name in _TEST:
+        same &= summary[name].map(text) == text(row[name])
+    return text(summary.loc[same, "why"].iloc[0]) if same.any() else ""
 
 
 def _rank(row: pd.Series) -> tuple[bool, bool, int, float]:

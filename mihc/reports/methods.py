@@ -27,6 +27,8 @@ _RULES = {
     "proportion": "Proportions with exact (Clopper-Pearson) 95 % intervals.",
     "spearman": "Spearman's rank correlation.",
     "maxstat": "Maximally selected log-rank statistics; only the p value corrected for the search is given.",
+    "weighted_auc": "Area under the curve of cumulative cases and dynamic controls, weighted by the inverse "
+    "probability of not being censored; p from 2,000 seeded permutations.",
 }
 _SOURCES = {
     "both": "annotations where a slide has them, otherwise found automatically from the panel's tumour marker",

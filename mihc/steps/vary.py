@@ -105,7 +105,8 @@ def _markers(job: Job, population: str, markers: list[str]) -> tuple[str, ...]:
 def _thresholds(job: Job, row: SlideRow) -> dict[str, Threshold]:
     table = store.read_csv(job.store.path(call.part("thresholds", row.slide)), text=("marker", "method", "verdict"))
     return {
-        str(one.marker): Threshold(one.value, one.low, one.high, one.method, one.verdict, "") for one in table.itertuples()
+        str(one.marker): Threshold(one.value, one.low, one.high, one.method, one.verdict, "")
+        for one in table.itertuples()
     }
 
 
