@@ -242,7 +242,8 @@ def test_AN13_the_report_shows_the_outlines_over_the_slide_for_a_person_to_judge
     assert "<image" in drawn
     for region in picture.regions:
         path = re.search(f'<path class="region" d="([^"]*)"[^>]*><title>{re.escape(region.name)} ', drawn)[1]
-        corners = np.array([pair.split() for pair in re.findall(r"[-\d.]+ [-\d.]+", path)], dtype=float)
+        rings = [re.findall(r"-?(?:\d+\.?\d*|\.\d+)", ring) for ring in path.split("z") if ring]
+        corners = np.concatenate([np.array(ring, dtype=float).reshape(-1, 2).cumsum(axis=0) for ring in rings])
         x0, y0, x1, y1 = region.polygon_um.bounds
         assert np.allclose([*corners.min(axis=0), *corners.max(axis=0)], np.array([x0, y0, x1, y1]) / 8.0, atol=1)
 

@@ -229,7 +229,7 @@ def test_the_report_shows_the_cells_of_every_slide_and_together(page, tables):
 def test_the_report_is_handed_the_notes_and_the_cells_of_tables(tables, tmp_path, monkeypatch):
     for name in ("regions", "thresholds", "area_ledger", "qc", "patients", "statistics"):
         store.write_csv(tmp_path / f"{name}.csv", tables[name])
-    for name in describe.TABLES:
+    for name in (*describe.TABLES, *tell.STATISTICAL):
         store.write_csv(tmp_path / f"{name}.csv", pd.DataFrame())
     store.write_csv(tmp_path / "bands.csv", tables["regions"].assign(from_um=0.0, to_um=25.0))
     store.write_csv(tmp_path / ".stages/study/notes.csv", notes(note("CD3", patient="007")))

@@ -158,3 +158,15 @@ def test_NP28_positivity_and_its_range_are_percentages_in_order(share, distance,
     assert 0 <= evidence.share_low <= evidence.share <= evidence.share_high <= 1
     assert evidence.low <= evidence.cut <= evidence.high
     assert 0 <= positivity(values, evidence.high) <= positivity(values, evidence.low) <= 100
+
+
+def test_controls_whose_negatives_are_two_shades_leave_a_slide_without_another_description():
+    from mihc.gating.evidence import weigh
+    from mihc.gating.histogram import Histogram
+    from mihc.gating.peaks import LOWERS
+
+    random = np.random.default_rng(4)
+    shades = random.normal(300, 20, 1200)
+    found = weigh(Histogram.of(shades), tuple(lower for lower in LOWERS if lower.shaded))
+    assert found.close == 0
+    assert 0 <= found.share_low <= found.share <= found.share_high <= 1

@@ -1,11 +1,13 @@
 """An upper limit of the exact p of a maximally selected rank statistic, from scores rounded to whole numbers.
 
+The formula was found by comparing bounds with R's answers, not taken from a proof.
+
 Hothorn and Lausen (CSDA 43, 2003) bound P(max |T| > b) through the exact permutation distributions of the statistics of
 single cuts, which are countable when the scores are whole numbers. Ours is such a bound: a permutation is counted at
 its last cut beyond b only, as far as that can be told from one cut's sum: with S the sum of the first m scores and k
 patients more in the next group, S + (the k smallest scores) above the next upper limit, or S + (the k largest) below
 the next lower one, makes sure of the next cut too. R's maxstat (`pmethod = "HL"`) knows somewhat more than that, so
-that its p can be smaller than ours, never by more than what is not proven here; where its p is 1, so is ours.
+that its p can be smaller than ours, and where rounding decides (a perfect order) both can be below the true p.
 """
 
 from __future__ import annotations

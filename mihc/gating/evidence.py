@@ -149,7 +149,8 @@ def _close(fitter: Fitter, ones: list[Fit], sketches: list[Fit], slack: float) -
     0 where one shade will do, or where the brighter cells are too many, or too alike, to be positives.
     """
     one = min(fit.misfit for fit in ones)
-    if min(fit.misfit for fit in ones if not fit.lower.shaded) <= one + slack:
+    plain = min((fit.misfit for fit in ones if not fit.lower.shaded), default=math.inf)
+    if plain <= one + slack:
         return 0.0
     likely = sorted((fit for fit in sketches if not fit.lower.shaded), key=lambda fit: fit.misfit)[:CLOSE_TRIED]
     near = [fitter.finish(fit, CLOSE_SDS) for fit in likely]
