@@ -73,7 +73,7 @@ def test_run_json_tells_time_and_memory_of_every_stage(finished):
 def test_another_threshold_recomputes_only_what_hangs_on_it(study):
     slide = read_study(study).slides[0].slide
     (study / "thresholds.csv").write_text(f"slide,marker,value\n{slide},CD3,700\n")
-    assert recomputed(study) == {("positives", slide), ("study", ""), ("statistics", ""), ("report", "")}
+    assert recomputed(study) == {("positives", slide), ("study", ""), ("statistics", ""), ("robustness", ""), ("report", "")}
     thresholds = pd.read_csv(study / "results" / "thresholds.csv").set_index(["slide", "marker"])
     assert thresholds.loc[(slide, "CD3"), "value"] == 700
     assert thresholds.loc[(slide, "CD3"), "verdict"] == "manual"
@@ -90,7 +90,7 @@ def test_other_clinical_data_recompute_only_the_cohort(study):
     clinical = pd.read_csv(study / "clinical.csv", dtype=str)
     clinical.loc[0, "pfs_months"] = "0.5"
     clinical.to_csv(study / "clinical.csv", index=False)
-    assert recomputed(study) == {("study", ""), ("statistics", ""), ("report", "")}
+    assert recomputed(study) == {("study", ""), ("statistics", ""), ("robustness", ""), ("report", "")}
 
 
 def test_windows_and_workers_change_no_byte_of_the_result(drawn, finished, tmp_path):
