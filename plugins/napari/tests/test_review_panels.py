@@ -139,7 +139,7 @@ def test_save_shows_before_and_after(panels, qtbot):
         pass
     qtbot.waitUntil(lambda: save.working is None, timeout=10_000)
     texts = [save.changed.item(row, 0).text() for row in range(save.changed.rowCount())]
-    assert any("S01" in text and "CD20 positive_cells" in text for text in texts)
+    assert any("S01" in text and "CD20 density_per_mm2" in text for text in texts)
     assert any(text.startswith("patient") for text in texts) and "saved" in panels.said.text()
     assert mihc.review.final_reviewer(table.desk.study, "S01") == "anna"
 
