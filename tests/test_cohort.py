@@ -134,14 +134,26 @@ def test_a_slide_without_positives_gets_none_from_its_batch(harmonised):
 
 def test_harmonising_changes_the_weak_slide_only(alone, study):
     (study / "study.toml").write_text((alone / "study.toml").read_text())
-    assert recomputed(study) == {("positives", FEW), ("study", ""), ("statistics", ""), ("robustness", ""), ("report", "")}
+    assert recomputed(study) == {
+        ("positives", FEW),
+        ("study", ""),
+        ("statistics", ""),
+        ("robustness", ""),
+        ("report", ""),
+    }
     assert digest_results(study / "results") == digest_results(alone / "results")
 
 
 def test_another_slide_without_effect_recomputes_no_other(study):
     """A typed threshold on a slide that lends none changes what is called there, and nowhere else."""
     (study / "thresholds.csv").write_text("slide,marker,value\nS09,CD3,600\n")
-    assert recomputed(study) == {("positives", "S09"), ("study", ""), ("statistics", ""), ("robustness", ""), ("report", "")}
+    assert recomputed(study) == {
+        ("positives", "S09"),
+        ("study", ""),
+        ("statistics", ""),
+        ("robustness", ""),
+        ("report", ""),
+    }
 
 
 def test_another_control_is_seen_by_its_batch_only(study):

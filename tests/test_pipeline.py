@@ -73,7 +73,13 @@ def test_run_json_tells_time_and_memory_of_every_stage(finished):
 def test_another_threshold_recomputes_only_what_hangs_on_it(study):
     slide = read_study(study).slides[0].slide
     (study / "thresholds.csv").write_text(f"slide,marker,value\n{slide},CD3,700\n")
-    assert recomputed(study) == {("positives", slide), ("study", ""), ("statistics", ""), ("robustness", ""), ("report", "")}
+    assert recomputed(study) == {
+        ("positives", slide),
+        ("study", ""),
+        ("statistics", ""),
+        ("robustness", ""),
+        ("report", ""),
+    }
     thresholds = pd.read_csv(study / "results" / "thresholds.csv").set_index(["slide", "marker"])
     assert thresholds.loc[(slide, "CD3"), "value"] == 700
     assert thresholds.loc[(slide, "CD3"), "verdict"] == "manual"
