@@ -138,6 +138,13 @@ def test_exact_ties_by_hand():
     assert risk.likelihood(x[risk.order][:, None], np.array([b]))[0] == pytest.approx(by_hand, rel=1e-12)
 
 
+def test_what_the_events_say_nothing_about_has_no_test_of_its_hazards():
+    """Every patient is a stratum of its own: nobody is compared, and that is no error."""
+    x = pd.DataFrame({"x": [1.0, 0.3, 0.0, 0.0]})
+    model = statistics.cox_model([1.0, 5.0, 1.0, 1.0], [1, 1, 0, 1], x, strata=["a", "b", "c", "d"])
+    assert all(math.isnan(found.p) and found.note for found in model.proportional)
+
+
 def test_hazards_that_cross_are_not_proportional():
     rng = np.random.default_rng(0)
     group = np.repeat([0.0, 1.0], 150)
@@ -361,6 +368,18 @@ def test_the_exact_limit_is_one():
     spread = np.sqrt(sizes * (8 - sizes) / (64 * 7) * (8 * (whole**2).sum() - whole.sum() ** 2))
     beyond = (np.abs(sums - sizes / 8 * whole.sum()) / spread).max(axis=1) > b + 1e-9
     assert beyond.mean() <= p + 1e-12 <= 1
+
+
+def test_the_exact_limit_by_hand():
+    """Five scores, cuts after two and three patients; sums of two are 0 2 2 3 3 5 5 5 7 8, of three 10 less these."""
+    from mihc.estimates.exact_limits import whole_score_limit
+
+    cuts, spread = np.array([2.0, 3]), math.sqrt(2 * 3 / (25 * 4) * (5 * 38 - 10**2))
+    # Patients in the order 0 0 2 3 5: 0 of two lies furthest from its mean of 4, and no sum lies further.
+    assert whole_score_limit(np.array([0.0, 0, 2, 3, 5]), cuts) == (pytest.approx(4 / spread), 0)
+    # In the order 2 0 5 3 0: 2 of two. Further out are 7, 8 (R leaves 0 out) of two and 2, 3, 10 of three; neither 7
+    # nor 8 is far with a third score of 0 (the mean is then 6), so that nothing is counted twice.
+    assert whole_score_limit(np.array([2.0, 0, 5, 3, 0]), cuts) == (pytest.approx(2 / spread), pytest.approx(5 / 10))
 
 
 def test_counts_of_cells_by_hand():

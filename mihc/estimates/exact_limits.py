@@ -1,13 +1,15 @@
-"""An upper limit of the exact p of a maximally selected rank statistic, from scores rounded to whole numbers.
+"""R's `pmethod = "HL"`: the p of a maximally selected rank statistic from scores rounded to whole numbers.
 
-The formula was found by comparing bounds with R's answers, not taken from a proof.
+Hothorn and Lausen (CSDA 43, 2003) count permutations: the exact distribution of one cut's sum is countable when the
+scores are whole numbers, and of several cuts the chances are added, less those that are surely counted twice. With A_k
+the sums of k scores that lie further out than the largest found, and B_k those of A_{k-1} that stay in A_k after one
+more score (none in the upper tail, the largest in the lower one),
 
-Hothorn and Lausen (CSDA 43, 2003) bound P(max |T| > b) through the exact permutation distributions of the statistics of
-single cuts, which are countable when the scores are whole numbers. Ours is such a bound: a permutation is counted at
-its last cut beyond b only, as far as that can be told from one cut's sum: with S the sum of the first m scores and k
-patients more in the next group, S + (the k smallest scores) above the next upper limit, or S + (the k largest) below
-the next lower one, makes sure of the next cut too. R's maxstat (`pmethod = "HL"`) knows somewhat more than that, so
-that its p can be smaller than ours, and where rounding decides (a perfect order) both can be below the true p.
+    p = sum over the cuts k of P(T_k in A_k) - sum over the cuts after the first of P(T_{k-1} in B_k).
+
+It is computed as R does, which a statistician who repeats it will see: strictly further out, by double arithmetic in
+R's order; a sum of 0 is in no A_k; k - 1 is one patient fewer even where the cut before is several. With such steps it
+is no proved limit, and the p that mihc quotes is by permutation.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ LARGEST_COHORT = 170  # R gives none beyond, because its factorials overflow
 
 
 def whole_score_limit(scores: FloatArray, sizes: FloatArray) -> tuple[float, float]:
-    """The largest standardised statistic of the scores rounded to 0..n, and the upper limit of its p.
+    """The largest standardised statistic of the scores rounded to 0..n, and R's p for it.
 
     Parameters
     ----------
     scores : (n,) in the marker's order; they are shifted to 0 and stretched to n before rounding, as in R.
-    sizes : how many patients are at or below each cut.
+    sizes : how many patients are at or below each cut, increasing.
 
     Returns
     -------
@@ -37,37 +39,47 @@ def whole_score_limit(scores: FloatArray, sizes: FloatArray) -> tuple[float, flo
     n, groups = len(scores), sizes.astype(np.int64)
     if n > LARGEST_COHORT or n < 2 or np.ptp(scores) == 0:
         return nan, nan
-    whole = np.rint((scores - scores.min()) * n / np.ptp(scores)).astype(np.int64)
-    total = int(whole.sum())
-    mean = groups / n * total
-    spread = np.sqrt(groups * (n - groups) / (n**2 * (n - 1)) * (n * float((whole**2).sum()) - float(total) ** 2))
-    b = float((np.abs(np.cumsum(whole)[groups - 1] - mean) / spread).max())
-    shares = _sum_shares(whole, groups)
-    far = (np.arange(total + 1)[None, :] - mean[:, None]) / spread[:, None]
+    whole = np.rint((scores - scores.min()) * n / (scores - scores.min()).max()).astype(np.int64)
+    mean, spread = _moments(whole)
+    found = np.abs((np.cumsum(whole)[groups - 1] - mean[groups]) / spread[groups]).max()
+    shares = _sum_shares(whole)
+    sums = np.arange(shares.shape[1])
     if len(groups) == 1:
-        return b, min(1.0, float(shares[0][np.abs(far[0]) >= b - 1e-9].sum()))
-    above, below = far > b, far < -b
-    ordered = np.sort(whole)
-    p = float(shares[-1][above[-1] | below[-1]].sum())
-    for place, more in enumerate(np.diff(groups)):
-        least, most = int(ordered[:more].sum()), int(ordered[len(ordered) - more :].sum())
-        also_above = _moved(above[place + 1], least, beyond=True)
-        also_below = _moved(below[place + 1], most, beyond=False)
-        p += float(shares[place][(above[place] & ~also_above) | (below[place] & ~also_below)].sum())
-    return b, min(1.0, p)
+        away = np.abs(sums - mean[groups[0]])
+        return float(found), _at_most_one(shares[groups[0], away >= found * spread[groups[0]] - 1e-9 * n].sum())
+    far = np.zeros(shares.shape, dtype=bool)  # (n + 1, sums): A_k
+    far[1:n] = np.abs((sums - mean[1:n, None]) / spread[1:n, None]) > found
+    far &= shares > 0
+    far[:, 0] = False
+    once = sum(shares[k, far[k]].sum() for k in groups)
+    twice = sum(
+        shares[k - 1, _stays(far[k - 1], far[k], sums < mean[k - 1], int(whole.max()))].sum() for k in groups[1:]
+    )
+    return float(found), _at_most_one(once - twice)
 
 
-def _sum_shares(whole: np.ndarray, groups: np.ndarray) -> FloatArray:
-    """For each group size: the share of all sets of that many patients whose scores have each sum."""
-    ways = np.zeros((int(groups.max()) + 1, int(whole.sum()) + 1))
+def _moments(whole: np.ndarray) -> tuple[FloatArray, FloatArray]:
+    """(n + 1,) mean and SD of the sum of k scores drawn without replacement, in R's order of operations."""
+    n, total, squares = len(whole), float(whole.sum()), float((whole**2).sum())
+    k = np.arange(n + 1)
+    return k / n * total, np.sqrt(k * (n - k) / (n**2 * (n - 1)) * (n * squares - total**2))
+
+
+def _sum_shares(whole: np.ndarray) -> FloatArray:
+    """(n + 1, sums): the share of all sets of k patients whose scores have each sum."""
+    ways = np.zeros((len(whole) + 1, int(whole.sum()) + 1))
     ways[0, 0] = 1.0
     for score in whole:
         ways[1:, score:] += ways[:-1, : ways.shape[1] - score].copy()
-    return ways[groups] / ways[groups].sum(axis=1, keepdims=True)
+    return ways / ways.sum(axis=1, keepdims=True)
 
 
-def _moved(flags: np.ndarray, by: int, *, beyond: bool) -> np.ndarray:
-    """Whether the sum `by` higher is flagged; sums higher than any are `beyond`."""
-    moved = np.full(len(flags), beyond)
-    moved[: max(0, len(flags) - by)] = flags[by:]
-    return moved
+def _stays(before: np.ndarray, after: np.ndarray, low: np.ndarray, largest: int) -> np.ndarray:
+    """Which of the far sums of k - 1 scores are far with k too: the low ones even with the largest score more."""
+    moved = np.zeros_like(after)
+    moved[: len(after) - largest] = after[largest:]
+    return before & np.where(low, moved, after)
+
+
+def _at_most_one(p: float) -> float:
+    return float(min(1.0, p))

@@ -46,12 +46,19 @@ def proportional_hazards(
     variance = second - mean[:, :, None] * mean[:, None, :]
     score = ((Z[risk.deaths] - mean) * g[:, None]).sum(axis=0)
     plain, crossed, squared = (np.tensordot(g**power, variance, axes=1) for power in (0, 1, 2))
-    rest = squared - crossed @ np.linalg.solve(plain, crossed)
+    rest = squared - crossed @ _solved(plain, crossed)
     tests = [_test(score[[j]], rest[[j]][:, [j]]) for j in range(len(names))] + [_test(score, rest)]
     return tuple(
         ProportionalHazards(**{**vars(test), "term": term})
         for term, test in zip([*names, "GLOBAL"], tests, strict=True)
     )
+
+
+def _solved(information: FloatArray, b: FloatArray) -> FloatArray:
+    """The least solution: the events may say nothing about a coefficient, and its row is then all zeros."""
+    spread = np.sqrt(np.maximum(information.diagonal(), 0))
+    unit = np.where(spread > 0, spread, 1)
+    return np.linalg.lstsq(information / np.outer(unit, unit), b / unit[:, None], rcond=None)[0] / unit[:, None]
 
 
 def _test(score: FloatArray, variance: FloatArray) -> ChiSquared:
