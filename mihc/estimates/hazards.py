@@ -34,10 +34,12 @@ from mihc.estimates.records import (
     labels,
     same_length,
 )
+from mihc.estimates.roots import root_between
 from mihc.estimates.survival import joined_times
 
 FARTHEST = 600.0  # log hazard ratio between the lowest and the highest patient, beyond which exp() vanishes
 Excess = Callable[[float, FloatArray], tuple[float, FloatArray]]
+MUCH = 1e6  # twice the fall of a likelihood, more than which says nothing more
 # hazard ratio per unit of a 0/1 covariate, or per SD of another, that no data of ours support
 NEARLY_SEPARATED = 1000.0
 
@@ -326,9 +328,11 @@ class _Fit:
             found = maximise(self.risk, Z, start=fixed, free=others)
             return 2 * (best.value - found.value) - drop, found.beta
 
-        low, high = (_limit(excess, float(best.beta[place]), best.beta, sign, farthest) for sign in (-1.0, 1.0))
-        if self.infinite[place]:
-            low, high = (low, inf) if best.beta[place] > 0 else (-inf, high)
+        at = float(best.beta[place])
+        endless = np.sign(at) if self.infinite[place] else 0  # the direction in which the likelihood only rises
+        low, high = (
+            sign * inf if sign == endless else _limit(excess, at, best.beta, sign, farthest) for sign in (-1.0, 1.0)
+        )
         return _exp(low / scale), _exp(high / scale)
 
     def _held(self, Z: FloatArray, place: int, others: list[int], scale: float) -> Maximum:
@@ -341,22 +345,24 @@ class _Fit:
 
 def _limit(excess: Excess, at: float, start: FloatArray, sign: float, farthest: float) -> float:
     """Where `excess` is 0, going from the maximum in one direction; infinite if the likelihood never falls so far."""
+
+    def fallen(value: float) -> float:
+        nonlocal start
+        found, start = excess(value, start)
+        return min(found, MUCH)  # an absurd coefficient has no likelihood at all
+
     inner, step = at, 0.25
     while True:
         outer = inner + sign * step
         if abs(outer) > max(farthest, abs(at)):  # nothing falls any more, and exp() would not hold it
             return sign * inf
-        value, start = excess(outer, start)
-        if value > 0:
+        if fallen(outer) > 0:
             break
         inner, step = outer, step * 1.5
-    for _ in range(200):
-        middle = (inner + outer) / 2
-        if abs(outer - inner) < 1e-9 * max(1.0, abs(middle)):
-            break
-        value, start = excess(middle, start)
-        inner, outer = (inner, middle) if value > 0 else (middle, outer)
-    return (inner + outer) / 2
+    close = 1e-10 * max(1.0, abs(outer))
+    if sign < 0:
+        return root_between(fallen, outer, inner, tolerance=close)
+    return root_between(lambda value: -fallen(value), inner, outer, tolerance=close)
 
 
 def _told(low: float, high: float, confidence: float) -> str:

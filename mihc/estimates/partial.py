@@ -16,6 +16,8 @@ CONVERGED_STEP = 1e-10  # Newton's last step, in standard deviations of the cova
 STILL_MOVING = 1e-3  # a step this long while the likelihood no longer changes: the coefficient runs to infinity
 SAME_LIKELIHOOD = 1e-11
 LARGEST_STEP = 5.0
+MOST_HALVED = 40
+MOST_IDLE = 3  # Newton's next step after one that gains nothing is exact, or there is none
 NO_PIVOT = 1e-9  # share of a term's information that the other terms leave over; below it the term is not estimable
 HUGE = 1e200  # sums of products are scaled down beyond it
 
@@ -135,21 +137,25 @@ def maximise(
     beta = np.zeros(k) if start is None else start.astype(float)
     moving = np.arange(k) if free is None else np.asarray(free, dtype=np.int64)
     value, gradient, information = risk.likelihood(Z, beta)
+    idle = 0  # rounds in a row in which nothing was gained but rounding errors
     for _ in range(100 if len(moving) else 0):
         step = np.zeros(k)
         step[moving] = _newton_step(information[np.ix_(moving, moving)], gradient[moving])
         if np.abs(step).max() < CONVERGED_STEP:
             break
         following = risk.likelihood(Z, beta + step)
-        for _ in range(40):
-            if following[0] >= value - SAME_LIKELIHOOD * (1 + abs(value)):
-                break
-            step = step / 2
+        halved = 0
+        while following[0] < value - SAME_LIKELIHOOD * (1 + abs(value)) and halved < MOST_HALVED:
+            step, halved = step / 2, halved + 1
             following = risk.likelihood(Z, beta + step)
         gain = following[0] - value
         beta, (value, gradient, information) = beta + step, following
-        if gain < SAME_LIKELIHOOD * (1 + abs(value)) and np.abs(step).max() > STILL_MOVING:
+        same = gain < SAME_LIKELIHOOD * (1 + abs(value))
+        if same and np.abs(step).max() > STILL_MOVING:
             return Maximum(beta, information, value, step)
+        idle = idle + 1 if same or halved > MOST_HALVED // 2 else 0
+        if idle == MOST_IDLE:
+            break
     return Maximum(beta, information, value, np.zeros(k))
 
 
