@@ -223,6 +223,11 @@ BOMB = b"\0" * (archive.MOST_MEMBER_BYTES + 1)
 ELSEWHERE = ["../a.roi", "a/../../b.roi", "/etc/a.roi", "C:/a.roi", "C:\\a.roi", "\\\\host\\a.roi", "..\\a.roi", "a/.."]
 
 
+def test_X5_the_caps_are_those_that_are_promised():
+    caps = archive.MOST_MEMBERS, archive.MOST_MEMBER_BYTES, archive.MOST_BYTES
+    assert caps == (10_000, 64_000_000, 512_000_000)
+
+
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_X5_a_member_that_leads_elsewhere_is_refused(roi, name):
     assert "leads elsewhere" in refusal(roi(zip_with_name(name, roi_polygon(SQUARE)), "S01.zip"))

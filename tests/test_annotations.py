@@ -163,7 +163,7 @@ def test_AN11_where_tumour_and_stroma_overlap_precedence_decides(geojson):
 
 
 def test_AN12_a_region_more_than_one_percent_outside_is_refused(geojson):
-    regions = read_regions(geojson(feature([shifted(SQUARE, x=0.2)])), pixel_size_um=1)  # 2 % beyond x = 10
+    regions = read_regions(geojson(feature([shifted(SQUARE, x=0.1001)])), pixel_size_um=1)  # 1.001 % beyond x = 10
     with pytest.raises(AnnotationError, match=r"frame\?"):
         check_regions(regions, extent_um=(10, 10))
 
@@ -178,6 +178,11 @@ def test_AN12_up_to_one_percent_outside_is_cut_off_with_a_warning(geojson):
 def test_AN12_a_region_inside_is_left_as_it_is(geojson):
     regions = read_regions(geojson(feature([SQUARE])), pixel_size_um=1)
     assert check_regions(regions, extent_um=(10, 10)) == (regions, [])
+
+
+def test_AN12_the_limit_is_one_percent(geojson):
+    regions = read_regions(geojson(feature([shifted(SQUARE, x=0.0999)])), pixel_size_um=1)
+    assert check_regions(regions, extent_um=(10, 10))[1]
 
 
 @pytest.mark.parametrize("unit", ["µm", "um", "micrometer"])
