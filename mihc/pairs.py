@@ -145,7 +145,7 @@ def impossible_pairs(
         `touching_cells` = the most that touching neighbours could make doubles: cells positive for one that touch a
         cell positive for the other; `touching_both_cells` = the doubles that touch a cell of either kind (cells touch
         where their centres are at most 1.1 times the sum of their radii, sqrt(area / pi), apart);
-        `both_cells_uncorrected, both_cells_corrected`; `verdict` ("ok" | "warn" | "fail") and
+        `both_cells_uncorrected, both_cells_corrected`; `verdict` ("ok" | "warn" | "fail" | "cannot tell") and
         its `explanation`. NaN where it is not known.
     """
     import pandas as pd
@@ -244,7 +244,7 @@ def _touching(cells: pd.DataFrame, first: np.ndarray, second: np.ndarray) -> np.
 def _judged(row: Mapping[str, object]) -> tuple[str, str]:
     """A verdict and its reason, for a pathologist."""
     if math.isnan(row["both_cells"]):
-        return "ok", f"Not known: a threshold of {row['pair']} could not be told on this slide."
+        return "cannot tell", f"Not known: a threshold of {row['pair']} could not be told on this slide."
     both = int(row["both_cells"])
     if not both:
         return "ok", f"No cell is both {row['first']} and {row['second']}."

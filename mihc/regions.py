@@ -27,7 +27,7 @@ from mihc.annotations.strokes import Stroke
 from mihc.areas.automatic import FoundRegions, automatic_regions, find_tissue, tissue_mask
 from mihc.areas.bands import Bands, band_areas
 from mihc.areas.classifier import GLASS, TissueClass
-from mihc.areas.counts import count_bands, count_populations
+from mihc.areas.counts import count_bands, count_populations, region_codes
 from mihc.areas.exclusions import excluded_regions
 from mihc.areas.ledger import area_ledger, check_ledger, ledger_warnings, partition
 from mihc.areas.margins import distance_to_margin, tumour_outline
@@ -75,6 +75,7 @@ __all__ = [
     "rasterise",
     "read_annotations",
     "read_regions",
+    "region_codes",
     "region_edges",
     "tissue_mask",
     "tumour_outline",

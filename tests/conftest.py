@@ -39,3 +39,26 @@ def finished(drawn, tmp_path_factory) -> Path:
     shutil.copytree(drawn, folder)
     run(read_study(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def study(finished):
+    """The same, read."""
+    from mihc.study import read_study
+
+    return read_study(finished)
+
+
+@pytest.fixture(scope="session")
+def exported(study, tmp_path_factory):
+    """The folder of its export in a format, each made once, not to be written to."""
+    from mihc.export import export_study
+
+    made: dict[str, Path] = {}
+
+    def folder(to: str) -> Path:
+        if to not in made:
+            made[to] = export_study(study, to=to, out=tmp_path_factory.mktemp("exports") / to).folder
+        return made[to]
+
+    return folder

@@ -10,12 +10,30 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import roifile
 from hypothesis import strategies as st
 from shapely.geometry import Polygon
 
+from mihc.errors import AnnotationError
+from mihc.regions import read_annotations
+
 Ring = list[list[float]]  # closed, x and y in pixels
 SUB_PIXEL = roifile.ROI_OPTIONS.SUB_PIXEL_RESOLUTION
+SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
+HOLE = [[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]
+
+
+def shifted(ring: Ring, x: float = 0, y: float = 0) -> Ring:
+    return [[a + x, b + y] for a, b in ring]
+
+
+def refusal(path: Path) -> str:
+    """What is said of a region file that is refused, naming the file."""
+    with pytest.raises(AnnotationError) as caught:
+        read_annotations(path, pixel_size_um=0.5)
+    assert caught.value.place.startswith(path.name)
+    return str(caught.value)
 
 
 def feature(rings, classification="Tumor", name=None, kind="Polygon", **properties) -> dict:

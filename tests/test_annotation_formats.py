@@ -15,9 +15,11 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from region_files import (
+    SQUARE,
     asap_annotation,
     declared_count,
     feature,
+    refusal,
     roi_bytes,
     roi_composite,
     roi_polygon,
@@ -33,17 +35,9 @@ from mihc.annotations import archive
 from mihc.errors import AnnotationError
 from mihc.regions import map_classes, read_annotations, read_regions
 
-SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
 HOLE = [[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]
 BOW_TIE = [[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]
 KIND, SUBTYPE = roifile.ROI_TYPE, roifile.ROI_SUBTYPE
-
-
-def refusal(path) -> str:
-    with pytest.raises(AnnotationError) as caught:
-        read_annotations(path, pixel_size_um=1)
-    assert caught.value.place.startswith(path.name)
-    return str(caught.value)
 
 
 @pytest.fixture
@@ -227,6 +221,11 @@ def test_AN6_a_roi_with_numbers_that_are_not_finite_is_refused(roi):
 
 BOMB = b"\0" * (archive.MOST_MEMBER_BYTES + 1)
 ELSEWHERE = ["../a.roi", "a/../../b.roi", "/etc/a.roi", "C:/a.roi", "C:\\a.roi", "\\\\host\\a.roi", "..\\a.roi", "a/.."]
+
+
+def test_X5_the_caps_are_those_that_are_promised():
+    caps = archive.MOST_MEMBERS, archive.MOST_MEMBER_BYTES, archive.MOST_BYTES
+    assert caps == (10_000, 64_000_000, 512_000_000)
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)

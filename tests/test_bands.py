@@ -258,3 +258,13 @@ def test_lines_on_the_picture_lie_at_their_distance():
     assert at["25 µm outside the margin"] == {125} and at["50 µm inside the margin"] == {50}
     assert len(at) == 6
     assert "path" not in str(margin_lines(replace(picture, tumour_um=shapely.Polygon()), 3))
+
+
+def test_a_population_that_no_slide_can_tell_has_no_scale():
+    bands = pd.DataFrame(
+        [("P", "CD8", -25.0, 0.0, np.nan, 1.0), ("P", "CD8", 0.0, 25.0, np.nan, 1.0)],
+        columns=["patient", "population", "from_um", "to_um", "positive_cells", "area_mm2"],
+    )
+    (axes,) = band_profiles(bands, ["CD8"], title="Margin").axes
+    assert not axes.axison
+    assert [text.get_text() for text in axes.texts] == ["not known"]

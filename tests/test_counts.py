@@ -10,7 +10,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mihc.regions import Region, assign_regions, count_populations
+from mihc.regions import Region, assign_regions, count_populations, distance_to_margin
 
 
 def region(tissue_class, polygon):
@@ -95,14 +95,17 @@ def test_a_slide_without_regions_has_no_rows():
 def test_NP29_pixel_size_scales_areas_and_densities_and_no_count(k, seed):
     random = np.random.default_rng(seed)
     x, y = random.random((2, 200)) * 100
-    tables = []
+    tables, margins = [], []
     for scale in (1.0, k):
         regions = [
             region("tumour", shapely.affinity.scale(shapely.Point(40, 50).buffer(30), scale, scale, origin=(0, 0)))
         ]
         cells = assign_regions(x * scale, y * scale, regions)
         cells["CD8_positive"] = pd.array(x > 30, dtype="boolean")
+        margins.append(distance_to_margin(x * scale, y * scale, regions))
         tables.append(counted(cells, {("tumour", "tumour"): regions[0].area_mm2}).iloc[0])
-    assert tables[0]["positivity_percent"] == tables[1]["positivity_percent"]
+    for same in ("cells", "positive_cells", "positivity_percent"):
+        assert tables[0][same] == tables[1][same]
+    assert np.allclose(margins[0] * k, margins[1], rtol=1e-12, atol=1e-9)
     assert math.isclose(tables[0]["area_mm2"] * k**2, tables[1]["area_mm2"], rel_tol=1e-12)
     assert math.isclose(tables[0]["density_per_mm2"] / k**2, tables[1]["density_per_mm2"], rel_tol=1e-12)

@@ -32,8 +32,9 @@ from mihc.figures import (
     threshold_plot,
     value_histogram,
 )
-from mihc.plots.overlays import MOST_POINTS, histogram_svg, ledger_areas, polygon_path, shown_points
+from mihc.plots.overlays import MOST_POINTS, histogram_svg, ledger_areas, polygon_path, shown_points, slide_layers
 from mihc.plots.pictures import length_text, scale_bar_um
+from mihc.plots.style import REGION_COLOURS
 
 HOSTILE = '</text><script>a(1)</script>"><image href="https://x.example/"/> $\\frac{1}{0}$ \x00\u202egnp\u2028&amp;]]>'
 TIME, EVENT = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 0.0, 1.0, 0.0])
@@ -262,4 +263,17 @@ def test_an_unknown_threshold_is_not_drawn():
     drawn = histogram_svg(histogram, value=50.0, low=40.0, high=60.0, verdict="separable")
     unknown = histogram_svg(histogram, value=np.nan, low=np.nan, high=np.nan, verdict="cannot tell")
     assert (drawn.count("<path"), drawn.count("<rect")) == (2, 1)
+    assert re.findall(">([0-9.]+)</text>", str(drawn)) == ["1.1", "13.5", "98.9"]
     assert (unknown.count("<path"), unknown.count("<rect")) == (1, 0)
+
+
+def test_a_line_that_regions_share_is_the_tumours_and_that_of_what_is_excluded():
+    """In the page's picture and in the file beside it, whatever the order of the regions."""
+    picture = drawn_picture("S01")
+    first = picture.regions[0]
+    kinds = ("excluded", "tumour", "stroma")
+    picture = replace(picture, positives={}, regions=[replace(first, name=kind, tissue_class=kind) for kind in kinds])
+    lines = [line.get_color() for line in slide_overview(picture, {}).axes[0].lines]
+    order = [REGION_COLOURS[kind] for kind in ("stroma", "tumour", "excluded")]
+    assert list(dict.fromkeys(lines))[:3] == order
+    assert re.findall(r'class="region"[^>]*stroke="(#[0-9a-f]{6})"', str(slide_layers(picture, {}))) == order

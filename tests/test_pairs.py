@@ -123,7 +123,8 @@ def test_a_slide_is_marked_by_the_share_of_the_rarer_kind(both, verdict):
 
 def test_a_pair_of_a_marker_that_cannot_be_told_is_not_known():
     row = the_pair(called([("tumour", 1, None), ("tumour", 0, 0)]))
-    assert math.isnan(row.both_cells) and row.verdict == "ok"
+    assert math.isnan(row.both_cells)
+    assert row.verdict == "cannot tell"
     assert "could not be told" in row.explanation
 
 

@@ -42,8 +42,8 @@ def count_populations(
     -------
     DataFrame
         `region, tissue_class, population, cells, positive_cells, area_mm2, positivity_percent, density_per_mm2`, and
-        with `doubts` positive_cells, positivity_percent and density_per_mm2 again as `_low` and `_high`: the fewest and
-        the most that the thresholds' intervals allow, NaN for a column that is not among the doubts;
+        with `doubts` positive_cells, positivity_percent and density_per_mm2 again as `_low` and `_high`, as far as
+        the doubtful calls may turn, NaN for a column that is not among the doubts;
         positivity_percent = 100 positive_cells / cells, density_per_mm2 = positive_cells / area_mm2, NaN where the
         denominator is 0 or unknown. Where a cell of the region (or every cell of the slide) is null, it is not known
         how many are positive: positive_cells and what follows are NaN, cells and area_mm2 stand.
@@ -66,6 +66,15 @@ def count_populations(
     rows = rows if doubts is not None else rows.drop(columns=list(INTERVAL_COLUMNS))
     order = np.arange(len(rows)).reshape(len(tables), len(rows) // len(tables)).T.ravel()  # region by region
     return rows.iloc[order].reset_index(drop=True)
+
+
+def region_codes(cells: pd.DataFrame) -> np.ndarray:
+    """(cells,) int64: 0, 1, ... for the region and class that a cell is counted in, -1 for one that is in no count."""
+    regions, _ = pd.factorize(cells["region"])
+    classes, kinds = pd.factorize(cells["tissue_class"])
+    counted = np.append(kinds.isin(ANALYSED), False)[classes]  # a class that is missing is -1, the last
+    codes, _ = pd.factorize(regions * len(kinds) + classes)
+    return np.where(counted, codes, -1).astype(np.int64)
 
 
 def _count_one(

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from scipy import ndimage
 
 from mihc.plots.pictures import SlidePicture
-from mihc.plots.style import GRID, GROUP_COLOURS, REGION_COLOURS, look, new_figure, plain
+from mihc.plots.style import GRID, GROUP_COLOURS, QUIET, REGION_COLOURS, look, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def band_profiles(bands: pd.DataFrame, populations: Sequence[str], *, title: str
     bands : DataFrame
         bands.csv of slides that count for a patient.
     populations : sequence of str
-        What is drawn, in this order; one without a known value has an empty panel. Bands that fewer than half of the
+        What is drawn, in this order; one without a known value says so. Bands that fewer than half of the
         patients have are left out: their median is that of others.
     """
     values = patient_bands(bands)
@@ -57,7 +57,11 @@ def band_profiles(bands: pd.DataFrame, populations: Sequence[str], *, title: str
         for place, population in enumerate(populations):
             axes = figure.add_subplot(rows, COLUMNS, place + 1)
             mine = values[(values["population"] == population) & values["density_per_mm2"].notna()]
-            _profile(axes, mine, GROUP_COLOURS[place % len(GROUP_COLOURS)])
+            if len(mine):
+                _profile(axes, mine, GROUP_COLOURS[place % len(GROUP_COLOURS)])
+            else:  # no scale: nothing is measured that it could be of
+                axes.set_axis_off()
+                axes.text(0.5, 0.5, "not known", transform=axes.transAxes, ha="center", fontsize=8.5, color=QUIET)
             axes.set_title(plain(population, 24), fontsize=8.5)
         figure.supxlabel("distance to the tumour's margin (µm), inside left of 0", fontsize=8.5)
         figure.supylabel("positive cells per mm²", fontsize=8.5)

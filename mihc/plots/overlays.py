@@ -99,12 +99,12 @@ def _outlines(picture: SlidePicture) -> Markup:
             else "",
             plain(f"{region.name} ({region.tissue_class}), {region.polygon_um.area / 1e6:.3g} mm²"),
         )
-        for region in sorted(picture.regions, key=_drawn_late)
+        for region in sorted(picture.regions, key=drawn_late)
     ]
     return Markup('<g class="layer layer-0">{}</g>').format(Markup("").join(paths))
 
 
-def _drawn_late(region: Region) -> int:
+def drawn_late(region: Region) -> int:
     """Where two regions share a line, that of the tumour is to be seen, and of what is excluded."""
     return {"tumour": 1, "excluded": 2}.get(region.tissue_class, 0)
 
@@ -161,11 +161,11 @@ def _scale_bar(picture: SlidePicture) -> Markup:
 
 
 def histogram_svg(histogram: Histogram, *, value: float, low: float, high: float, verdict: str) -> Markup:
-    """A marker's values on a slide (square-root counts, log1p axis) with the threshold and its interval.
+    """A marker's values on a slide (square roots of cells over counts on a log1p axis), its threshold and interval.
 
-    An undefined threshold or interval is not drawn.
+    An undefined threshold or interval is not drawn. The axis names where it starts, its middle and where it ends.
     """
-    width, height = 220.0, 54.0
+    width, height, foot = 220.0, 54.0, 16.0
     place = _log_axis(histogram.edges, width)
     tall = np.sqrt(histogram.counts / max(1, histogram.counts.max()))
     parts = [
@@ -185,9 +185,13 @@ def histogram_svg(histogram: Histogram, *, value: float, low: float, high: float
     if np.isfinite(value):
         x = float(place(np.array([value]))[0])
         parts.append(Markup('<path d="M{:.1f} 0v{:g}" stroke="{}" stroke-width="1.6"/>').format(x, height, colour))
+    axis = Markup('<text x="{:g}" y="{:g}" text-anchor="{}">{}</text>')
+    for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
+        at = short_number(axis_value(histogram.edges, share))
+        parts.append(axis.format(share * width, height + foot - 2, anchor, at))
     return Markup(
         '<svg class="histogram" viewBox="0 0 {:g} {:g}" role="img" aria-label="distribution of the cells">{}</svg>'
-    ).format(width, height, Markup("").join(parts))
+    ).format(width, height + foot, Markup("").join(parts))
 
 
 def _steps(edges: np.ndarray, tops: np.ndarray, floor: float) -> str:
@@ -202,6 +206,18 @@ def _log_axis(edges: np.ndarray, width: float) -> Callable[[np.ndarray], np.ndar
     first, last = np.log1p(edges[0] - base), np.log1p(edges[-1] - base)
     span = max(float(last - first), 1e-9)
     return lambda values: np.clip((np.log1p(np.maximum(values - base, 0.0)) - first) / span, 0.0, 1.0) * width
+
+
+def axis_value(edges: np.ndarray, share: float) -> float:
+    """The counts at a share of the way along the log1p axis of a histogram with these edges."""
+    base = min(0.0, float(edges[0]))
+    first, last = np.log1p(edges[0] - base), np.log1p(edges[-1] - base)
+    return float(np.expm1(first + share * (last - first)) + base)
+
+
+def short_number(value: float) -> str:
+    """A number for an axis: whole from 100 on, else three digits."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def ledger_svg(ledger: pd.DataFrame) -> Markup:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from mihc.plots.overlays import ledger_areas, shown_points
+from mihc.plots.overlays import axis_value, drawn_late, ledger_areas, short_number, shown_points
 from mihc.plots.pictures import Histogram, SlidePicture, length_text, scale_bar_um
 from mihc.plots.style import AREA_COLOURS, GRID, INK, QUIET, REGION_COLOURS, headline, look, new_figure, plain
 
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-
 LEGEND_COLUMNS = 4
+HISTOGRAM_WORDS = (
+    "Cells by their mean (counts, log axis; height: square root of their number). Line: threshold; shaded: its "
+    "interval, or where it might lie if it cannot be told."
+)
+LETTERS = 46  # of them in a line below one histogram
 
 
 def slide_overview(picture: SlidePicture, colours: dict[str, str]) -> Figure:
@@ -37,7 +42,7 @@ def slide_overview(picture: SlidePicture, colours: dict[str, str]) -> Figure:
         figure = new_figure(6.4, tall, layout=None)
         axes = figure.add_axes((0.01, below / tall, 0.98, 1 - (0.4 + below) / tall))
         axes.imshow(picture.rgb, interpolation="antialiased")
-        for region in picture.regions:
+        for region in sorted(picture.regions, key=drawn_late):
             _outline(axes, region, picture.um_per_px)
         for population, colour in colours.items():
             points = shown_points(picture.positives.get(population, np.empty((0, 2))), picture.um_per_px)
@@ -111,9 +116,11 @@ def threshold_plot(histograms: dict[str, Histogram], thresholds: pd.DataFrame, *
     columns = min(3, max(1, len(names)))
     lines = max(1, -(-len(names) // columns))
     with look():
-        tall = 1.55 * lines + 0.4
+        words = wrap(HISTOGRAM_WORDS, LETTERS * columns)
+        below = 0.34 + 0.13 * len(words)  # inches
+        tall = 1.55 * lines + 0.1 + below
         figure = new_figure(2.6 * columns, tall, layout=None)
-        figure.subplots_adjust(0.1 / columns, 0.3 / tall, 1 - 0.1 / columns, 1 - 0.65 / tall, 0.12, 0.5)
+        figure.subplots_adjust(0.1 / columns, below / tall, 1 - 0.1 / columns, 1 - 0.65 / tall, 0.12, 0.5)
         for axes, name in zip(
             figure.subplots(lines, columns, squeeze=False).flat,
             names + [""] * (lines * columns - len(names)),
@@ -124,6 +131,7 @@ def threshold_plot(histograms: dict[str, Histogram], thresholds: pd.DataFrame, *
             else:
                 axes.set_axis_off()
         figure.suptitle(plain(title, 60), x=0.01, ha="left", fontsize=10, fontweight="bold")
+        figure.text(0.01, 0.05 / tall, "\n".join(words), fontsize=7.5, va="bottom")
     return figure
 
 
@@ -138,15 +146,11 @@ def _one_histogram(axes: Axes, name: str, histogram: Histogram, row: pd.Series |
             axes.axvspan(low, high, color="#d0802b", alpha=0.25, linewidth=0)
         if np.isfinite(value):
             axes.axvline(value, color=INK, linewidth=1.4)
-    ticks = np.linspace(edges[0], edges[-1], 4)
-    axes.set_xticks(ticks, [_short(np.expm1(tick) + base) for tick in ticks], fontsize=7)
+    ticks = [short_number(axis_value(histogram.edges, share)) for share in np.linspace(0, 1, 4)]
+    axes.set_xticks(np.linspace(edges[0], edges[-1], 4), ticks, fontsize=7)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_title(plain(f"{plain(name, 20)}: {verdict}" if verdict else name, 44), fontsize=8.5)
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def ledger_plot(ledger: pd.DataFrame, *, title: str) -> Figure:

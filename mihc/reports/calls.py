@@ -16,7 +16,7 @@ from mihc.reports.numbers import Numbers, counted, rounded, sentence, text
 from mihc.study import EVALUABLE_TUMOUR_CELLS, Study
 
 CLASSES = ("tumour", "stroma", "other")
-VERDICTS = ("fail", "warn", "ok")
+VERDICTS = ("fail", "warn", "cannot tell", "ok")
 MOST_SLIDES = 12  # that are shown at once; more are folded away
 
 

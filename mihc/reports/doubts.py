@@ -141,7 +141,7 @@ def _withheld_patients(numbers: Numbers) -> Iterable[Markup]:
 def _few(numbers: Numbers) -> Iterable[Markup]:
     patients, rows = numbers["patients"], tests(numbers["statistics"])
     if 0 < len(patients) < FEW_PATIENTS:
-        yield sentence("{n} patients only: estimates move much with each one", {"n": len(patients)})
+        yield sentence("{who} only: estimates move much with each one", {"who": counted(len(patients), "patient")})
     if rows.empty:
         return
     events = pd.to_numeric(rows["n_events"], errors="coerce")

@@ -86,9 +86,10 @@ def _definitions(study: Study) -> list[Markup]:
         )
     said.append(
         Markup(
-            "The interval beside a positivity or density is the fewest and the most positive cells that the "
-            "thresholds' intervals allow, all markers at their worst ends at once; a typed threshold has none. "
-            "No test uses it."
+            "The interval beside a positivity or density is what the thresholds' intervals make of it. A marker is "
+            "counted at both ends of its threshold's interval. A phenotype of several markers is counted with each "
+            "threshold drawn by itself, 1,024 times, and 2.5 % of the counts lie beyond either end. A typed threshold "
+            "has no interval. No test uses it."
         )
     )
     for name, expression in study.settings.phenotypes.items():

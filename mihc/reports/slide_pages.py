@@ -234,5 +234,6 @@ def points_note(most: int) -> str:
     """How dots are thinned."""
     return (
         f"Dots mark thumbnail pixels that hold a positive cell, at most {most} per population; "
-        "the review shows every cell."
+        "the review shows every cell. Beside a threshold the cells are drawn by their counts: a line at the threshold, "
+        "its interval shaded, heights as square roots of numbers of cells, so that a few positive ones are seen."
     )

@@ -17,7 +17,7 @@ from mihc.bounds import Doubt, call_doubts
 from mihc.errors import InputError
 from mihc.panel import LEVEL_COLUMNS, Panel, PanelRow
 from mihc.positives import Threshold, call_positives, manual_threshold, marker_values, populations
-from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations
+from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations, region_codes
 from mihc.stages import Job, code_hash
 from mihc.steps.describe import describe, h_score_column, ready_to_call, score_calls
 from mihc.steps.edit import table_of
@@ -319,7 +319,15 @@ def _doubts(
     expressions = _expressions(job, panel)
     compartments = {line.marker: line.compartment for line in panel.markers}
     brought = [name for name in expressions if f"phenotype_{name}" in cells]
-    return call_doubts(cells, thresholds, called, compartments=compartments, phenotypes=expressions, brought=brought)
+    return call_doubts(
+        cells,
+        thresholds,
+        called,
+        compartments=compartments,
+        phenotypes=expressions,
+        brought=brought,
+        groups=region_codes(cells),
+    )
 
 
 def _threshold_rows(

@@ -22,8 +22,8 @@ class Counts:
     positive_cells: float  # NaN: the slide cannot tell
     cells: float
     area_mm2: float  # NaN: unknown, as in a table of cells
-    positive_low: float = math.nan  # the fewest positive cells that the thresholds' intervals allow; NaN: no interval
-    positive_high: float = math.nan  # the most
+    positive_low: float = math.nan  # positive cells at the low end of their interval; NaN: no interval
+    positive_high: float = math.nan  # at the high end
     summed_levels: float = 0.0  # 1 for each weak cell, 2 for a moderate, 3 for a strong one; NaN: no levels are known
 
     @property

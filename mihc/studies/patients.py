@@ -5,8 +5,9 @@ population only if its panel can show it. Where such a slide has no value (it fa
 the patient has none either (`unclear = "withhold"`), or the other slides are pooled without it ("leave_out"); both
 are noted.
 
-A value's interval pools the ends of its slides: all low ends, all high ends, so that it holds whatever the thresholds
-are within theirs. A slide without an interval (a threshold typed by hand, a negative slide) adds its value to both.
+A value's interval pools the ends of its slides: all low ends, all high ends, as slides of one batch err together; where
+they do not it is too wide. A slide without an interval (a threshold typed by hand, a negative slide) adds its value to
+both.
 """
 
 from __future__ import annotations
