@@ -18,10 +18,10 @@ each function.
     many tests, and what they could find        adjust  westfall_young  detectable_effect
     one test on many columns at once            cox_each  rank_sum_each
     counts of cells                             positivity_percent  density_per_mm2  pdl1_ratios
-    agreement of observers                      kappa  icc
+    agreement of observers                      kappa  kappa_of_counts  icc
 """
 
-from mihc.estimates.agreement import Kappa, icc, kappa
+from mihc.estimates.agreement import Kappa, icc, kappa, kappa_of_counts
 from mihc.estimates.concordances import Concordance, concordance
 from mihc.estimates.counts import Pdl1Ratios, density_per_mm2, pdl1_ratios, positivity_percent
 from mihc.estimates.cutpoints import MaxSelected, log_rank_scores, max_selected
@@ -103,6 +103,7 @@ __all__ = [
     "kaplan_meier",
     "kaplan_meier_by",
     "kappa",
+    "kappa_of_counts",
     "kruskal",
     "landmark_split",
     "log_rank",
