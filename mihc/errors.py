@@ -26,6 +26,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# What no name may hold: pandas takes texts that differ only after a zero as one, and no picture shows them apart.
+# Tab and line ends are not among them: a quoted cell may hold those.
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BARE = re.compile(r"[\w./][\w./-]*")  # needs no quotes in any shell
 _BARE_ON_WINDOWS = re.compile(r"[\w.:\\][\w.:\\-]*")
 _SAME_IN_DOUBLE_QUOTES = re.compile(r'[^"\\$`!%\r\n]+')  # what a POSIX shell, PowerShell and cmd all take as it stands

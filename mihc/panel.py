@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mihc.errors import PanelError, Problem, StudyProblems
+from mihc.errors import CONTROL, PanelError, Problem, StudyProblems
 
 ROLES = ("nuclei", "tumour", "marker", "autofluorescence", "ignore")
 COMPARTMENTS = ("nucleus", "cytoplasm", "cell")
@@ -201,6 +201,11 @@ def _panel_row(cells: dict[str, str], place: str, problems: list[Problem]) -> Pa
         problems.append(
             Problem(place, f"compartment {compartment!r} is unknown", f"Write one of {', '.join(COMPARTMENTS)}.")
         )
+    problems.extend(
+        Problem(place, f"{text[:60]!r} holds a control character", "Type the name anew.")
+        for text in dict.fromkeys(cells.values())
+        if CONTROL.search(text)
+    )
     if not cells.get("channel"):
         problems.append(Problem(place, "the column channel is empty", "Write the slide's channel name or its index."))
     if "|" in marker or '"' in marker or marker != marker.strip():

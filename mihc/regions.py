@@ -42,7 +42,7 @@ from mihc.areas.region import (
     by_precedence,
     united,
 )
-from mihc.errors import AnnotationError
+from mihc.errors import CONTROL, AnnotationError
 from mihc.windows import pixel_size_pair
 
 __all__ = [
@@ -131,8 +131,8 @@ def read_annotations(
     size_y, size_x = (1.0, 1.0) if outlines.in_um else pixel_size_pair(pixel_size_um)
     regions = [
         Region(
-            _writable(shape.name or shape.tissue_class),
-            _writable(shape.tissue_class),
+            _writable(shape.name or shape.tissue_class, shape.place),
+            _writable(shape.tissue_class, shape.place),
             shapely.normalize(shapely.transform(shape.polygon_px, lambda xy: xy * (size_x, size_y))),
         )
         for shape in shapes
@@ -140,9 +140,12 @@ def read_annotations(
     return united(regions), notes
 
 
-def _writable(name: str) -> str:
-    """A name with U+FFFD where no file could hold it: for half a character of UTF-16, which JSON can say, and for 0."""
-    return name.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _writable(name: str, place: str) -> str:
+    """A name, with U+FFFD for half a character of UTF-16, which JSON can say and no file can hold."""
+    if CONTROL.search(name):
+        fix = "Rename it where it was drawn, and export again."
+        raise AnnotationError(f"the name {name[:60]!r} holds a control character", place=place, fix=fix)
+    return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _must_be_of(outlines: Outlines, slide: str, size_px: tuple[int, int] | None, place: str) -> None:

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_ROWS = 500  # of regions.csv in the page; the rest stands in the file, and on each slide's own page
+MOST_COLUMNS = 20  # of a table on paper
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -131,6 +132,7 @@ def _page(
         "checks": checks(numbers),
         "checklists": checklists(numbers, study, run),
         "most_rows": MOST_ROWS,
+        "most_columns": MOST_COLUMNS,
         "robust": robustness(numbers, spoken_rows),
         "sure": {finding.rows[0]: sureness(numbers, finding) for finding in found},
         "heat": heat_maps(numbers, explored),

@@ -8,7 +8,8 @@ each function.
     two groups, several groups, correlation     rank_sum  kruskal  spearman  box_numbers
     proportions and tables                      exact_proportion  wilson_proportion  fisher_exact
     two-stage trials                            simon_two_stage  two_stage_design  two_stage_proportion
-    survival                                    kaplan_meier  kaplan_meier_by  follow_up  restricted_mean  log_rank
+    survival                                    kaplan_meier  kaplan_meier_by  follow_up  restricted_mean
+    survival of groups                          log_rank  log_rank_permuted
     hazards                                     cox  cox_model  model_columns (an R formula read)
     how well a marker predicts                  concordance  weighted_auc
     groups by outcome                           slope_change_split  landmark_split  median_time_split
@@ -17,10 +18,10 @@ each function.
     many tests, and what they could find        adjust  westfall_young  detectable_effect
     one test on many columns at once            cox_each  rank_sum_each
     counts of cells                             positivity_percent  density_per_mm2  pdl1_ratios
-    agreement of observers                      kappa  icc
+    agreement of observers                      kappa  kappa_of_counts  icc
 """
 
-from mihc.estimates.agreement import Kappa, icc, kappa
+from mihc.estimates.agreement import Kappa, icc, kappa, kappa_of_counts
 from mihc.estimates.concordances import Concordance, concordance
 from mihc.estimates.counts import Pdl1Ratios, density_per_mm2, pdl1_ratios, positivity_percent
 from mihc.estimates.cutpoints import MaxSelected, log_rank_scores, max_selected
@@ -30,6 +31,7 @@ from mihc.estimates.formulas import ModelColumns, model_columns
 from mihc.estimates.hazards import CoxModel, CoxTerm, cox, cox_model
 from mihc.estimates.many import ManyHazards, ManyRankSums, cox_each, rank_sum_each
 from mihc.estimates.multiplicity import adjust, westfall_young
+from mihc.estimates.permuted_survival import log_rank_permuted
 from mihc.estimates.power import detectable_effect
 from mihc.estimates.proportionality import ProportionalHazards
 from mihc.estimates.proportions import FisherExact, exact_proportion, fisher_exact, wilson_proportion
@@ -101,9 +103,11 @@ __all__ = [
     "kaplan_meier",
     "kaplan_meier_by",
     "kappa",
+    "kappa_of_counts",
     "kruskal",
     "landmark_split",
     "log_rank",
+    "log_rank_permuted",
     "log_rank_scores",
     "max_selected",
     "median_split",

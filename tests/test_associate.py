@@ -216,8 +216,10 @@ def test_patients_split_at_a_markers_median_get_curves_log_rank_and_hazard_ratio
     found = associate(patients, study(outcome=("landmark:12",), marker=("median",)))
     wanted = {"endpoint": "OS", "population": "CD20", "split": "marker:median"}
     high = (patients[CD20] > patients[CD20].median()).to_numpy()
-    by_hand = statistics.log_rank(patients["os"], patients["os_event"], np.where(high, "high", "low"))
+    by_hand = statistics.log_rank_permuted(patients["os"], patients["os_event"], np.where(high, "high", "low"))
     test = one(found, "log_rank", **wanted)
+    assert (test["statistic"], test["method"]) == (by_hand.statistic, "log-rank, 10,000 permutations")
+    assert f"by chi-squared with 1 df, as R's survdiff: p = {by_hand.p_chi_squared:.3g}" in test["note"]
     assert (test["p"], test["n_high"], test["n_low"], test["term"]) == (
         pytest.approx(by_hand.p), high.sum(), (~high).sum(), "high vs low",
     )  # fmt: skip

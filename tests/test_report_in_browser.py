@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from browser import tab
 from drawn_report import drawn_picture, drawn_tables
+from drawn_robustness import drawn_robustness
 from hostile_report import HOSTILE, PAYLOADS, marked
 from report_page import written
 
@@ -182,6 +183,21 @@ def test_nothing_is_wider_than_the_page(page, report, width):
     page.open(report, width=width)
     page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert page.run("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("paper", "width"), [("A4", 688), ("Letter", 710)])  # px within margins of 14 mm
+def test_nothing_is_wider_than_the_paper(page, tables, tmp_path, paper, width):
+    """Many columns, every chapter, everything opened, as a browser prints it."""
+    more = dict.fromkeys([f"marker {k}|stroma|positivity_percent" for k in range(30)], 12.5)
+    wide = tables | drawn_robustness() | {"patients": tables["patients"].assign(**more)}
+    written(tmp_path, wide, pictures=[drawn_picture("S01", side=60, um_per_px=20.0)])
+    page.open(tmp_path / "report.html", width=width)
+    page.ask("Emulation.setEmulatedMedia", media="print")
+    page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.run("document.documentElement.scrollWidth") <= width, paper
+    assert page.run("document.querySelector('p.paper-only').checkVisibility()")
+    page.ask("Emulation.setEmulatedMedia", media="")
+    assert not page.run("document.querySelector('p.paper-only').checkVisibility()")
 
 
 def test_every_picture_and_figure_has_words(page, report):

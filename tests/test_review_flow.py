@@ -84,6 +84,8 @@ def edit_everything(folder: Path, reviewer: str = "anna") -> int:
         hole = pixel_of(session, third) + 4 * np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
         session.add(hole)
         session.set_threshold("CD20", 900.0, reason="by eye")
+        with pytest.raises(UsageError, match="holds a control character"):
+            session.draw_region("Necrosis\0two", "excluded", shapely.box(20, 20, 40, 40))
         session.draw_region("Necrosis 2", "excluded", shapely.box(20, 20, 40, 40))
         session.accept("CD3")
         return -1 - 1 + 1 + 0 + 1

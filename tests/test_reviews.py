@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -305,16 +304,3 @@ def test_an_outline_that_crosses_itself_is_refused():
         polygon_as_json(Polygon([(0, 0), (4, 4), (4, 0), (0, 2)]))
     with pytest.raises(UsageError, match="holds no area"):
         polygon_as_json(Polygon())
-
-
-# ---- kappa
-
-
-def test_kappa_is_cohens():
-    """Fleiss, Statistical Methods for Rates and Proportions: 20 both, 15 neither, 5 and 10 apart of 50 -> 0.4."""
-    from mihc.reviewing.comparing import cohens_kappa
-
-    assert cohens_kappa(np.array([[20, 5], [10, 15]])) == pytest.approx(0.4)
-    assert cohens_kappa(np.array([[7, 0], [0, 3]])) == 1.0
-    assert np.isnan(cohens_kappa(np.array([[7, 0], [0, 0]])))
-    assert pd.isna(cohens_kappa(np.zeros((2, 2))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,22 @@ def test_a_result_that_other_choices_turn_round_is_fragile():
     assert row["verdict"] == "fragile" and "80 % of 10" in row["why"]
     steady = robustness_summary(patients, tests, universes.iloc[:8], pd.DataFrame(), 50).iloc[0]
     assert steady["verdict"] == "steady" and steady["why"] == "" and steady["bootstrap_draws"] == 50
+
+
+def test_each_clinical_column_is_a_question_of_its_own():
+    """Both have no endpoint; what choices do to the one says nothing of the other."""
+    patients = cohort(40)
+    asked = replace(ASKED, groups=("site", "arm"))
+    high = patients[CD20] > patients[CD20].median()
+    patients = patients.assign(site=np.where(high, "b", "a"), arm=np.where(high, "a", "b"))
+    tests = [one for one in asked_tests(patients, asked) if one.marker.column == CD20]
+    universes = pd.DataFrame({
+        "endpoint": "", "population": "CD20", "tissue_class": "tumour", "split": ["group:site", "group:arm"] * 3,
+        "estimate": 0.9, "p": 0.001, "direction": [1, -1] * 3,
+    })  # fmt: skip
+    summary = robustness_summary(patients, tests, universes, pd.DataFrame(), 0).set_index("split")
+    for split, direction in (("group:site", 1), ("group:arm", -1)):
+        assert summary.loc[split, ["analyses", "same_direction_percent", "direction"]].tolist() == [3, 100.0, direction]
 
 
 # ---- the stage ----

@@ -280,6 +280,17 @@ def test_kappa_by_hand():
     assert "one and the same" in statistics.kappa(["x"] * 5, ["x"] * 5).note
 
 
+def test_kappa_of_counts_is_that_of_the_labels():
+    # Fleiss, Statistical Methods for Rates and Proportions: 20 both, 15 neither, 5 and 10 apart of 50 -> 0.4
+    assert statistics.kappa_of_counts([[20, 5], [10, 15]]).estimate == pytest.approx(0.4)
+    assert statistics.kappa_of_counts([[7, 0], [0, 3]]).estimate == 1.0
+    assert "one and the same" in statistics.kappa_of_counts([[7, 0], [0, 0]]).note
+    nobody = statistics.kappa_of_counts(np.zeros((2, 2), int))
+    assert math.isnan(nobody.estimate) and nobody.note == statistics.kappa([], []).note
+    with pytest.raises(InputError, match="square table"):
+        statistics.kappa_of_counts([[1, 2]])
+
+
 def test_icc_is_shrout_and_fleisss():
     """Table 2 of Shrout and Fleiss, 1979: ICC(1,1) 0.17, ICC(2,1) 0.29, ICC(3,1) 0.71; F of (2,1) and (3,1) 11.03."""
     table = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]

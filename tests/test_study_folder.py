@@ -383,7 +383,7 @@ def test_no_junk_in_a_file_is_more_than_a_problem(tmp_path, name, at, junk):
 # --- control characters ---
 
 
-@pytest.mark.parametrize("character", ["\x01", "\x1b", "\x7f"])
+@pytest.mark.parametrize("character", ["\0", "\x01", "\x1b", "\x7f"])
 @pytest.mark.parametrize(
     ("file", "before"), [("slides.csv", "P1"), ("panel.csv", "CD20"), ("clinical.csv", "yes"), ("clinical.csv", "age")]
 )
@@ -391,7 +391,10 @@ def test_T7_control_characters_in_a_table_are_refused(tmp_path, file, before, ch
     folder = write_study(tmp_path / "study")
     text = (folder / file).read_text()
     (folder / file).write_text(text.replace(before, before[0] + character + before[1:], 1))
-    assert any("holds a control character" in problem.what for problem in errors_of(folder))
+    told = "holds a zero byte" if character == "\0" and file != "panel.csv" else "holds a control character"
+    line = text[: text.index(before)].count("\n") + 1
+    found = [problem for problem in errors_of(folder) if told in problem.what]
+    assert found and all(problem.place == f"{file}, line {line}" for problem in found)
 
 
 @pytest.mark.parametrize(

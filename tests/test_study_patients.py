@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mihc.errors import ClinicalError
+from mihc.errors import ClinicalError, InputError
 from mihc.studies.settings import Pdl1
 from mihc.study import pdl1_expressions, pdl1_scores, study_notes, study_table
 
@@ -349,3 +349,14 @@ def test_a_withheld_value_has_no_interval():
     assert table.loc["P1"].filter(regex="^CD20.(tumour|all)").isna().all()
     left_out = study_table(regions, SLIDES, CLINICAL, unclear="leave_out").set_index("patient")
     assert left_out.loc["P1", "CD20|tumour|density_per_mm2_high"] == 18 / 1.0
+
+
+@pytest.mark.parametrize("table", ["regions", "slides", "clinical"])
+def test_names_that_pandas_would_take_as_one_are_refused(table):
+    """pandas groups "P1\\0a" with "P1\\0b": two patients would be one."""
+    column = {"regions": "population", "slides": "patient", "clinical": "patient"}[table]
+    tables = {"regions": REGIONS, "slides": SLIDES, "clinical": CLINICAL}
+    names = tables[table][column].astype(object).tolist()
+    tables[table] = tables[table].assign(**{column: [f"{names[0]}\0a", *names[1:]]})
+    with pytest.raises(InputError, match=f"{table}, column {column}, row 1.*control character"):
+        study_table(tables["regions"], tables["slides"], tables["clinical"])

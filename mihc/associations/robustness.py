@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from math import nan
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from mihc.associations.influence import SEED, Asked, bootstrap_estimates, test_key
+
+if TYPE_CHECKING:
+    from pandas.core.groupby import DataFrameGroupBy
 
 SUMMARY_COLUMNS = (
     "endpoint", "population", "tissue_class", "measure", "analysis", "split", "estimate", "estimate_kind", "p",
@@ -19,8 +23,7 @@ SUMMARY_COLUMNS = (
 COUNTS = ("analyses", "left_out_turns", "left_out_loses", "bootstrap_draws", "direction")
 LEVEL = 0.05
 KEEPS = 90.0  # per cent of the analyses that must point the same way
-QUESTION = ["endpoint", "population", "tissue_class"]
-TEST = [*QUESTION, "measure", "split"]
+TEST = ["endpoint", "population", "tissue_class", "measure", "split"]
 
 
 def robustness_summary(
@@ -40,14 +43,14 @@ def robustness_summary(
     Returns
     -------
     DataFrame
-        `SUMMARY_COLUMNS`. The shares are of all analyses of one question (an endpoint, a population and a tissue
-        class) that give a p, whatever their measure and split; the quantiles of the estimate are of those with the
-        test's own split. `left_out_p_max` is the largest p without one patient, who is named; `left_out_turns` and
-        `left_out_loses` count those without whom the direction turns, or p passes 0.05. The interval of the bootstrap
-        is of percentiles. `verdict` is "not significant" (raw p > 0.05), "fragile" with the reason in `why`, or
-        "steady".
+        `SUMMARY_COLUMNS`. The shares are of all analyses of one question (an endpoint or a clinical column, a
+        population and a tissue class) that give a p, whatever their measure and split; the quantiles of the estimate
+        are of those with the test's own split. `left_out_p_max` is the largest p without one patient, who is named;
+        `left_out_turns` and `left_out_loses` count those without whom the direction turns, or p passes 0.05. The
+        interval of the bootstrap is of percentiles. `verdict` is "not significant" (raw p > 0.05), "fragile" with the
+        reason in `why`, or "steady".
     """
-    of_question = {key: rows for key, rows in universes.groupby(QUESTION, sort=False)} if len(universes) else {}
+    of_question = {key: rows for key, rows in _by_question(universes)} if len(universes) else {}
     of_test = {key: rows for key, rows in influence.groupby(TEST, sort=False)} if len(influence) else {}
     rows = []
     for one in tests:
@@ -59,7 +62,8 @@ def robustness_summary(
             **key, "analysis": one.trial.analysis, "estimate": float(found.estimate[0]), "p": float(found.p[0]),
             "estimate_kind": one.trial.kind, "direction": int(found.direction[0]),
         }  # fmt: skip
-        row |= _among_choices(row, of_question.get(tuple(key[name] for name in QUESTION)))
+        asked = key["endpoint"] or key["split"]
+        row |= _among_choices(row, of_question.get((asked, key["population"], key["tissue_class"])))
         row |= _without_one(row, of_test.get(tuple(key[name] for name in TEST)))
         row |= _drawn_again(patients, one, row, draws)
         rows.append(row | _verdict(row))
@@ -67,6 +71,12 @@ def robustness_summary(
     for name in COUNTS:
         table[name] = table[name].astype(float).astype("Int64")
     return table
+
+
+def _by_question(universes: pd.DataFrame) -> DataFrameGroupBy:
+    """Analyses of one question together; what has no endpoint asks of the clinical column that its split names."""
+    asked = universes["endpoint"].where(universes["endpoint"].fillna("") != "", universes["split"])
+    return universes.groupby([asked, "population", "tissue_class"], sort=False)
 
 
 def _among_choices(row: dict, rows: pd.DataFrame | None) -> dict[str, float]:

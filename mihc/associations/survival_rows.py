@@ -92,7 +92,8 @@ def group_survival_rows(
     rows = km_rows(cohort, endpoint, grouping, about=about, marker=marker)
     known = grouping.labels.isin(grouping.levels).to_numpy()
     compared = grouping.labels.where(known, "")
-    test = statistics.log_rank(endpoint.time, endpoint.event, compared.to_numpy())
+    test = statistics.log_rank_permuted(endpoint.time, endpoint.event, compared.to_numpy())
+    by_chi_squared = chi_squared_note(test)
     if not grouping.possible:
         test = not_made(grouping, test.n)
     followed = ~np.isnan(endpoint.time) & ~np.isnan(endpoint.event)
@@ -103,7 +104,7 @@ def group_survival_rows(
             test,
             family=f"{about}: log-rank",
             term=grouping.term,
-            notes=notes,
+            notes=[*notes, by_chi_squared],
             groups=_sizes(grouping, followed, *grouping.levels) if len(grouping.levels) == 2 else None,
             **common,
         )
@@ -114,6 +115,13 @@ def group_survival_rows(
     if len(beside.columns):
         rows += _group_hazards(endpoint, grouping, columns, beside, f"{about}: Cox with covariates", notes, common)
     return rows
+
+
+def chi_squared_note(test: statistics.LogRank) -> str:
+    """R's p of a log-rank test whose own p is by permutation."""
+    if np.isnan(test.p_chi_squared):
+        return ""
+    return f"by chi-squared with {test.df} df, as R's survdiff: p = {test.p_chi_squared:.3g}"
 
 
 def km_rows(

@@ -14,6 +14,7 @@ from mihc.estimates.records import Estimate, FloatArray, check_choice, in_order,
 
 KINDS = ("agreement", "consistency", "one-way")
 WEIGHTS = ("none", "linear", "quadratic")
+NOBODY = "no subject was labelled by both"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +48,26 @@ def kappa(a: ArrayLike, b: ArrayLike, *, weights: str = "none", confidence: floa
     (first, one), (second, two) = labels(a, "a"), labels(b, "b")
     same_length(a=first, b=second)
     both = one & two
-    n, method = int(both.sum()), "Cohen's kappa" + ("" if weights == "none" else f", {weights} weights")
-    if not n:
-        return Kappa(n=0, method=method, note="no subject was labelled by both")
     levels = in_order([*first[both].tolist(), *second[both].tolist()])
     place = {level: at for at, level in enumerate(levels)}
-    table = np.zeros((len(levels), len(levels)))
+    counts = np.zeros((len(levels), len(levels)), dtype=np.int64)
     for left, right in zip(first[both], second[both], strict=True):
-        table[place[left], place[right]] += 1 / n
+        counts[place[left], place[right]] += 1
+    return kappa_of_counts(counts, weights=weights, confidence=confidence)
+
+
+def kappa_of_counts(counts: ArrayLike, *, weights: str = "none", confidence: float = 0.95) -> Kappa:
+    """`kappa` of a table that counts the subjects: rows one observer's labels, columns the other's, in one order."""
+    check_choice(weights, WEIGHTS, "weights")
+    counted = np.asarray(counts)
+    if counted.ndim != 2 or counted.shape[0] != counted.shape[1] or (counted < 0).any():
+        raise InputError(f"counts must be a square table of numbers from 0; found shape {counted.shape}")
+    n, method = int(counted.sum()), "Cohen's kappa" + ("" if weights == "none" else f", {weights} weights")
+    if not n:
+        return Kappa(n=0, method=method, note=NOBODY)
+    table = counted / n
     rows, columns = table.sum(axis=1), table.sum(axis=0)
-    credit = _credit(len(levels), weights)
+    credit = _credit(len(table), weights)
     observed, expected = float((credit * table).sum()), float(rows @ credit @ columns)
     if expected >= 1 - 1e-12:
         note = "both gave one and the same label throughout"

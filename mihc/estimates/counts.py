@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 
 from mihc.errors import InputError
-
-ADEQUATE = 100  # viable tumour cells that a PD-L1 score needs (22C3 pharmDx interpretation manual)
+from mihc.studies.pdl1 import EVALUABLE_TUMOUR_CELLS, tps_and_cps
 
 
 def positivity_percent(positive_cells: float, cells: float) -> float:
@@ -43,12 +42,11 @@ def pdl1_ratios(
     """
     _check(tumour=tumour, positive_tumour=positive_tumour)
     _check(positive_lymphocytes=positive_lymphocytes, positive_macrophages=positive_macrophages)
-    adequate = tumour >= ADEQUATE
-    if not tumour > 0:
-        return Pdl1Ratios(tps_percent=nan, cps=nan, adequate=adequate, tps_positive=None, cps_positive=None)
-    tps = 100 * positive_tumour / tumour
-    cps = min(100.0, 100 * (positive_tumour + positive_lymphocytes + positive_macrophages) / tumour)
-    return Pdl1Ratios(tps_percent=tps, cps=cps, adequate=adequate, tps_positive=tps >= 1, cps_positive=cps >= 1)
+    tps, cps = tps_and_cps(tumour, positive_tumour, positive_lymphocytes + positive_macrophages)
+    return Pdl1Ratios(
+        tps_percent=tps, cps=cps, adequate=tumour >= EVALUABLE_TUMOUR_CELLS,
+        tps_positive=None if isnan(tps) else tps >= 1, cps_positive=None if isnan(cps) else cps >= 1,
+    )  # fmt: skip
 
 
 def _check(**counts: float) -> None:

@@ -193,6 +193,7 @@ class LogRank(Estimate):
     observed: tuple[float, ...] = ()
     expected: tuple[float, ...] = ()
     df: int = 0
+    p_chi_squared: float = nan  # R's p, where `p` is by permutation (`log_rank_permuted`)
 
 
 def log_rank(
@@ -229,12 +230,12 @@ def log_rank(
     same_length(time=times, group=names, strata=layers)
     whole = ~np.isnan(times) & ~np.isnan(events) & named & layered
     times, events, layers = joined_times(times[whole]), events[whole], layers[whole]
-    groups, member = _coded(names[whole])
+    groups, member = coded(names[whole])
     counts = dict(n=len(times), n_events=int(events.sum()), method="log-rank" if rho == 0 else f"G-rho, rho = {rho:g}")
     if len(groups) < 2:
         return LogRank(**counts, groups=tuple(groups), note="fewer than two groups")
     observed, expected, variance = np.zeros(len(groups)), np.zeros(len(groups)), np.zeros((len(groups),) * 2)
-    for layer in _coded(layers)[0]:
+    for layer in coded(layers)[0]:
         inside = np.array([value == layer for value in layers])
         parts = _hypergeometric(times[inside], events[inside], member[inside], len(groups), rho)
         observed, expected, variance = observed + parts[0], expected + parts[1], variance + parts[2]
@@ -251,7 +252,7 @@ def log_rank(
     )  # fmt: skip
 
 
-def _coded(values: NDArray[np.object_]) -> tuple[list[object], NDArray[np.int64]]:
+def coded(values: NDArray[np.object_]) -> tuple[list[object], NDArray[np.int64]]:
     """Distinct labels in order, and each value's place among them."""
     distinct = in_order(values.tolist())
     places = {label: place for place, label in enumerate(distinct)}

@@ -123,8 +123,9 @@ def headline(axes: Axes, title: str, test: str = "") -> None:
     """The title, and under it in quiet ink the test and its p value."""
     axes.set_title(plain(title, 70), pad=20 if test else 8, fontweight="bold")
     if test:
-        place = {"transform": axes.transAxes, "va": "bottom", "in_layout": False}
-        axes.text(0, 1.02, plain(test, 90), color=QUIET, fontsize=8.5, **place)
+        place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "annotation_clip": False}
+        said = axes.annotate(plain(test, 90), xy=(0, 1), xytext=(0, 4.5), color=QUIET, fontsize=8.5, **place)
+        said.set_in_layout(False)
 
 
 def svg_bytes(figure: Figure) -> bytes:

@@ -18,6 +18,7 @@ from mihc.reports.claims import (
     endpoint_of,
     is_exploratory,
     is_multivariable,
+    place_words,
     question,
     say,
     split_words,
@@ -111,8 +112,7 @@ def _proportions(statistics: pd.DataFrame, row: pd.Series) -> tuple[int, ...]:
 
 
 def _title(row: pd.Series) -> str:
-    place = {"": "", "all": " in the whole tissue"}.get(text(row["tissue_class"]), f" in {text(row['tissue_class'])}")
-    return f"{text(row['population']) or column_of(row)}{place} and {endpoint_of(row)}"
+    return f"{text(row['population']) or column_of(row)}{place_words(text(row['tissue_class']))} and {endpoint_of(row)}"
 
 
 def _first(statistics: pd.DataFrame, indices: list[int], analyses: tuple[str, ...]) -> list[int]:

@@ -194,8 +194,12 @@ def subject_of(row: pd.Series) -> str:
     if not population:
         return column_of(row) or text(row["term"])
     measure = MEASURES.get(text(row["measure"]), text(row["measure"]))
-    place = {"": "", "all": "in the whole tissue"}.get(text(row["tissue_class"]), f"in {text(row['tissue_class'])}")
-    return " ".join(part for part in (population, measure, place) if part)
+    return f"{population} {measure}".rstrip() + place_words(text(row["tissue_class"]))
+
+
+def place_words(tissue_class: str) -> str:
+    """ " in tumour", " in the whole tissue"; a band around the margin by its name, and "" for no class."""
+    return {"": "", "all": " in the whole tissue"}.get(tissue_class, f" in {tissue_class}")
 
 
 def split_words(split: object) -> str:

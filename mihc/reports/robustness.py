@@ -15,7 +15,17 @@ from markupsafe import Markup
 
 from mihc.plots.curves import Point, choice_curve, left_out_curve
 from mihc.plots.style import p_text
-from mihc.reports.claims import LEVEL, MEASURES, Finding, split_words, subject_of
+from mihc.reports.claims import (
+    KINDS,
+    LEVEL,
+    MEASURES,
+    Finding,
+    endpoint_of,
+    place_words,
+    question,
+    split_words,
+    subject_of,
+)
 from mihc.reports.numbers import Numbers, as_float, rounded, sentence, text
 
 TABLES = ("robustness", "influence", "robustness_summary", "splits", "families", "dropout")
@@ -79,20 +89,19 @@ def sureness(numbers: Numbers, finding: Finding) -> Markup:
 
 def _holds(numbers: Numbers, leading: Sequence[int]) -> list[Hold]:
     statistics, universes, influence = numbers["statistics"], numbers["robustness"], numbers["influence"]
-    asked: dict[tuple[str, ...], int] = {}
+    asked: dict[tuple[str, str, str], int] = {}
     for index in leading:
-        row = statistics.loc[index]
-        if text(row["population"]):
-            asked.setdefault(tuple(text(row[name]) for name in _TEST[:3]), int(index))
+        if text(statistics.at[index, "population"]):
+            asked.setdefault(question(statistics.loc[index]), int(index))
     found = []
-    for question, index in list(asked.items())[:MOST_SHOWN]:
+    for (endpoint, population, tissue_class), index in list(asked.items())[:MOST_SHOWN]:
         row = statistics.loc[index]
-        pictures = [_choices(_same(universes, _TEST[:3], row), row), _left_out(_same(influence, _TEST, row), row)]
+        of_question = _TEST[:3] if text(row["endpoint"]) else (*_TEST[:3], "split")
+        pictures = [_choices(_same(universes, of_question, row), row), _left_out(_same(influence, _TEST, row), row)]
         pictures = [picture for picture in pictures if picture]
         if pictures:
             summed = _summary_row(numbers, row)
-            place = {"": "", "all": " in the whole tissue"}.get(question[2], f" in {question[2]}")
-            title = f"{question[1]}{place} and {question[0]}"
+            title = f"{population}{place_words(tissue_class)} and {endpoint}"
             found.append(Hold(title, _said(numbers, summed) if summed is not None else Markup(""), tuple(pictures)))
     return found
 
@@ -119,16 +128,17 @@ def _said(numbers: Numbers, index: int, *, verdict: bool = True) -> Markup:
         return numbers.show("robustness_summary", index, column, form)
 
     parts = []
-    if as_float(row["analyses"]) > 0:
+    if as_float(row["analyses"]) > 1:
         pieces = {name: show(name, "count") for name in ("analyses", "same_direction_percent", "significant_percent")}
-        told = "of {analyses} analyses with other plausible choices {same_direction_percent} % point the same way, "
-        parts.append(sentence(told + "{significant_percent} % have p below 0.05", pieces))
+        told = "of {analyses} analyses, this one and other plausible ones, {same_direction_percent} % point the same "
+        parts.append(sentence(told + "way and {significant_percent} % have p below 0.05", pieces))
     if not math.isnan(as_float(row["left_out_p_max"])):
         pieces = {"patient": row["left_out_patient"], "p": show("left_out_p_max", "p_cell")}
-        parts.append(sentence("p at most {p} whichever patient is left out ({patient})", pieces))
+        parts.append(sentence("leaving out each patient in turn, the largest p is {p} (without {patient})", pieces))
     if as_float(row["bootstrap_draws"]) > 0:
-        pieces = {"low": show("bootstrap_low", "ratio"), "high": show("bootstrap_high", "ratio")}
-        parts.append(sentence("bootstrap interval {low} to {high}", pieces))
+        kind = KINDS.get(text(row["estimate_kind"]), text(row["estimate_kind"]))
+        pieces = {"kind": kind, "low": show("bootstrap_low", "ratio"), "high": show("bootstrap_high", "ratio")}
+        parts.append(sentence("bootstrap 95 % interval of the {kind} {low} to {high}", pieces))
     joined = Markup("; ").join(parts)
     if not verdict:
         return sentence("{first}{rest}.", {"first": joined[:1].upper(), "rest": joined[1:]}) if parts else Markup("")
@@ -138,7 +148,7 @@ def _said(numbers: Numbers, index: int, *, verdict: bool = True) -> Markup:
 
 
 def _choices(rows: pd.DataFrame, lead: pd.Series) -> Markup:
-    if rows.empty:
+    if len(rows) < 2:
         return Markup("")
     points = [
         Point(
@@ -155,7 +165,7 @@ def _choices(rows: pd.DataFrame, lead: pd.Series) -> Markup:
         points.sort(key=lambda one: one.p)
         every = -(-len(points) // MOST_POINTS)
         points = [one for place, one in enumerate(points) if one.marked or place % every == 0]
-    return choice_curve(points, title=f"Every analysis of {subject_of(lead)} and {text(lead['endpoint'])}")
+    return choice_curve(points, title=f"Every analysis of {subject_of(lead)} and {endpoint_of(lead)}")
 
 
 def _chosen(row: dict) -> tuple[tuple[str, str], ...]:
@@ -171,7 +181,7 @@ def _left_out(rows: pd.DataFrame, lead: pd.Series) -> Markup:
         Point(float(row["p"]), int(as_float(row["direction"]) or 0), f"without {text(row['patient'])}: {_effect(row)}")
         for row in rows.to_dict("records")
     ]
-    return left_out_curve(points, title=f"{subject_of(lead)} and {text(lead['endpoint'])} without each patient in turn")
+    return left_out_curve(points, title=f"{subject_of(lead)} and {endpoint_of(lead)} without each patient in turn")
 
 
 def _effect(row: dict) -> str:

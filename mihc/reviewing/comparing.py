@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from mihc import statistics
 from mihc.results import slide_cells
 from mihc.reviewing.session import live_counts_of, thresholds_of
 from mihc.reviews.states import SlideReview, read_review
@@ -82,15 +81,5 @@ def _agreement(population: str, one: LiveCounts, other: LiveCounts) -> dict[str,
         "only_other": only_other,
         "neither": neither,
         "agreement_percent": 100 * (both + neither) / cells if cells else math.nan,
-        "kappa": cohens_kappa(np.array([[both, only_one], [only_other, neither]])),
+        "kappa": statistics.kappa_of_counts([[both, only_one], [only_other, neither]]).estimate,
     }
-
-
-def cohens_kappa(table: np.ndarray) -> float:
-    """Cohen's kappa of a square table of counts, rows one reader's and columns the other's; NaN where pe is 1."""
-    counts = np.asarray(table, float)
-    total = counts.sum()
-    if total == 0:
-        return math.nan
-    chance = float((counts.sum(axis=1) * counts.sum(axis=0)).sum() / total**2)
-    return float((np.trace(counts) / total - chance) / (1 - chance)) if chance < 1 else math.nan

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mihc.errors import MihcError, UsageError
+from mihc.errors import CONTROL, MihcError, UsageError
 from mihc.positives import Threshold, manual_threshold
 from mihc.regions import ANALYSED, Region, map_classes, read_regions
 from mihc.results import found_regions, population_columns, slide_cells, slide_image, slide_regions
@@ -275,6 +275,8 @@ class Session:
         """Draw a region; all that lay under it gives way."""
         if not name.strip():
             raise UsageError("a region needs a name", fix="Write one, Tumor 2 say.")
+        if CONTROL.search(name):
+            raise UsageError(f"the name {name!r} holds a control character", fix="Type it anew.")
         content = {"op": "draw", "name": name.strip(), "tissue_class": class_name(tissue_class)}
         return self.journal.add("region", content | {"polygon": polygon_as_json(polygon_um)})
 

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mihc.errors import Problem, StudyProblems
+from mihc.errors import CONTROL, Problem, StudyProblems
 from mihc.panel import Panel
 from mihc.studies.cell_files import CellFile, packing_of, read_cell_file
 from mihc.studies.near_names import near_miss
-from mihc.studies.tables import CONTROL
 
 COMPARTMENTS = ("nucleus", "cytoplasm", "cell")
 CLASSES = ("tumour", "stroma", "other", "excluded", "outside")

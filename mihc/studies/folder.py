@@ -28,7 +28,6 @@ from mihc.studies.near_names import near_names
 from mihc.studies.patients import MEASURES
 from mihc.studies.settings import Settings
 from mihc.studies.slide_list import SlideRow, read_slides
-from mihc.studies.tables import CONTROL
 from mihc.studies.toml import read_settings
 
 
@@ -90,7 +89,6 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
         return None, [Problem(str(folder), "there is no such folder", "Name the folder that holds study.toml.")]
     settings, problems = read_settings(folder / "study.toml")
     panels, panel_problems = check_panels(folder / "panel.csv")
-    panel_problems += _unreadable_names(panels)
     slides, slide_problems = read_slides(folder, tuple(panels))
     problems += panel_problems + slide_problems + repeated_tables(slides)
     if settings is None:
@@ -110,15 +108,6 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
     if not panels or not slides:
         return None, problems
     return Study(folder, settings, panels, slides, clinical, thresholds, reviews), problems
-
-
-def _unreadable_names(panels: dict[str, Panel]) -> list[Problem]:
-    texts = [text for name, panel in panels.items() for row in panel.rows for text in (name, row.channel, row.marker)]
-    return [
-        Problem("panel.csv", f"{text!r} holds a control character", "Type the name anew.")
-        for text in dict.fromkeys(texts)
-        if CONTROL.search(text)
-    ]
 
 
 def _patient_problems(slides: Collection[SlideRow], clinical: pd.DataFrame | None, settings: Settings) -> list[Problem]:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from mihc.errors import ClinicalError
+from mihc.errors import CONTROL, ClinicalError, InputError
 from mihc.studies.bands import band_classes, rows_by_band
 from mihc.studies.class_counts import ALL, NOTHING, UNKNOWN, Counts, count_by_class, summed, with_ends, with_levels
 from mihc.studies.pdl1 import (
@@ -152,7 +152,18 @@ def study_notes(
     return pd.DataFrame(sorted(set(pool.notes)), columns=list(NOTE_COLUMNS), dtype=object)
 
 
+def _refuse_unreadable(table: str, rows: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Names with a control character; read as text, since pandas tells no names apart that differ after a zero."""
+    for column in columns:
+        names = [name if isinstance(name, str) else "" for name in rows[column]]
+        if CONTROL.search("\n".join(names)):
+            row = next(row for row, name in enumerate(names) if CONTROL.search(name))
+            place, fix = f"{table}, column {column}, row {row + 1}", "Write names that can be read."
+            raise InputError(f"{names[row][:60]!r} holds a control character", place=place, fix=fix)
+
+
 def _with_clinical(table: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
+    _refuse_unreadable("clinical", clinical, ("patient",))
     repeated = clinical["patient"][clinical["patient"].duplicated()]
     if len(repeated):
         raise ClinicalError(
@@ -203,6 +214,8 @@ class _Pool:
         if unclear not in ("withhold", "leave_out"):
             raise ValueError(f"unclear {unclear!r}; needed 'withhold' or 'leave_out'")
         regions = regions if len(regions) else regions.reindex(columns=list(REGION_COLUMNS))  # every slide failed
+        _refuse_unreadable("regions", regions, ("slide", "region", "population"))
+        _refuse_unreadable("slides", slides, ("slide", "patient"))
         strangers = sorted(set(regions["slide"]) - set(slides["slide"]))
         if strangers:
             raise ValueError(f"regions name slides that the table of slides does not: {', '.join(strangers)}")

@@ -98,8 +98,16 @@ def pdl1_scores(*, tumour_cells: float, positive_tumour_cells: float, positive_i
     if tumour_cells < EVALUABLE_TUMOUR_CELLS:
         found = f"not evaluable: {tumour_cells:.0f} tumour cells, needed {EVALUABLE_TUMOUR_CELLS}"
         return Pdl1Scores(np.nan, np.nan, found)
-    tps = 100 * positive_tumour_cells / tumour_cells
-    cps = min(100.0, 100 * (positive_tumour_cells + positive_immune_cells) / tumour_cells)
+    tps, cps = tps_and_cps(tumour_cells, positive_tumour_cells, positive_immune_cells)
     if np.isnan(positive_immune_cells):
         return Pdl1Scores(tps, np.nan, "CPS not evaluable: a slide that should show immune cells has no count")
     return Pdl1Scores(tps, cps, "")
+
+
+def tps_and_cps(tumour_cells: float, positive_tumour_cells: float, positive_immune_cells: float) -> tuple[float, float]:
+    """TPS in percent and CPS of viable cells, however few; NaN without tumour cells, and CPS where immune is NaN."""
+    if not tumour_cells > 0:
+        return np.nan, np.nan
+    tps = 100 * positive_tumour_cells / tumour_cells
+    cps = 100 * (positive_tumour_cells + positive_immune_cells) / tumour_cells
+    return tps, np.nan if np.isnan(cps) else min(100.0, cps)

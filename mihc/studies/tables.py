@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from mihc.errors import Problem
+from mihc.errors import CONTROL, Problem
 from mihc.studies.workbook import MOST_BYTES, ZIP, WorkbookError, read_sheet
 
 MISSING = ("", "NA")  # in times, events and numeric covariates; in other columns NA is a word like any other
 SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # not tab and line ends, which a quoted cell may hold
 BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
@@ -115,7 +113,8 @@ def _decode_bytes(raw: bytes, name: str, encoding: str) -> tuple[str, Problem | 
         found = f"encoding: byte 0x{raw[error.start]:02X} in line {line} is not {encoding}"
         return "", Problem(name, found + " (often it is latin-1 or cp1252)", fix)
     if "\0" in text:
-        return "", Problem(name, "encoding: holds zero bytes, so it is no text in " + encoding, fix)
+        line = text.count("\n", 0, text.index("\0")) + 1
+        return "", Problem(f"{name}, line {line}", f"encoding: holds a zero byte, so it is no text in {encoding}", fix)
     return text, None
 
 

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mihc.errors import Problem, quoted_path
+from mihc.errors import CONTROL, Problem, quoted_path
 from mihc.segmenters import SENSITIVITIES, known_methods
 from mihc.studies import toml_kinds as kinds
 from mihc.studies.settings import (
@@ -40,7 +40,6 @@ from mihc.studies.settings import (
     StudyInfo,
     ThresholdSettings,
 )
-from mihc.studies.tables import CONTROL
 from mihc.thresholds import METHODS
 
 FILE = "study.toml"
