@@ -33,6 +33,8 @@ SHORT, LONG = 0.6, 2.0  # lengths of the two halves of a broad tail, over the on
 # Near the negatives the light of positive cells varies by this share of its mean at least, on top of the background:
 # that tells them from a second shade of tissue. Where no shade lies, beyond FAR SDs, they may be as narrow as the rest.
 VARIATION, NEAR, FAR = 0.25, 3.0, 4.5
+# The light of positives usually varies by a third of its mean; what is far from that is rarer, but as a tail is rare.
+USUAL_VARIATION, VARIATION_SPREAD = math.log(0.35), 0.3
 EVENLY = 0.02  # the least variation of light anywhere
 EVEN, GAMMA, LOG_NORMAL = range(3)  # shapes of the marker's light: normal, gamma, log-normal
 WIDEST = (0.5, 1.0, 1.3)  # SD of the light over its mean, for each
@@ -43,7 +45,7 @@ NUDGE = 1e-4  # for the slopes
 # What the shape's three entries usually are, for each kind, how far from it they usually lie, and their limits.
 _TAILED = ((-3.0, -0.9, 0.7), (1.0, 1.2, 0.7), (-9.0, -5.0, -0.7), (0.0, 0.2, 1.6))
 _PLAIN = ((-2.0, 0.7, -3.0), (2.0, 0.7, 1.5), (-9.0, -0.7, -9.0), (9.0, 1.6, 0.0))
-_SHADED = ((0.0, 0.8, 0.1), (1.5, 0.3, 0.2), (-9.0, 0.0, -0.5), (9.0, 1.25, 0.5))
+_SHADED = ((0.0, 0.8, 0.1), (1.5, 0.3, 0.1), (-9.0, 0.0, -0.5), (9.0, 1.25, 0.5))
 _LIT = ((0.0, 0.8, -3.0), (1.5, 0.3, 1.5), (-9.0, 0.0, -9.0), (9.0, 1.25, 0.0))
 USUAL, SPREAD, LEAST, MOST = zip(_PLAIN, _PLAIN, _SHADED, _LIT, _TAILED, _TAILED, _TAILED, _TAILED)
 
@@ -300,6 +302,9 @@ def _misfit(
         if i >= 5:
             away = (fit[i] - USUAL[kind][i - 5]) / SPREAD[kind][i - 5]
             found += 0.5 * away * away
+        if i == 4:
+            away = (fit[i] - USUAL_VARIATION) / VARIATION_SPREAD
+            found += math.log1p(0.5 * away * away)
     for b in range(len(counts)):
         m = total * probability[2, b]
         term = m - counts[b]
@@ -396,6 +401,10 @@ def improve(
                     k = free[i] - 5
                     step[i] -= (fit[5 + k] - USUAL[kind][k]) / (SPREAD[kind][k] * SPREAD[kind][k])
                     a[i, i] += 1 / (SPREAD[kind][k] * SPREAD[kind][k])
+                if free[i] == 4:
+                    away = (fit[4] - USUAL_VARIATION) / VARIATION_SPREAD
+                    step[i] -= away / (VARIATION_SPREAD * (1 + 0.5 * away * away))
+                    a[i, i] += 1 / (VARIATION_SPREAD * VARIATION_SPREAD * (1 + 0.5 * away * away))
                 a[i, i] = a[i, i] * (1 + damping) + 1e-9
             _solve(a, step, n)
             trial[:] = fit
