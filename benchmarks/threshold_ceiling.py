@@ -53,7 +53,9 @@ class Counted:
         return np.conj(np.fft.rfft(weights / weights.sum())) * np.exp(1j * self.frequencies * self.step / 2)
 
 
-def likeliest(counted: Counted, formula: Callable[[np.ndarray], np.ndarray], start: list[float]) -> tuple[float, np.ndarray]:
+def likeliest(
+    counted: Counted, formula: Callable[[np.ndarray], np.ndarray], start: list[float]
+) -> tuple[float, np.ndarray]:
     """Log-likelihood and numbers of the likeliest slide near `start`, by damped scoring."""
     here = np.array(start, float)
     total, counts = counted.counts.sum(), counted.counts
@@ -120,7 +122,15 @@ def grid_formula(counted: Counted, shape: str) -> Waves:
     return formula
 
 
-GRID_STARTS = ([0, 0, 0.3, -6, 0], [0, 0, 3, -6, 0], [0, 0, 0.5, 3, 0], [0, 0, 3, 3, 0], [0, 0, 0.5, -2.4, 1.1], [0, 0, 3, -2.4, 1.1], [0, 0, 0.5, -4.5, 1.4])
+GRID_STARTS = (
+    [0, 0, 0.3, -6, 0],
+    [0, 0, 3, -6, 0],
+    [0, 0, 0.5, 3, 0],
+    [0, 0, 3, 3, 0],
+    [0, 0, 0.5, -2.4, 1.1],
+    [0, 0, 3, -2.4, 1.1],
+    [0, 0, 0.5, -4.5, 1.4],
+)
 
 
 def of_grid(case: Case, values: np.ndarray) -> tuple[Counted, Waves, list, list]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan, nan
+from math import nan
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ COLUMNS = (
     "n", "n_events", "n_high", "n_low", "estimate", "ci_low", "ci_high", "estimate_kind",
     "statistic", "p", "p_adjusted", "adjust_method", "exploratory", "method", "note",
 )  # fmt: skip
+LEVEL = 0.05  # of an adjusted p, below which something is claimed
 COUNTS = ("n", "n_events", "n_high", "n_low")
 NUMBERS = ("time", "estimate", "ci_low", "ci_high", "statistic", "p", "p_adjusted")
 TESTED = (
@@ -49,8 +50,11 @@ def row(
     groups: tuple[int, int] | None = None,
     exploratory: bool = False,
     notes: Sequence[str] = (),
+    p_permuted: float = nan,
 ) -> Row:
     """One row; `groups` = how many patients are in the first and in the second group named in `term`.
+
+    `p_permuted` is the p of the same test by permutation, where p holds for many patients only (see `table`).
 
     Bands around the margin are families of their own: there are too many of them to share one with the tissue classes.
     """
@@ -62,7 +66,7 @@ def row(
         "estimate": found.estimate if kind else nan, "ci_low": found.ci_low if kind else nan,
         "ci_high": found.ci_high if kind else nan, "estimate_kind": kind, "statistic": found.statistic,
         "p": found.p if analysis in TESTED else nan, "exploratory": exploratory, "method": found.method,
-        "note": "; ".join(dict.fromkeys(note for note in (found.note, *notes) if note)),
+        "note": "; ".join(dict.fromkeys(note for note in (found.note, *notes) if note)), "p_permuted": p_permuted,
     }  # fmt: skip
 
 
@@ -74,16 +78,30 @@ def not_made(grouping: Grouping, n: int, why: str = "") -> statistics.Estimate:
 
 
 def table(rows: Sequence[Row]) -> pd.DataFrame:
-    """The rows as statistics.csv has them, with p_adjusted by Benjamini-Hochberg within each family."""
+    """The rows as statistics.csv has them, with p_adjusted by Benjamini-Hochberg within each family.
+
+    A p that holds for many patients only (log-rank) claims nothing that permutations do not bear out: where the
+    adjusted p is below LEVEL and would not be with the family's permutation ps, it is the latter's, and this is said.
+    """
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
     for name in COUNTS:
         frame[name] = frame[name].astype(float).astype("Int64")
     for name in NUMBERS:
         frame[name] = frame[name].astype(float)
     frame["exploratory"] = frame["exploratory"].astype(bool)
+    permuted = np.array([row.get("p_permuted", nan) for row in rows], dtype=float)
+    adjusted = _adjusted(frame, frame["p"].to_numpy())
+    cautious = _adjusted(frame, np.where(np.isnan(permuted), frame["p"], permuted))
+    refuted = ~np.isnan(permuted) & (adjusted < LEVEL) & (cautious >= LEVEL)
+    frame["p_adjusted"] = np.where(refuted, cautious, adjusted)
+    frame["adjust_method"] = np.select([np.isnan(adjusted), refuted], ["", "BH of permutation p"], "BH")
+    frame.loc[refuted, "note"] += "; permutations do not bear out the smaller p"
+    return frame
+
+
+def _adjusted(frame: pd.DataFrame, p: np.ndarray) -> np.ndarray:
+    """(rows,) p adjusted by Benjamini-Hochberg within each family."""
     adjusted = np.full(len(frame), nan)
     for members in frame.groupby("family", sort=False).indices.values():
-        adjusted[members] = statistics.adjust(frame["p"].to_numpy()[members])
-    frame["p_adjusted"] = adjusted
-    frame["adjust_method"] = ["" if isnan(p) else "BH" for p in adjusted]
-    return frame
+        adjusted[members] = statistics.adjust(p[members])
+    return adjusted

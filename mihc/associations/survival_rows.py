@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isnan, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,9 +94,10 @@ def group_survival_rows(
     known = grouping.labels.isin(grouping.levels).to_numpy()
     compared = grouping.labels.where(known, "")
     test = statistics.log_rank_permuted(endpoint.time, endpoint.event, compared.to_numpy())
-    by_chi_squared = chi_squared_note(test)
+    p_permuted, drawn = test.p, test.method.removeprefix("log-rank, ")
+    test = replace(test, p=test.p_chi_squared, method="log-rank")
     if not grouping.possible:
-        test = not_made(grouping, test.n)
+        test, p_permuted = not_made(grouping, test.n), nan
     followed = ~np.isnan(endpoint.time) & ~np.isnan(endpoint.event)
     notes = [grouping.note, cohort.guarantee_time(grouping)]
     rows.append(
@@ -104,8 +106,9 @@ def group_survival_rows(
             test,
             family=f"{about}: log-rank",
             term=grouping.term,
-            notes=[*notes, by_chi_squared],
+            notes=[*notes, "" if isnan(p_permuted) else f"by {drawn}: p = {p_permuted:.3g}"],
             groups=_sizes(grouping, followed, *grouping.levels) if len(grouping.levels) == 2 else None,
+            p_permuted=p_permuted,
             **common,
         )
     )
@@ -115,13 +118,6 @@ def group_survival_rows(
     if len(beside.columns):
         rows += _group_hazards(endpoint, grouping, columns, beside, f"{about}: Cox with covariates", notes, common)
     return rows
-
-
-def chi_squared_note(test: statistics.LogRank) -> str:
-    """R's p of a log-rank test whose own p is by permutation."""
-    if np.isnan(test.p_chi_squared):
-        return ""
-    return f"by chi-squared with {test.df} df, as R's survdiff: p = {test.p_chi_squared:.3g}"
 
 
 def km_rows(

@@ -183,7 +183,12 @@ def _add_part(parts: np.ndarray, at: int, weight: float, mean: float, variance: 
     more = skew * math.sqrt(1 + skew * skew / 4)
     w = math.exp(math.log(half + more) / 3) + math.exp(math.log(half - more) / 3) - 1  # exp(variance of the logarithm)
     middle = math.sqrt(variance / (w * (w - 1)))
-    parts[at, 0], parts[at, 1], parts[at, 2], parts[at, 3] = weight, mean - middle * math.sqrt(w), math.log(middle), math.sqrt(math.log(w))
+    parts[at, 0], parts[at, 1], parts[at, 2], parts[at, 3] = (
+        weight,
+        mean - middle * math.sqrt(w),
+        math.log(middle),
+        math.sqrt(math.log(w)),
+    )
     return at + 1
 
 

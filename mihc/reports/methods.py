@@ -18,9 +18,9 @@ _RULES = {
     "patients and there are no ties, else the normal approximation with tie-corrected variance and continuity "
     "correction; shift and interval by Hodges and Lehmann.",
     "kruskal": "Kruskal-Wallis rank sum test with tie correction, as R's kruskal.test.",
-    "log_rank": "Log-rank test; chi-squared with hypergeometric variance, as R's survdiff. Its p is by 10,000 seeded "
-    "permutations of the patients over the groups (100,000 where p is small), because chi-squared calls small groups "
-    "different too often; R's chi-squared p stands in each test's note.",
+    "log_rank": "Log-rank test; chi-squared with hypergeometric variance, as R's survdiff. Because chi-squared calls "
+    "small groups different too often, nothing is claimed that 10,000 seeded permutations of the patients over the "
+    "groups (100,000 where p is small) do not bear out; their p stands in each test's note.",
     "km": "Kaplan-Meier estimates with Greenwood's variance and log-log 95 % limits, as R's survfit with conf.type = "
     "log-log. The median is the first time with survival below one half, and the middle of the step where the curve "
     "stays at exactly one half. Follow-up is the reverse Kaplan-Meier median.",
