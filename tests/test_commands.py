@@ -139,9 +139,9 @@ def test_CL9_a_changed_setting_recomputes_and_names_what_changed(finished, tmp_p
 
 
 STUCK = """
-import sys, time
+import os, sys, time
 import mihc.cli, mihc.pipeline
-mihc.pipeline._propose = lambda job, row, done: (print("stuck", flush=True), time.sleep(60))
+mihc.pipeline._propose = lambda job, row, done: (os.write(1, b"stuck\\n"), time.sleep(60))  # from two threads
 sys.argv = ["mihc", "run", sys.argv[1]]
 mihc.cli.main()
 """
