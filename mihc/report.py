@@ -25,6 +25,7 @@ from mihc.figures import (
     threshold_plot,
 )
 from mihc.plots.style import REGION_COLOURS
+from mihc.reports.answers import answers, words_of
 from mihc.reports.associations import families, forests, leading
 from mihc.reports.calls import calls_chapter
 from mihc.reports.cell_flow import cell_flows, counted_flows, pooled
@@ -39,7 +40,6 @@ from mihc.reports.claims import (
     findings,
     is_exploratory,
     nothing_found,
-    silent_endpoints,
     split_words,
     tests,
 )
@@ -57,7 +57,7 @@ from mihc.reports.scripts import policy, scripts
 from mihc.reports.slide_pages import most_points, point_colours, points_note, slide_pages
 from mihc.reports.thresholds import Drift, drifts, has_interval, interval_columns, taken_beside_own, typed
 from mihc.reports.tissue import confusion, margin_profiles
-from mihc.reports.withheld import missing_values, withheld
+from mihc.reports.withheld import missing_values, summed_up, withheld
 from mihc.study import Study
 
 if TYPE_CHECKING:
@@ -145,9 +145,11 @@ def _page(
         "asked": asked,
         "findings": found,
         "nothing": nothing_found(numbers) if not found else "",
-        "silent": silent_endpoints(numbers, found),
+        "answers": answers(numbers, study, found),
+        "estimate_words": words_of(numbers, found),
         "doubts": doubts(numbers),
         "withheld": withheld(missing),
+        "withheld_words": summed_up(withheld(missing)),
         "missing": missing,
         "suspects": suspects(numbers),
         "flows": flows,

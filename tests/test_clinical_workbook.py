@@ -78,6 +78,14 @@ def test_OT19_a_workbook_is_read_as_the_csv_of_the_same_cells(tmp_path):
     assert read.clinical["os_months"].tolist() == ["12.5", "3", "30"]
 
 
+def test_OT9_what_does_not_match_names_the_workbook(tmp_path):
+    """A person who has clinical.xlsx is not sent to look for a clinical.csv."""
+    others = [ROWS[0], *([f"X{row[0]}", *row[1:]] for row in ROWS[1:])]
+    found = errors_of(write(tmp_path, workbook(others)))
+    assert [problem.place for problem in found] == ["clinical.xlsx"]
+    assert "are in clinical.xlsx; slides.csv has" in found[0].what and "clinical.csv" not in str(found[0])
+
+
 def test_OT19_a_study_runs_alike_from_a_workbook_and_from_csv(tmp_path):
     folder = write_table_study(tmp_path / "study", patients=4)
     lines = [line.split(",") for line in (folder / "clinical.csv").read_text().splitlines()]

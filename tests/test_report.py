@@ -19,8 +19,11 @@ from report_page import Page, few_tests, written
 
 from mihc.plots.overlays import MOST_POINTS, slide_layers
 from mihc.report import write_report
+from mihc.reports.associations import forests
 from mihc.reports.claims import findings, nothing_found, say
 from mihc.reports.doubts import doubts, suspects
+from mihc.reports.explorer import explorer
+from mihc.reports.groups import PatientGroups
 from mihc.reports.numbers import Numbers, rounded
 from mihc.reports.slide_pages import most_points, point_colours, review_command, slide_pages, thumbnail_px
 
@@ -114,6 +117,26 @@ def test_what_comes_from_a_data_driven_split_is_exploratory(tables):
     statistics.loc[row, "p_adjusted"] = 0.01
     found = findings(Numbers(tables | {"statistics": statistics}))
     assert [(finding.exploratory, finding.rows) for finding in found] == [(True, (row,))]
+
+
+def test_a_forest_shows_what_could_be_estimated_and_counts_the_rest(tables):
+    statistics, drawn = tables["statistics"].copy(), {}
+    alone = statistics["family"] == "Continuous marker: Cox"
+    lost = statistics.index[alone & (statistics["endpoint"] == "PFS")][:2]
+    statistics.loc[lost, ["estimate", "ci_low", "ci_high", "p", "p_adjusted"]] = np.nan
+    keys = forests(Numbers({"statistics": statistics}), drawn)
+    said = [text.get_text() for text in drawn["forest_PFS"].axes[0].texts]
+    assert "forest_PFS" in keys and "2 more could not be estimated" in said
+    assert not [text for text in said if "not estimable" in text]
+    assert len(drawn["forest_PFS"].axes[0].get_yticks()) == (alone & (statistics["endpoint"] == "PFS")).sum() - 2 + 1
+
+
+def test_the_weighted_auc_can_be_chosen_beside_its_landmark(tables):
+    numbers = Numbers(tables)
+    data = explorer(numbers, PatientGroups(numbers["patients"], drawn_settings()), []).data
+    named = [(data["questions"][place][1], name) for _line, _column, place, name in data["tests"]]
+    words = ("landmark at 12", "area under the curve, weighted for censoring (event by then vs followed beyond)")
+    assert words in named and ("landmark at 12", "Wilcoxon rank-sum test (high vs low)") in named
 
 
 COX, RANK_SUM = {"analysis": "cox", "estimate": 0.5}, {"analysis": "rank_sum", "estimate": 3.0}

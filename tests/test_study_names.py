@@ -119,9 +119,11 @@ def test_T3_a_patient_has_one_row_before_any_test_and_nobody_is_lost(slides, cli
     told = "\n".join(map(str, check_join(slides, [name for name in clinical if name.strip()], min_match=0.0)))
     if found:
         unmatched = set(slides) - set(clinical)
-        assert (f"{len(unmatched)} patients with slides have no row" in told) == bool(unmatched)
+        who = "1 patient with slides has" if len(unmatched) == 1 else f"{len(unmatched)} patients with slides have"
+        assert (f"{who} no row" in told) == bool(unmatched)
         unused = {name for name in clinical if name.strip()} - set(slides)
-        assert (f"{len(unused)} patients have no slide" in told) == bool(unused)
+        who = "1 patient has" if len(unused) == 1 else f"{len(unused)} patients have"
+        assert (f"{who} no slide" in told) == bool(unused)
 
 
 @pytest.mark.parametrize(

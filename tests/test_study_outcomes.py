@@ -74,8 +74,8 @@ def test_OT7_OT8_patients_in_one_table_only_are_counted_and_named(tmp_path):
     folder = write_study(tmp_path / "study", slides=SLIDES.replace("P3", "X9"))
     assert errors_of(folder) == []
     whats = [problem.what for problem in warnings_of(folder)]
-    assert "1 patients with slides have no row: 'X9'" in whats
-    assert "1 patients have no slide: 'P3'" in whats
+    assert "1 patient with slides has no row: 'X9'" in whats
+    assert "1 patient has no slide: 'P3'" in whats
 
 
 def test_OT9_no_match_at_all_shows_five_ids_of_each_table(tmp_path):
@@ -203,7 +203,7 @@ def test_a_missing_clinical_table_is_a_problem_only_when_it_is_asked_for(tmp_pat
 def test_a_time_without_an_event_is_warned_of(tmp_path):
     folder = write_study(tmp_path / "study", clinical=CLINICAL.replace("P2,3,0", "P2,3,").replace("P3,30,", "P3,,"))
     whats = [problem.what for problem in warnings_of(folder)]
-    assert "2 patients have only one of os_months and os_event: 'P2', 'P3'; they count as missing" in whats
+    assert "2 patients have only one of os_months and os_event: 'P2', 'P3'; counted as missing" in whats
 
 
 def test_a_clinical_column_may_not_take_a_name_of_patients_csv(tmp_path):

@@ -70,7 +70,7 @@ def clinical(patients: pd.DataFrame, column: str) -> pd.Series:
     """A clinical column of the study table, or a `ClinicalError` that names it."""
     if column not in patients.columns:
         raise ClinicalError(
-            f"no column {column!r} among the patients", fix="Add it to clinical.csv or take it out of study.toml."
+            f"no column {column!r} among the patients", fix="Add it to the clinical table or take it out of study.toml."
         )
     return patients[column]
 

@@ -188,11 +188,11 @@ def _risk_table(axes: Axes, groups: Sequence[SurvivalGroup], x_label: str) -> No
     axes.set_xlabel(plain(x_label, 60))
 
 
-def forest_plot(rows: Sequence[ForestRow], *, title: str, x_label: str) -> Figure:
+def forest_plot(rows: Sequence[ForestRow], *, title: str, x_label: str, note: str = "") -> Figure:
     """Estimates and intervals on a log axis, the line of no effect at 1; rows top to bottom as given.
 
     A row whose estimate or interval is not finite keeps its label and text and has no mark; an interval that leaves the
-    axis ends in an arrow.
+    axis ends in an arrow. `note` stands under the title.
     """
     with look():
         figure = new_figure(7.6, 1.25 + 0.27 * max(1, len(rows)))
@@ -209,7 +209,7 @@ def forest_plot(rows: Sequence[ForestRow], *, title: str, x_label: str) -> Figur
         _forest_ticks(axes, low, high)
         axes.set_xlabel(plain(x_label, 90))
         axes.spines["left"].set_visible(False)
-        headline(axes, title)
+        headline(axes, title, note)
     return figure
 
 

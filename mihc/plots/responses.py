@@ -18,6 +18,7 @@ GROWTH_PERCENT, SHRINKING_PERCENT = 20.0, -30.0  # RECIST 1.1: progression and p
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")  # categories differ without colour too
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INCHES_PER_PATIENT = 0.19
+INCHES_PER_NAME = 0.105  # of a spider's patients, at its right
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def spider_plot(courses: Sequence[Course], *, title: str, unit: str) -> Figure:
     known = [course for course in courses if course.changes]
     kinds = _kinds(courses)
     with look():
-        figure = new_figure(6.4, 4.4)
+        figure = new_figure(6.4, max(4.4, 1.3 + INCHES_PER_NAME * len(known)))
         axes = figure.subplots()
         ends = []
         for course in known:
@@ -80,7 +81,7 @@ def spider_plot(courses: Sequence[Course], *, title: str, unit: str) -> Figure:
         axes.set_ylabel("change of size (%)")
         axes.set_xlim(left=0)
         axes.grid(axis="y")
-        _name_ends(axes, ends)
+        _name_ends(axes, ends, room=max(40, len(known)))
         _legend(axes, {course.category for course in known}, kinds, patches=False)
         headline(axes, title, f"n = {len(known)}; dashed: {GROWTH_PERCENT:+.0f} % and {SHRINKING_PERCENT:+.0f} %")
     return figure
@@ -132,12 +133,12 @@ def _kinds(courses: Sequence[Course]) -> dict[str, tuple[str, int]]:
     return kinds | {"": (QUIET, 0)}
 
 
-def _name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """The patients' names at the right, in the order of their last changes, far enough apart to be read."""
+def _name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], *, room: int) -> None:
+    """The patients' names at the right, in the order of their last changes, so far apart that `room` of them fit."""
     ordered = sorted(ends)
     low, high = axes.get_ylim()
     heights = np.array([end[0] for end in ordered], dtype=float)
-    step = (high - low) / 40
+    step = (high - low) / room
     for place in range(1, len(heights)):
         heights[place] = max(heights[place], heights[place - 1] + step)
     heights -= max(0.0, heights[-1] - high) if len(heights) else 0.0

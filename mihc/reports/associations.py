@@ -178,24 +178,31 @@ def _curves(numbers: Numbers, study: Study, index: int, groups: PatientGroups, f
 
 
 def forests(numbers: Numbers, figures: dict[str, Figure]) -> list[str]:
-    """One forest plot of hazard ratios per endpoint and kind of model; returns the figures' keys."""
+    """One forest plot of hazard ratios per endpoint and kind of model; returns the figures' keys.
+
+    What could not be estimated is counted in the title; why stands in the table of all tests.
+    """
     statistics = numbers["statistics"]
     if statistics.empty:
         return []
     cox = statistics[(statistics["analysis"] == "cox") & ~statistics["split"].map(text).str.startswith("marker:")]
-    cox = cox[pd.to_numeric(cox["p"], errors="coerce").notna() | (cox["note"].map(text) != "")]
     keys = []
     for (endpoint, several), rows in (
         cox.groupby([cox["endpoint"], cox.apply(is_multivariable, axis=1)], sort=False) if len(cox) else ()
     ):
         rows = rows.assign(_p=pd.to_numeric(rows["p"], errors="coerce")).sort_values("_p", kind="stable")
+        missing, rows = int(rows["_p"].isna().sum()), rows[rows["_p"].notna()]
+        if rows.empty:
+            continue
         key = safe_name("forest", text(endpoint), "with-covariates" if several else "")
         kind = "with covariates" if several else "one variable at a time"
-        shown = f", the {MOST_FOREST} smallest p of {len(rows)}" if len(rows) > MOST_FOREST else ""
+        told = [f"the {MOST_FOREST} smallest p of {len(rows)}"] if len(rows) > MOST_FOREST else []
+        told += [f"{missing} more could not be estimated"] if missing else []
         figures[key] = forest_plot(
             [_forest_row(row) for _index, row in rows.head(MOST_FOREST).iterrows()],
-            title=f"{text(endpoint)}: Cox, {kind}{shown}",
-            x_label="hazard ratio (per SD), 95 % CI; below 1: longer; blue: after adjustment",
+            title=f"{text(endpoint)}: Cox, {kind}",
+            note="; ".join(told),
+            x_label="hazard ratio (populations: per SD), 95 % CI; below 1: longer; blue: adjusted p below 0.05",
         )
         keys.append(key)
     return keys

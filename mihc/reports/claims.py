@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from markupsafe import Markup
@@ -56,6 +57,7 @@ class Finding:
     headline: Markup
     evidence: tuple[Markup, ...]  # the other tests that agree, one line each
     fragile: str = ""  # why, where it hangs on a choice or on a single patient
+    also: tuple[str, ...] = ()  # populations with the same values in every patient: the same finding, told once
 
 
 def tests(statistics: pd.DataFrame) -> pd.DataFrame:
@@ -108,7 +110,21 @@ def findings(numbers: Numbers) -> list[Finding]:
     def order(finding: Finding) -> tuple[bool, bool, float]:
         return finding.exploratory, bool(finding.fragile), _adjusted(numbers, finding.rows[0])
 
-    return sorted(found, key=order)
+    return _once(numbers, sorted(found, key=order))
+
+
+def _once(numbers: Numbers, found: list[Finding]) -> list[Finding]:
+    """Populations that are one and the same in every patient ("B cell" = "CD20+") are told as one finding."""
+    told: dict[tuple, Finding] = {}
+    for finding in found:
+        row = numbers["statistics"].loc[finding.rows[0]]
+        column = "|".join(text(row[name]) for name in ("population", "tissue_class", "measure"))
+        values = tuple(numbers["patients"][column].fillna("")) if column in numbers["patients"] else (finding.question,)
+        key = (finding.question[0], *(text(row[name]) for name in _TEST[2:]), row["analysis"], row["family"], values)
+        first = told.setdefault(key, finding)
+        if first is not finding:
+            told[key] = replace(first, also=(*first.also, finding.question[1]))
+    return list(told.values())
 
 
 def _finding(numbers: Numbers, key: tuple[str, str, str], indices: list[int]) -> Finding:
@@ -312,21 +328,25 @@ def nothing_found(numbers: Numbers) -> Markup:
     )
 
 
-def silent_endpoints(numbers: Numbers, found: list[Finding]) -> list[Markup]:
-    """One sentence for each endpoint that was tested and of which nothing is claimed, where something else is."""
+def silent_endpoints(numbers: Numbers, found: Sequence[Finding]) -> dict[str, Markup]:
+    """A sentence for each endpoint that was tested and of which nothing is claimed."""
     rows = claimable(numbers["statistics"])
-    if rows.empty or not found:
-        return []
+    if rows.empty:
+        return {}
     spoken = {finding.question[0] for finding in found}
     silent = rows.assign(endpoint=rows.apply(endpoint_of, axis=1))
     silent = silent[~silent["endpoint"].isin(spoken)]
-    return [
-        sentence(
-            "No association with {endpoint} was found after adjustment ({n} tests; smallest adjusted p {p}).",
-            {"endpoint": text(endpoint), "n": len(group), "p": _smallest(numbers, group)},
+    return {
+        text(endpoint): sentence(
+            "No association with {endpoint} was found after adjustment ({n}; smallest adjusted p {p}).",
+            {
+                "endpoint": text(endpoint),
+                "n": counted(len(group), "test"),
+                "p": _smallest(numbers, group),
+            },
         )
         for endpoint, group in silent.groupby("endpoint", sort=False)
-    ]
+    }
 
 
 def _smallest(numbers: Numbers, rows: pd.DataFrame) -> Markup:

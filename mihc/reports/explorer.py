@@ -25,7 +25,7 @@ from mihc.reports.numbers import Numbers, as_float, text
 _GROUPS = "0123456789abcdefghij"  # one letter per patient
 _UNITS = {"density_per_mm2": "cells/mm²", "positivity_percent": "%"}
 _SHAPES = {"continuous": "time", "marker": "survival"}  # every other split is drawn as boxes
-DRAWN = ("rank_sum", "kruskal", "log_rank", "maxstat", "cox", "spearman")
+DRAWN = ("rank_sum", "kruskal", "log_rank", "maxstat", "cox", "spearman", "weighted_auc")
 
 
 @dataclass(frozen=True)

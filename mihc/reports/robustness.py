@@ -102,7 +102,9 @@ def _holds(numbers: Numbers, leading: Sequence[int]) -> list[Hold]:
         if pictures:
             summed = _summary_row(numbers, row)
             title = f"{population}{place_words(tissue_class)} and {endpoint}"
-            found.append(Hold(title, _said(numbers, summed) if summed is not None else Markup(""), tuple(pictures)))
+            found.append(
+                Hold(title, _opened(_said(numbers, summed)) if summed is not None else Markup(""), tuple(pictures))
+            )
     return found
 
 
@@ -141,10 +143,15 @@ def _said(numbers: Numbers, index: int, *, verdict: bool = True) -> Markup:
         parts.append(sentence("bootstrap 95 % interval of the {kind} {low} to {high}", pieces))
     joined = Markup("; ").join(parts)
     if not verdict:
-        return sentence("{first}{rest}.", {"first": joined[:1].upper(), "rest": joined[1:]}) if parts else Markup("")
-    word, why = text(row["verdict"]).capitalize(), text(row["why"])
+        return sentence("{joined}.", {"joined": joined}) if parts else Markup("")
+    word, why = text(row["verdict"]), text(row["why"])
     told = sentence("{word}{why}", {"word": word, "why": f" ({why})" if why else ""})
     return sentence("{told}: {parts}.", {"told": told, "parts": joined}) if parts else told
+
+
+def _opened(said: Markup) -> Markup:
+    """A sentence that begins with a word, with a capital."""
+    return Markup("{}{}").format(said[:1].upper(), said[1:])
 
 
 def _choices(rows: pd.DataFrame, lead: pd.Series) -> Markup:

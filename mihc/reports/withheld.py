@@ -81,6 +81,22 @@ def withheld(found: Sequence[Missing]) -> list[Missing]:
     return [one for one in found if one.deed and one.slide]
 
 
+def summed_up(found: Sequence[Missing]) -> list[Markup]:
+    """What `withheld` lists, in one sentence per reason: which markers, of how many patients."""
+    reasons: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for one in found:
+        names = reasons.setdefault((one.deed, one.reason.removesuffix(".")), {})
+        names.setdefault(one.marker or one.values, set()).update(one.patients)
+    words = {"withheld": "Withheld", "left out": "Pooled without a slide"}
+    return [
+        sentence("{deed}: {names} ({reason}).", {
+            "deed": words[deed], "reason": reason,
+            "names": ", ".join(f"{name} of {counted(len(patients), 'patient')}" for name, patients in names.items()),
+        })
+        for (deed, reason), names in reasons.items()
+    ]  # fmt: skip
+
+
 def _deed(note: str) -> tuple[str, str]:
     deed, told, reason = note.partition(": ")
     return (deed, reason) if told and deed in DEEDS else ("", note)

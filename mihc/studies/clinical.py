@@ -58,6 +58,11 @@ def read_clinical(folder: Path, settings: Settings) -> tuple[pd.DataFrame | None
     return frame, problems
 
 
+def clinical_name(folder: Path) -> str:
+    """What the clinical table's file is called in a study: clinical.csv, unless it is a workbook."""
+    return (_file(folder)[0] or folder / FILE).name
+
+
 def _file(folder: Path) -> tuple[Path | None, list[Problem]]:
     """The clinical table: clinical.csv or clinical.xlsx, never both; None where there is none that can be read."""
     found = [folder / name for name in (FILE, WORKBOOK) if (folder / name).exists()]
@@ -198,7 +203,8 @@ def _half_known(table: TextTable, rows: list[int], outcome: Outcome) -> list[Pro
         return []
     more = f" and {len(half) - 5} more" if len(half) > 5 else ""
     listed = ", ".join(half[:5]) + more
-    what = f"{len(half)} patients have only one of {outcome.time} and {outcome.event}: {listed}; they count as missing"
+    who = "1 patient has" if len(half) == 1 else f"{len(half)} patients have"
+    what = f"{who} only one of {outcome.time} and {outcome.event}: {listed}; counted as missing"
     return [Problem(table.name, what, "Fill in both, or leave both empty.", "warning")]
 
 

@@ -12,7 +12,7 @@ from mihc.errors import Problem
 from mihc.panel import Panel, check_panels
 from mihc.reviews.final import read_final_reviews, with_reviewed
 from mihc.reviews.states import SlideReview
-from mihc.studies.clinical import read_clinical, typed_clinical
+from mihc.studies.clinical import clinical_name, read_clinical, typed_clinical
 from mihc.studies.copies import repeated_tables
 from mihc.studies.expressions import (
     all_markers,
@@ -103,14 +103,16 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
         found = near_names(settings, panels) + population_problems(settings, panels)
         found += _cut_problems(settings, all_markers(panels))
         problems += found or level_problems(settings, panels, slides, thresholds)
-    problems += _patient_problems(slides, clinical, settings)
+    problems += _patient_problems(slides, clinical, settings, clinical_name(folder))
     problems += _annotation_problems(slides, settings) + _control_problems(slides) + _nothing_asked(settings)
     if not panels or not slides:
         return None, problems
     return Study(folder, settings, panels, slides, clinical, thresholds, reviews), problems
 
 
-def _patient_problems(slides: Collection[SlideRow], clinical: pd.DataFrame | None, settings: Settings) -> list[Problem]:
+def _patient_problems(
+    slides: Collection[SlideRow], clinical: pd.DataFrame | None, settings: Settings, table: str
+) -> list[Problem]:
     patients = {row.patient for row in slides if row.counts}
     problems = [
         Problem("slides.csv, column patient", f"{one!r} and {other!r} differ only by {kind}", fix, "warning")
@@ -119,7 +121,7 @@ def _patient_problems(slides: Collection[SlideRow], clinical: pd.DataFrame | Non
     ]
     if clinical is None:
         return problems
-    return problems + check_join(patients, clinical["patient"], min_match=settings.clinical.min_match)
+    return problems + check_join(patients, clinical["patient"], min_match=settings.clinical.min_match, table=table)
 
 
 def _nothing_asked(settings: Settings) -> list[Problem]:

@@ -62,15 +62,19 @@ def difference(one: str, other: str) -> str:
     return ""
 
 
-def check_join(slide_patients: Iterable[str], clinical_patients: Iterable[str], *, min_match: float) -> list[Problem]:
-    """Compare the patients of slides.csv with those of clinical.csv.
+def check_join(
+    slide_patients: Iterable[str], clinical_patients: Iterable[str], *, min_match: float, table: str = "clinical.csv"
+) -> list[Problem]:
+    """Compare the patients of slides.csv with those of the clinical table.
 
     Parameters
     ----------
     slide_patients, clinical_patients
         Ids as they are written; order and repetition change nothing.
     min_match
-        Share of the slides' patients that must be in clinical.csv.
+        Share of the slides' patients that must be in the clinical table.
+    table
+        What the clinical table's file is called.
 
     Returns
     -------
@@ -80,31 +84,31 @@ def check_join(slide_patients: Iterable[str], clinical_patients: Iterable[str], 
     slides, clinical = set(slide_patients), set(clinical_patients)
     if not slides or not clinical:
         return []
-    near = _near_misses(slides - clinical, clinical)
+    near = _near_misses(slides - clinical, clinical, table)
     matched = slides & clinical
     if not matched:
         what = (
-            f"0 of {len(slides)} patients of slides.csv are in clinical.csv; "
-            f"slides.csv has {_examples(slides)}; clinical.csv has {_examples(clinical)}"
+            f"0 of {len(slides)} patients of slides.csv are in {table}; "
+            f"slides.csv has {_examples(slides)}; {table} has {_examples(clinical)}"
         )
-        return [Problem("clinical.csv", what, "Write the same ids in both tables."), *near]
+        return [Problem(table, what, "Write the same ids in both tables."), *near]
     problems = near
     if len(matched) < min_match * len(slides):
-        what = f"only {len(matched)} of {len(slides)} patients of slides.csv are in clinical.csv"
+        what = f"only {len(matched)} of {len(slides)} patients of slides.csv are in {table}"
         share = math.floor(100 * len(matched) / len(slides)) / 100
         fix = f"Add the others, or write min_match = {share} under [clinical] in study.toml."
-        problems.append(Problem("clinical.csv", f"{what}; missing {_examples(slides - clinical)}", fix))
-    return problems + _alone(slides - clinical, clinical - slides)
+        problems.append(Problem(table, f"{what}; missing {_examples(slides - clinical)}", fix))
+    return problems + _alone(slides - clinical, clinical - slides, table)
 
 
-def _near_misses(unmatched: set[str], clinical: set[str]) -> list[Problem]:
+def _near_misses(unmatched: set[str], clinical: set[str], table: str) -> list[Problem]:
     by_plain: dict[str, list[str]] = {}
     for identifier in sorted(clinical):
         by_plain.setdefault(plain(identifier), []).append(identifier)
     return [
         Problem(
             "slides.csv, column patient",
-            f"{patient!r} is not in clinical.csv, but {candidate!r} is: near-miss, {difference(patient, candidate)}",
+            f"{patient!r} is not in {table}, but {candidate!r} is: near-miss, {difference(patient, candidate)}",
             "Write the id in the same way in both tables.",
         )
         for patient in sorted(unmatched)
@@ -112,15 +116,17 @@ def _near_misses(unmatched: set[str], clinical: set[str]) -> list[Problem]:
     ]
 
 
-def _alone(only_slides: set[str], only_clinical: set[str]) -> list[Problem]:
+def _alone(only_slides: set[str], only_clinical: set[str], table: str) -> list[Problem]:
     problems = []
     if only_slides:
-        what = f"{len(only_slides)} patients with slides have no row: {_examples(only_slides)}"
+        who = "1 patient with slides has" if len(only_slides) == 1 else f"{len(only_slides)} patients with slides have"
+        what = f"{who} no row: {_examples(only_slides)}"
         fix = "They are measured, and left out of every comparison with outcomes."
-        problems.append(Problem("clinical.csv", what, fix, "warning"))
+        problems.append(Problem(table, what, fix, "warning"))
     if only_clinical:
-        what = f"{len(only_clinical)} patients have no slide: {_examples(only_clinical)}"
-        problems.append(Problem("clinical.csv", what, "They are in no table and no test.", "warning"))
+        who = "1 patient has" if len(only_clinical) == 1 else f"{len(only_clinical)} patients have"
+        what = f"{who} no slide: {_examples(only_clinical)}"
+        problems.append(Problem(table, what, "They are in no table and no test.", "warning"))
     return problems
 
 
