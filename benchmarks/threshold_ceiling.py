@@ -127,13 +127,15 @@ GRID_STARTS = (
     [0, 0, 3, -6, 0],
     [0, 0, 0.5, 3, 0],
     [0, 0, 3, 3, 0],
+    [0, 0, 0.5, 9, 0],
+    [0, 0, 3, 9, 0],
     [0, 0, 0.5, -2.4, 1.1],
     [0, 0, 3, -2.4, 1.1],
     [0, 0, 0.5, -4.5, 1.4],
 )
 
 
-def of_grid(case: Case, values: np.ndarray) -> tuple[Counted, Waves, list, list]:
+def of_grid(case: Case, values: np.ndarray, _: np.ndarray) -> tuple[Counted, Waves, list, list]:
     """Cells, formula, and the numbers from which slides without and with positives are sought."""
     counted = Counted((values - 300) / 25)
     nearest = max(case.separation, 2.0)
@@ -187,25 +189,27 @@ def draw_formula(counted: Counted, case: Draw) -> Waves:
         if len(numbers) == 6:
             return wave * dark
         share = _part(numbers[6])
-        bright = positive(math.exp(min(numbers[7], 4)), min(max(numbers[8], -2.5), 1.2), scale)
+        bright = positive(math.exp(min(numbers[7], 4)), min(max(numbers[8], -2.5), 0.8), scale)
         return wave * ((1 - share) * dark + share * bright)
 
     return formula
 
 
-def of_draw(case: Draw, values: np.ndarray) -> tuple[Counted, Waves, list, list]:
+def of_draw(case: Draw, values: np.ndarray, positive: np.ndarray) -> tuple[Counted, Waves, list, list]:
     """Cells, formula, and the numbers from which slides without and with positives are sought."""
     low, middle = np.quantile(values, [0.05, 0.25])
-    unit = (middle - low) / 0.97
-    counted = Counted((values - middle) / unit)
+    places = (values - middle) / ((middle - low) / 0.97)
+    counted, negative = Counted(places), places[~positive]
     shapes = {"normal": (0.0,), "gamma": (1.4, 2.2, 2.8), "log-normal": (-1.6, -1.0, -0.7)}[case.family]
     drift = [0.0, 0.0] if case.drift == "flat" else [DRIFT_SDS / 2, DRIFT_SDS / 2]
-    starts = [[0.7, 0.0, shape, *drift, part] for shape in shapes for part in (-7.0, -3.0)]
+    sd = 0.7413 * np.subtract(*np.quantile(negative, [0.75, 0.25]))
+    seen = ((float(np.median(negative)), math.log(sd)), (0.7, 0.0))
+    starts = [[*at, shape, *drift, part] for at in seen for shape in shapes for part in (-7.0, -3.0)]
     share = min(max(case.prevalence, 0.002), 0.6)
     widths = {"normal": (0.0, 0.4, 0.7), "gamma": (-1.1,), "log-normal": (-1.2,)}[case.family]
-    nearest = max(case.separation, 2.0)
-    positive = [[math.log(share / (1 - share)), math.log(nearest * 1.1), width] for width in widths]
-    return counted, draw_formula(counted, case), starts, [start + more for start in starts for more in positive]
+    away = math.log(max(case.separation, 2.0) * float(negative.std()) / sd)
+    more = [[math.log(share / (1 - share)), away, width] for width in widths]
+    return counted, draw_formula(counted, case), starts, [start + some for start in starts for some in more]
 
 
 # ---- verdicts
@@ -215,7 +219,7 @@ def oracle_row(job: tuple[Case | Draw, int]) -> dict:
     """What the oracle says of one drawn slide."""
     case, repeat = job
     values, positive = case.draw(repeat)
-    counted, formula, without, with_them = (of_grid if isinstance(case, Case) else of_draw)(case, values)
+    counted, formula, without, with_them = (of_grid if isinstance(case, Case) else of_draw)(case, values, positive)
     none = max((likeliest(counted, formula, start) for start in without), key=lambda found: found[0])
     some = max(_seeded(counted, formula, none[1], with_them), key=lambda found: found[0])
     at = len(without[0])

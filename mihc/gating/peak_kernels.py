@@ -36,8 +36,8 @@ VARIATION, NEAR, FAR = 0.25, 3.0, 4.5
 # The light of positives usually varies by a third of its mean; what is far from that is rarer, but as a tail is rare.
 USUAL_VARIATION, VARIATION_SPREAD = math.log(0.35), 0.3
 EVENLY = 0.02  # the least variation of light anywhere
-EVEN, GAMMA, LOG_NORMAL = range(3)  # shapes of the marker's light: normal, gamma, log-normal
-WIDEST = (0.5, 1.0, 1.3)  # SD of the light over its mean, for each
+EVEN, LOG_NORMAL = range(2)  # shapes of the marker's light: normal, log-normal
+WIDEST = (0.5, 1.3)  # SD of the light over its mean, for each
 STRAIGHT = 0.02  # skewness below which a part of the upper peak is taken as normal
 LEAST_PART, MOST_PARTS = 1e-3, 4  # of the upper peak: share below which one is left out, and their number
 NOBODY = 1e-4  # share of positives below which their shape does not matter
@@ -197,7 +197,7 @@ def _upper_parts(fit: np.ndarray, shape: int, kind: int, parts: np.ndarray) -> i
     """Fill `parts` with those of the upper peak, the marker's light on top of that of the negatives; their number."""
     signal, varies = math.exp(fit[3]), math.exp(fit[4])
     variance = signal * signal * varies * varies
-    skew = 0.0 if shape == EVEN else (2 * varies if shape == GAMMA else varies * (3 + varies * varies))
+    skew = 0.0 if shape == EVEN else varies * (3 + varies * varies)
     third = skew * variance * math.sqrt(variance)
     sd, mean = math.exp(fit[2]), fit[1] + signal
     part, length = 1 / (1 + math.exp(-fit[5])), math.exp(fit[6])

@@ -10,10 +10,13 @@ import numpy as np
 
 from mihc.gating.histogram import Histogram
 
-LIGHTS = (EVEN, GAMMA, LOG_NORMAL) = range(3)  # shapes of the marker's light, see peak_kernels
+LIGHTS = (EVEN, LOG_NORMAL) = range(2)  # shapes of the marker's light, see peak_kernels
 STARTS = (0.004, 0.03, 0.15, 0.4, 0.7)  # shares of positives at which the fits start
 NEAREST_SDS = 2.5  # between the negatives' mean and the positives' middle; nearer cells are a shade, not a population
 PENALTY = 1.0  # per parameter that a fit has more (Akaike's), in log-likelihood
+OF_POSITIVES = (
+    2  # that a slide with positives has more: their share and distance; how much they vary is known beforehand
+)
 NONE = -9.0  # logit of no cell
 FAR_AWAY = (-12.0, 7.6, -1.0)  # an upper peak without cells
 SCOUTS, WORTH_TRYING = ("normal", "gamma"), 2  # lower peaks that try every start, and the starts that the others try
@@ -71,7 +74,7 @@ class Fit:
     @property
     def penalty(self) -> float:
         """What its parameters cost."""
-        return PENALTY * (len(self.lower.free) + 3 * self.positives)
+        return PENALTY * (len(self.lower.free) + OF_POSITIVES * self.positives)
 
     @property
     def share(self) -> float:
