@@ -124,6 +124,21 @@ def test_S9_edits_follow_into_every_number_and_undone_leave_no_trace(folder):
     mihc.run(mihc.read_study(folder), until="statistics")
     assert digest(folder) == before and machine_bytes(folder) == machine
     assert not list((folder / "results" / ".stages").glob("edits/*.parquet"))
+    with open_review(mihc.read_study(folder), SLIDE, "anna") as session:  # tomorrow
+        while session.redo() is not None:
+            pass
+    mihc.run(mihc.read_study(folder), until="statistics")
+    assert digest(folder) == saved
+
+
+def test_an_edit_of_cells_looks_at_no_pixel_of_the_regions_again(folder):
+    with open_review(mihc.read_study(folder), SLIDE, "anna") as session:
+        session.delete([int(neighbours(folder).iloc[0]["cell"])])
+    changes = review.save(folder, reviewer="anna", slides=[SLIDE], report=False)
+    again = {step.removesuffix(f" {SLIDE}") for step in changes.computed}
+    assert again == {"edits", "regions", "values", "positives", "study", "statistics"}
+    ledger = read_csv(folder / "results" / "area_ledger.csv").query("slide == @SLIDE").set_index("category")
+    assert ledger.loc["scanned", "cells"] == len(mihc.slide_cells(mihc.read_study(folder), SLIDE))
 
 
 def test_edited_cells_are_measured_as_the_whole_slide_would_be(folder):
