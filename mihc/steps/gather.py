@@ -9,9 +9,18 @@ from dataclasses import fields
 import pandas as pd
 
 from mihc import store
-from mihc.associate import associate, dropout_table, family_table, split_table
+from mihc.associate import (
+    CLINICAL,
+    Kept,
+    associate,
+    dropout_table,
+    family_table,
+    fingerprints,
+    kept_rows,
+    split_table,
+)
 from mihc.batches import BatchMarker, MarkerValues, beside_batches, control_remark, drift, positivity_remarks
-from mihc.errors import InputError
+from mihc.errors import InputError, MihcError
 from mihc.regions import check_ledger
 from mihc.stages import Job, code_hash
 from mihc.steps import call, describe, learn, outline
@@ -220,9 +229,7 @@ def _with_patients(study: Study, counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _joined(job: Job, parts: Sequence[str]) -> pd.DataFrame:
-    tables = [store.read_csv(job.store.path(part)) for part in parts]
-    tables = [table for table in tables if len(table)] or tables[:1]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return store.read_csv_parts([job.store.path(part) for part in parts])
 
 
 def compare(job: Job, table: Record) -> Record:
@@ -233,17 +240,34 @@ def compare(job: Job, table: Record) -> Record:
 
     def make(transaction: Transaction) -> None:
         patients = patients_table(job)
-        found = associate(patients, settings)
+        marks = fingerprints(patients)
+        kept, splits = _kept(job, key, marks)
+        found = associate(patients, settings, kept=kept)
         made = {
             "statistics": found,
             "families": family_table(found),
-            "splits": split_table(patients, settings),
             "dropout": dropout_table(patients, settings),
         }
         for name, table in made.items():
             store.write_csv(transaction.path(f"{name}.csv"), table)
+        store.write_text(transaction.path("splits.csv"), splits or store.csv_text(split_table(patients, settings)))
+        transaction.notes["columns"] = marks
 
     return job.stage("statistics", "", key, make)
+
+
+def _kept(job: Job, key: Mapping[str, str], marks: Mapping[str, str]) -> tuple[Kept, str]:
+    """What stands of the statistics that are stored, and splits.csv, which is of clinical columns alone ("": anew)."""
+    record = job.store.record("statistics")
+    if record is None or any(record.key.get(name) != key[name] for name in ("settings", "code")):
+        return Kept(), ""
+    before = record.notes.get("columns", {})
+    try:
+        kept = kept_rows(before, store.read_csv(job.store.path("statistics.csv")), marks)
+        same = before.get(CLINICAL) == marks[CLINICAL]
+        return kept, job.store.path("splits.csv").read_text(encoding="utf-8") if same else ""
+    except MihcError:  # damaged, or taken away: it is all computed
+        return Kept(), ""
 
 
 def patients_table(job: Job) -> pd.DataFrame:
