@@ -24,11 +24,11 @@ SETTINGS = Settings(
 
 def cohort(seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    n = 14
+    n = 30  # fewer are nearly separated by a covariate, whose limits take seconds
     table = {"patient": [f"P{k:02}" for k in range(n)], "slides": "S"}
     table |= {name: np.where(rng.random(n) < 0.1, np.nan, np.round(rng.lognormal(2, 1, n), 3)) for name in MARKERS}
     for name in ("pfs", "os"):
-        table[name], table[f"{name}_event"] = np.round(rng.exponential(9, n) + 0.1, 2), rng.integers(0, 2, n) * 1.0
+        table[name], table[f"{name}_event"] = np.round(rng.exponential(9, n) + 0.1, 2), (rng.random(n) < 0.8) * 1.0
     table |= {"best": rng.choice(["CR", "SD", "PD"], n), "signature": rng.choice(["a", "b"], n)}
     return pd.DataFrame(table | {"ecog": rng.integers(0, 2, n).astype(str)})
 
