@@ -22,10 +22,10 @@ from mihc.errors import DamagedError, OutputConflict, UsageError
 from mihc.regions import Region
 from mihc.reviews.cell_edits import Piece, add, delete, merge, redraw, split
 from mihc.reviews.final import Final, read_final, write_final
-from mihc.reviews.journal import Journal, journal_file, read_journal, reviewer_name
+from mihc.reviews.journal import Journal, Line, journal_file, read_journal, reviewer_name
 from mihc.reviews.region_edits import edit_regions, polygon_as_json
 from mihc.reviews.runs import laid_over, runs_of
-from mihc.reviews.states import SlideReview, replay
+from mihc.reviews.states import SlideReview, replay, standing, taken_back
 
 ROOT = Path(__file__).parents[1]
 
@@ -159,6 +159,19 @@ def test_an_undo_takes_back_the_last_gesture_that_stands(journal):
     for _ in range(5):
         journal.add("undo", {"of": 0})
     assert replay("S1", "anna", journal.lines) == SlideReview("S1", "anna")
+
+
+@given(moves=st.lists(st.sampled_from(["do", "undo", "redo"]), max_size=40))
+def test_undo_and_redo_go_to_and_fro_as_in_any_editor(moves):
+    lines, history, place = [], [], 0  # by hand: what was done, and how much of it stands
+    for move in moves:
+        lines.append(Line(len(lines) + 1, "", "anna", "accept" if move == "do" else move, {"marker": str(len(lines))}))
+        if move == "do":
+            history, place = [*history[:place], lines[-1]], place + 1
+        else:
+            place = min(max(place + (1 if move == "redo" else -1), 0), len(history))
+    assert standing(lines) == history[:place]
+    assert taken_back(lines) == history[place:][::-1]
 
 
 def test_whose_review_counts_is_read_as_it_was_written(tmp_path):

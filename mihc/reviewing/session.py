@@ -22,7 +22,7 @@ from mihc.reviews.journal import CELL_GESTURES, Journal, Line
 from mihc.reviews.live import LiveCounts
 from mihc.reviews.region_edits import class_name, edit_regions, polygon_as_json
 from mihc.reviews.runs import EditedLabels, box_of
-from mihc.reviews.states import NEGATIVE, SlideReview, largest_added_id, replay, standing
+from mihc.reviews.states import NEGATIVE, SlideReview, largest_added_id, replay, standing, taken_back
 from mihc.steps.edit import LABEL_COLUMNS, cells_hash
 from mihc.steps.segment import measured_table
 from mihc.store import Store, open_image, open_labels, read_cells
@@ -97,6 +97,14 @@ class Session:
             return None
         self.journal.add("undo", {"of": stands[-1].number})
         return stands[-1]
+
+    def redo(self) -> Line | None:
+        """Do the gesture that was undone last again -> which; None where there is none, or another one came since."""
+        back = taken_back(self.journal.lines)
+        if not back:
+            return None
+        self.journal.add("redo", {"of": back[-1].number})
+        return back[-1]
 
     # Thresholds
 

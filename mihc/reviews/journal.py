@@ -1,8 +1,8 @@
 """review/<reviewer>/<slide>/journal.jsonl: one line per gesture, forced to the disk before the gesture counts as done.
 
-Lines are added and never changed; an undo is a line too. Each line carries a hash of itself and of the line before, so
-that a line that was changed, lost or put elsewhere is noticed. A last line that a kill tore is no line: it is passed
-over by readers and cut off by the next writer.
+Lines are added and never changed; an undo is a line too, and so is a redo. Each line carries a hash of itself and of
+the line before, so that a line that was changed, lost or put elsewhere is noticed. A last line that a kill tore is no
+line: it is passed over by readers and cut off by the next writer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mihc.stores.files import sync_folder, told_plainly
 from mihc.stores.locks import Lock
 
 FOLDER, FILE = "review", "journal.jsonl"
-GESTURES = ("threshold", "merge", "split", "delete", "add", "redraw", "region", "accept", "undo")
+GESTURES = ("threshold", "merge", "split", "delete", "add", "redraw", "region", "accept", "undo", "redo")
 CELL_GESTURES = GESTURES[1:6]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CHECK = 16  # hex digits of a line's hash

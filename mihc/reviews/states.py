@@ -87,14 +87,29 @@ def replay(slide: str, reviewer: str, lines: Sequence[Line]) -> SlideReview:
 
 
 def standing(lines: Sequence[Line]) -> list[Line]:
-    """The gestures that were not undone; an undo takes back the last one that stands."""
+    """The gestures that were not undone; an undo takes back the last one that stands, a redo brings it again."""
+    return _standing(lines)[0]
+
+
+def taken_back(lines: Sequence[Line]) -> list[Line]:
+    """The gestures that a redo can bring again, the one that is next last; another gesture leaves none."""
+    return _standing(lines)[1]
+
+
+def _standing(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
     stands: list[Line] = []
+    back: list[Line] = []
     for line in lines:
-        if line.gesture != "undo":
+        if line.gesture == "undo":
+            if stands:
+                back.append(stands.pop())
+        elif line.gesture == "redo":
+            if back:
+                stands.append(back.pop())
+        else:
             stands.append(line)
-        elif stands:
-            stands.pop()
-    return stands
+            back.clear()
+    return stands, back
 
 
 def largest_added_id(lines: Sequence[Line]) -> int:

@@ -172,9 +172,18 @@ class Desk:
 
     def undo(self) -> str:
         """Take the last gesture back -> what it was, in words."""
-        line = self.session.undo()
+        return self._again_looked_at(self.session.undo(), "took back", "nothing to undo")
+
+    def redo(self) -> str:
+        """Do the gesture that was undone last again -> what it was, in words."""
+        return self._again_looked_at(self.session.redo(), "did again", "nothing to do again")
+
+    def _again_looked_at(self, line: object | None, done: str, nothing: str) -> str:
         self._live = None
-        return "nothing to undo" if line is None else f"took back: {line.gesture} {line.content.get('marker', '')}"
+        if line is None:
+            return nothing
+        what = line.content.get("marker") or line.content.get("name") or ""
+        return f"{done}: {line.gesture} {what}".strip()
 
     def positive_points(self, population: str) -> np.ndarray:
         """(n, 2) the positive cells by the thresholds as they are being moved, as napari has them."""

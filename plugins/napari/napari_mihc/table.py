@@ -24,6 +24,7 @@ KEYS = {
     "Shift-A": ("add", "add a cell: the last outline drawn is its nucleus"),
     "Shift-R": ("redraw", "redraw a cell's nucleus by the last outline drawn"),
     "Shift-U": ("undo", "take the last gesture back, also one of yesterday"),
+    "Shift-D": ("redo", "do again what was taken back last"),
     "Shift-Y": ("accept_slide", "accept the slide as it is"),
     "Shift-N": ("next_slide", "next slide"),
     "Shift-B": ("previous_slide", "previous slide"),
@@ -205,7 +206,14 @@ class ReviewTable:
 
     def undo(self) -> None:
         """Take the last gesture back."""
-        self.do(lambda: self.tell(self.desk.undo()))
+        self._back_and_forth(self.desk.undo)
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        self._back_and_forth(self.desk.redo)
+
+    def _back_and_forth(self, step: Callable[[], str]) -> None:
+        self.do(lambda: self.tell(step()))
         self.show_edits()
         self.show_regions()
 
