@@ -13,6 +13,7 @@ _HOME = {
     "Region": "regions",
     "Results": "pipeline",
     "Slide": "slide",
+    "Stopped": "stages",
     "Study": "study",
     "Threshold": "positives",
     "assign_regions": "regions",
@@ -40,12 +41,13 @@ _HOME = {
     "viewer_um": "results",
 }
 
-_MODULES = ("errors", "review", "statistics")
+_MODULES = ("errors", "review", "statistics", "study")
 
 __all__ = [
     "Region",
     "Results",
     "Slide",
+    "Stopped",
     "Study",
     "Threshold",
     "assign_regions",
@@ -72,6 +74,7 @@ __all__ = [
     "slide_reference",
     "slide_regions",
     "statistics",
+    "study",
     "study_table",
     "viewer_um",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,7 @@ from mihc.steps.ingest import ingest
 from mihc.steps.judge import all_described, batch_offers, stored_values
 from mihc.steps.learn import learn
 from mihc.steps.outline import outline
+from mihc.steps.place import place
 from mihc.steps.propose import control_of, propose
 from mihc.steps.segment import segment
 from mihc.steps.tell import tell
@@ -76,6 +78,7 @@ def run(
     slides: Sequence[str] | None = None,
     until: str | None = None,
     progress: Callable[[Event], None] = lambda event: None,
+    stopping: threading.Event | None = None,
 ) -> Results:
     """Run a study from its slides to its report; only what changed is computed.
 
@@ -94,6 +97,8 @@ def run(
         Stop after this stage: "slide", "cells", "regions", "values", "positives", "study", "statistics", "robustness".
     progress
         Called with an Event as things happen, never from two threads at once.
+    stopping
+        Set it from anywhere to end the run as soon as it can: what was committed stays, what was begun is discarded.
 
     Returns
     -------
@@ -101,6 +106,8 @@ def run(
 
     Raises
     ------
+    Stopped
+        When `stopping` was set; another run goes on from there.
     UsageError
         For an unknown slide or stage.
     InputError
@@ -116,7 +123,17 @@ def run(
         executor = executor or stack.enter_context(local_executor(workers))
         meter = stack.enter_context(MemoryMeter())
         decoders = stack.enter_context(Decoders(DECODING)) if isinstance(executor, ThreadPoolExecutor) else None
-        job = Job(study, Store(study.results), executor, progress, meter, workers, decoders, whole=slides is None)
+        job = Job(
+            study,
+            Store(study.results),
+            executor,
+            progress,
+            meter,
+            workers,
+            decoders,
+            whole=slides is None,
+            stopping=stopping or threading.Event(),
+        )
         if slides is None:  # else each slide's lock recovers that slide: jobs beside this one are at the others
             job.store.recover()
             _tell_unlisted(job)
@@ -155,7 +172,7 @@ def _measure(job: Job, row: SlideRow, until: str | None) -> Records:
     if until != "slide":
         done["cells"] = edit(job, row, done["slide"], segment(job, row, done["slide"]))
     if until not in STAGES[:2]:
-        done["regions"] = outline(job, row, done["slide"], done["cells"])
+        done["regions"] = place(job, row, outline(job, row, done["slide"]), done["cells"])
     return done
 
 

@@ -16,25 +16,33 @@ from mihc.quality.focus import sharpness
 from mihc.quality.rows import Row, grade, light_rows, mask_rows, seam_rows, size_rows
 from mihc.quality.seams import Seams, audit_seams
 
-__all__ = ["COLUMNS", "Findings", "Level", "Overview", "Seams", "audit_seams", "examine", "sharpness", "slide_qc"]
+__all__ = [
+    "COLUMNS",
+    "Findings",
+    "Level",
+    "Overview",
+    "Seams",
+    "audit_seams",
+    "cells_qc",
+    "examine",
+    "picture_qc",
+    "sharpness",
+]
 
 COLUMNS = ["slide", "check", "value", "unit", "verdict", "explanation"]
 
 
-def slide_qc(
+def picture_qc(
     slide: str,
     overview: Overview,
-    cells: pd.DataFrame,
-    ledger: pd.DataFrame,
     notes: Mapping[str, Any],
     *,
     findings: Findings,
     roles: Sequence[str] = (),
     exclude: Sequence[str] = (),
     nucleus_diameter_um: float = 8.0,
-    seams: Seams | None = None,
 ) -> pd.DataFrame:
-    """Return the quality checks of one slide.
+    """Return the quality checks of one slide's picture.
 
     Parameters
     ----------
@@ -42,10 +50,6 @@ def slide_qc(
         Its id.
     overview : Overview
         All channels of a level of about 2 µm per pixel.
-    cells : DataFrame
-        The slide's cells, with nucleus_area_um2.
-    ledger : DataFrame
-        The slide's rows of area_ledger.csv.
     notes : dict
         What was seen when every pixel was read: notes["channels"][name] has smallest, largest and saturated_share.
     findings : Findings
@@ -56,8 +60,6 @@ def slide_qc(
         The masks that are excluded from every number.
     nucleus_diameter_um : float
         What nuclei are expected to measure.
-    seams : Seams
-        What `audit_seams` saw; None on a slide without seams.
 
     Returns
     -------
@@ -71,12 +73,30 @@ def slide_qc(
         *_blank(notes, overview),
         *_duplicates(overview),
         *light_rows(findings),
-        *_nuclei(cells, ledger),
         *size_rows(findings, nucleus_diameter_um),
-        *seam_rows(seams),
         *mask_rows(findings, exclude),
-        *_excluded(ledger),
     ]
+    return _table(slide, rows)
+
+
+def cells_qc(slide: str, cells: pd.DataFrame, ledger: pd.DataFrame, *, seams: Seams | None = None) -> pd.DataFrame:
+    """Return the quality checks of one slide's cells and areas, as `picture_qc` does.
+
+    Parameters
+    ----------
+    slide : str
+        Its id.
+    cells : DataFrame
+        The slide's cells, with nucleus_area_um2.
+    ledger : DataFrame
+        The slide's rows of area_ledger.csv.
+    seams : Seams
+        What `audit_seams` saw; None on a slide without seams.
+    """
+    return _table(slide, [*_nuclei(cells, ledger), *seam_rows(seams), *_excluded(ledger)])
+
+
+def _table(slide: str, rows: Sequence[Row]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=COLUMNS[1:])
     table.insert(0, "slide", slide)
     return table

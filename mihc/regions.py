@@ -62,6 +62,7 @@ __all__ = [
     "check_ledger",
     "check_regions",
     "check_strokes",
+    "class_of",
     "count_bands",
     "count_populations",
     "distance_to_margin",
@@ -211,10 +212,11 @@ def map_classes(regions: Sequence[Region], classes: Mapping[str, str]) -> list[R
 
 
 def _mapped_class(region: Region, classes: Mapping[str, str]) -> str | None:
-    return _class_called(region.tissue_class or region.name, classes)
+    return class_of(region.tissue_class or region.name, classes)
 
 
-def _class_called(label: str, classes: Mapping[str, str]) -> str | None:
+def class_of(label: str, classes: Mapping[str, str]) -> str | None:
+    """What a class of an annotation file means, as `map_classes` looks it up; None where no map knows it."""
     folded = {key.casefold(): value for key, value in reversed(list(classes.items()))}
     return classes.get(label) or folded.get(label.casefold()) or DEFAULT_CLASSES.get(label.casefold())
 
@@ -241,7 +243,7 @@ def map_strokes(strokes: Sequence[Stroke], classes: Mapping[str, str]) -> list[T
     taught: list[TissueClass] = []
     unknown: Counter[str] = Counter()
     for stroke in strokes:
-        found = _class_called(stroke.label, classes)
+        found = class_of(stroke.label, classes)
         if found is None and stroke.label.casefold() in GLASS_NAMES:
             taught.append(TissueClass(GLASS, OUTSIDE))
         elif found is None:

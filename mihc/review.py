@@ -3,6 +3,8 @@
     open_review(study, slide, reviewer)   a Session: every gesture is on the disk when its call returns
     save(folder, ...)                     the numbers follow: only what the edits touch is computed -> Changes
     slide_list(study, ...)                the slides with their checks and how far their review is
+    slide_checks(study, slide)            what the checks of a slide have to say
+    try_strokes(study, slide, strokes)    what a tissue classifier would make of the slide; keep_trial accepts it
     compare(study, slide, one, other)     two reviewers beside each other
     choose_final(folder, reviewer, ...)   whose review counts
 
@@ -13,7 +15,8 @@ from __future__ import annotations
 
 from mihc.exports.geojson import write_regions
 from mihc.reviewing.comparing import Comparison, compare
-from mihc.reviewing.overview import choose_final, final_reviewer, slide_list
+from mihc.reviewing.overview import choose_final, final_reviewer, slide_checks, slide_list
+from mihc.reviewing.painting import Painted, Trial, keep_trial, painted_strokes, try_strokes
 from mihc.reviewing.saving import Changes, save
 from mihc.reviewing.session import Session, open_review
 from mihc.reviews.final import reviewers
@@ -26,14 +29,20 @@ __all__ = [
     "Comparison",
     "EditedLabels",
     "LiveCounts",
+    "Painted",
     "Session",
+    "Trial",
     "choose_final",
     "compare",
     "final_reviewer",
+    "keep_trial",
     "open_review",
+    "painted_strokes",
     "reviewer_name",
     "reviewers",
     "save",
+    "slide_checks",
     "slide_list",
+    "try_strokes",
     "write_regions",
 ]

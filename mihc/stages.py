@@ -33,7 +33,7 @@ PACKAGE = Path(__file__).parent
 
 
 class Stopped(Exception):
-    """The run is being stopped: no further stage or window is begun."""
+    """The run was asked to stop: no further stage or window is begun, and the same call goes on from there."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     read_study(folder)   the folder as a frozen record, or every error at once
     check_study(folder)  every problem, warnings too, before any pixel is read
     init_study(folder)   the files of a study, written from a folder of slides
+    read_sheet, write_sheet(folder, ...)   its tables as texts that people edit; so _classes and _phenotypes
     study_table(...)     regions.csv pooled to one row per patient: patients.csv
 
 The parts are in `mihc.studies`.
@@ -21,6 +22,16 @@ from mihc.studies.given_cells import given_cells, given_values
 from mihc.studies.patients import pdl1_table, study_notes, study_table
 from mihc.studies.pdl1 import EVALUABLE_TUMOUR_CELLS, Pdl1Scores, pdl1_expressions, pdl1_scores
 from mihc.studies.settings import Outcome, Pdl1, Response, Settings
+from mihc.studies.sheets import (
+    SHEETS,
+    Sheet,
+    read_classes,
+    read_phenotypes,
+    read_sheet,
+    write_classes,
+    write_phenotypes,
+    write_sheet,
+)
 from mihc.studies.slide_list import SlideRow
 from mihc.studies.start import InitReport, init_study
 from mihc.studies.strokes import classifier_file, stroke_files
@@ -28,12 +39,14 @@ from mihc.studies.threshold_history import read_history, remember
 
 __all__ = [
     "EVALUABLE_TUMOUR_CELLS",
+    "SHEETS",
     "InitReport",
     "Outcome",
     "Pdl1",
     "Pdl1Scores",
     "Response",
     "Settings",
+    "Sheet",
     "SlideRow",
     "Study",
     "check_study",
@@ -47,13 +60,19 @@ __all__ = [
     "pdl1_scores",
     "pdl1_table",
     "read_cell_table",
+    "read_classes",
     "read_history",
+    "read_phenotypes",
+    "read_sheet",
     "read_study",
     "remember",
     "same_scene",
     "stroke_files",
     "study_notes",
     "study_table",
+    "write_classes",
+    "write_phenotypes",
+    "write_sheet",
 ]
 
 

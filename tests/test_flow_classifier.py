@@ -81,7 +81,7 @@ def test_a_study_with_strokes_from_beginning_to_end(study, slides):
     (study / "study.toml").write_text(other_windows)
     store = mihc.store.Store(study / "results")
     for name in slides:
-        store.forget("regions", name)
+        store.forget("outlines", name)
     bytes_before = kept.read_bytes()
     store.forget("classifier")
     run(study)

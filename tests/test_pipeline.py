@@ -9,12 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import mihc
 from mihc.errors import InputError, UsageError
 from mihc.pipeline import run
 from mihc.store import Store, digest_results
@@ -89,7 +91,23 @@ def test_another_expansion_recomputes_cells_but_not_the_image(study):
     edit(study / "study.toml", "cell_expansion_um = 2.5", "cell_expansion_um = 3.0")
     done = recomputed(study)
     assert {stage for stage, _ in done} >= {"cells", "regions", "positives", "study"}
-    assert "slide" not in {stage for stage, _ in done}
+    assert {stage for stage, _ in done} & {"slide", "outlines"} == set()  # no pixel of a region depends on a cell
+
+
+def test_a_run_that_is_stopped_goes_on_to_the_same_result(drawn, finished, tmp_path):
+    folder = shutil.copytree(drawn, tmp_path / "study")
+    for until in ("cells", "outlines", "positives"):
+        stopping = threading.Event()
+
+        def stop(event, until=until, stopping=stopping):
+            if event.stage == until:
+                stopping.set()
+
+        with pytest.raises(mihc.Stopped):
+            run(read_study(folder), progress=stop, stopping=stopping)
+        assert Store(folder / "results").verify() == []
+    assert run(read_study(folder)).failed == {}
+    assert digest_results(folder / "results") == digest_results(finished / "results")
 
 
 def test_other_clinical_data_recompute_only_the_cohort(study):

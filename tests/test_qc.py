@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from mihc.areas.automatic import tissue_mask
-from mihc.qc import Level, examine, sharpness, slide_qc
+from mihc.qc import Level, cells_qc, examine, picture_qc, sharpness
 from mihc.synthetic import draw_slide
 
 
@@ -43,8 +43,8 @@ def checked(pixels, channels, cells, *, saturated=0.0, tissue=0.226, excluded=0.
         [("S01", "tissue", "", tissue), ("S01", "excluded", "fold", excluded)],
         columns=["slide", "category", "region", "area_mm2"],
     )
-    table = slide_qc("S01", overview, cells, ledger, {"channels": facts}, findings=findings, roles=roles)
-    return table.set_index("check")
+    looks = picture_qc("S01", overview, {"channels": facts}, findings=findings, roles=roles)
+    return pd.concat([looks, cells_qc("S01", cells, ledger)]).set_index("check")
 
 
 def test_a_good_slide_passes_every_check(slide):

@@ -16,7 +16,7 @@ from mihc.cells import FLAGS
 from mihc.drawing.files import write_ome_tiff, write_qupath
 from mihc.nuclei import segment_nuclei
 from mihc.pipeline import run
-from mihc.qc import Level, audit_seams, examine, slide_qc
+from mihc.qc import Level, audit_seams, cells_qc, examine, picture_qc
 from mihc.quality.fields import near
 from mihc.quality.flaws import FLAWS, OUT_OF_FOCUS, find_flaws
 from mihc.quality.focus import WINDOW_UM
@@ -272,8 +272,8 @@ def test_every_mask_has_a_row_with_its_area_and_whether_it_counts(striped):
     tissue = mask_to_polygons(seen.tissue, pixel_size_um=PIXEL)
     ledger = area_ledger("S01", parts, scanned=shapely.box(0, 0, 1024, 512), tissue=tissue, cells=cells)
     for exclude, said in (((), "counted as they are"), (EXCLUDABLE, "excluded from every number")):
-        rows = slide_qc("S01", overview, cells, ledger, {}, findings=seen, roles=ROLES, exclude=exclude)
-        rows = rows.set_index("check")
+        looks = picture_qc("S01", overview, {}, findings=seen, roles=ROLES, exclude=exclude)
+        rows = pd.concat([looks, cells_qc("S01", cells, ledger)]).set_index("check")
         assert rows.loc["out of focus", "value"] == seen.area_mm2(OUT_OF_FOCUS) > 0.1
         assert rows.loc["out of focus", "verdict"] == "warn" and said in rows.loc["out of focus", "explanation"]
         assert (rows.loc[["folds", "debris", "bubbles"], "value"] == 0).all()
@@ -323,7 +323,12 @@ def test_masks_reach_the_ledger_of_an_annotated_slide_and_can_be_switched_off(st
     assert not (cells["flags"] & FLAGS["out_of_focus"]).any()
     study(faulty[0], annotated=[("Tumor", box)], toml="[qc]\nexclude = []\n")
     again = run(read_study(folder), until="positives")
-    assert {step.stage for step in again.steps if step.why != "reused"} == {"regions", "values", "positives"}
+    assert {step.stage for step in again.steps if step.why != "reused"} == {
+        "outlines",
+        "regions",
+        "values",
+        "positives",
+    }
     ledger = pd.read_csv(folder / "results/.stages/regions/S01.area_ledger.csv").set_index("category")
     assert "excluded" not in ledger.index
     assert ledger.loc["tumour", "area_mm2"] == pytest.approx(box.area / 1e6, rel=1e-12)

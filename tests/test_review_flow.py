@@ -129,6 +129,16 @@ def test_S9_edits_follow_into_every_number_and_undone_leave_no_trace(folder):
     assert digest(folder) == saved
 
 
+def test_an_edit_of_cells_looks_at_no_pixel_of_the_regions_again(folder):
+    with open_review(mihc.read_study(folder), SLIDE, "anna") as session:
+        session.delete([int(neighbours(folder).iloc[0]["cell"])])
+    changes = review.save(folder, reviewer="anna", slides=[SLIDE], report=False)
+    again = {step.removesuffix(f" {SLIDE}") for step in changes.computed}
+    assert again == {"edits", "regions", "values", "positives", "study", "statistics"}
+    ledger = read_csv(folder / "results" / "area_ledger.csv").query("slide == @SLIDE").set_index("category")
+    assert ledger.loc["scanned", "cells"] == len(mihc.slide_cells(mihc.read_study(folder), SLIDE))
+
+
 def test_edited_cells_are_measured_as_the_whole_slide_would_be(folder):
     """Every feature of every cell, bit for bit, against one pass over the edited labels in one piece."""
     edit_everything(folder)

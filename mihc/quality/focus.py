@@ -48,11 +48,7 @@ class FocusGrid:
 
     def holds(self, x_um: np.ndarray, y_um: np.ndarray) -> np.ndarray:
         """Return whether each point lies in a blurred window."""
-        rows, columns = (
-            np.clip((np.asarray(at) // side).astype(np.int64), 0, count - 1)
-            for at, side, count in zip((y_um, x_um), self.side_um, self.sharpness.shape)
-        )
-        return self.blurred[rows, columns]
+        return self.blurred[windows_of(x_um, y_um, self.side_um, self.sharpness.shape)]
 
     def mask(self, shape: tuple[int, int], pixel_size_um: tuple[float, float]) -> np.ndarray:
         """Return the blurred windows as (y, x) pixels of a level, by their centres."""
@@ -61,6 +57,17 @@ class FocusGrid:
             for n, pixel, side, count in zip(shape, pixel_size_um, self.side_um, self.sharpness.shape)
         )
         return self.blurred[rows][:, columns]
+
+
+def windows_of(
+    x_um: np.ndarray, y_um: np.ndarray, side_um: Sequence[float], counts: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rows, columns) of the windows that points lie in; `side_um` and `counts` are (y, x)."""
+    rows, columns = (
+        np.clip((np.asarray(at) // side).astype(np.int64), 0, count - 1)
+        for at, side, count in zip((y_um, x_um), side_um, counts)
+    )
+    return rows, columns
 
 
 def sharpness(nuclei: np.ndarray, pixel_um: float) -> float:

@@ -52,6 +52,15 @@ def slide_list(study: Study, reviewer: str = "") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"cells": "Int64"})
 
 
+def slide_checks(study: Study, slide: str) -> pd.DataFrame:
+    """What the checks of a slide have to say, the gravest first: rows of qc.csv; empty before the first tables."""
+    quality = table(study, "qc")
+    if quality.empty:
+        return quality
+    mine = quality[quality["slide"] == slide]
+    return mine.sort_values("verdict", key=lambda verdicts: verdicts.map(WORST.index), kind="stable", ignore_index=True)
+
+
 def _review(study: Study, reviewer: str, slide: str) -> tuple[str, int]:
     if not reviewer:
         return NOT_BEGUN, 0

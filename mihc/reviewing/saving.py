@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ def save(
     slides: Sequence[str] = (),
     report: bool = True,
     progress: Callable[[Event], None] = lambda event: None,
+    stopping: threading.Event | None = None,
 ) -> Changes:
     """Compute what the journals of the reviews that count have changed since the last run.
 
@@ -61,7 +63,7 @@ def save(
         Where nobody's review counts yet on one of these slides, this reviewer's does from now on.
     report
         Also write the report; without it everything is new but report.html and figures/, which the next run writes.
-    progress
+    progress, stopping
         As `mihc.run`.
 
     Returns
@@ -77,7 +79,7 @@ def save(
             choose_final(study.folder, reviewer, slides=[slide])
     before = {name: table(study, name) for name in TABLES}
     study = read_study(folder)
-    done = run(study, until=None if report else "statistics", progress=progress)
+    done = run(study, until=None if report else "statistics", progress=progress, stopping=stopping)
     after = {name: table(study, name) for name in TABLES}
     return Changes(
         _changed_regions(before["regions"], after["regions"]),

@@ -21,7 +21,7 @@ from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_population
 from mihc.stages import Job, code_hash
 from mihc.steps.describe import describe, h_score_column, ready_to_call, score_calls
 from mihc.steps.edit import table_of
-from mihc.steps.outline import regions_table
+from mihc.steps.place import regions_table
 from mihc.steps.propose import described
 from mihc.store import Record, Transaction, hash_json
 from mihc.studies.given_thresholds import typed_levels

@@ -23,7 +23,7 @@ from mihc.batches import BatchMarker, MarkerValues, beside_batches, control_rema
 from mihc.errors import InputError, MihcError
 from mihc.regions import check_ledger
 from mihc.stages import Job, code_hash
-from mihc.steps import call, describe, learn, outline
+from mihc.steps import call, describe, learn, place
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import (
     SlideRow,
@@ -73,11 +73,18 @@ def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record], descri
         "bands": hash_json(study.settings.regions.bands_in_tests),
         "classifier": job.store.record(learn.STAGE).digest if study.settings.regions.source == "classifier" else "none",
         "values": hash_json([repr(one) for one in described]),
+        "areas": hash_json({slide: one.digest for slide, one in _placed(job, records).items()}),
         "code": code_hash(*TABLE_MODULES),
     }
     return job.stage(
         "study", "", key, lambda transaction: _gather(job, slides, clinical, list(records), described, transaction)
     )
+
+
+def _placed(job: Job, records: Mapping[str, Record]) -> dict[str, Record]:
+    """What made the slides' rows of the area ledger and of qc.csv, which may change where no count does."""
+    found = {slide: job.store.record(place.STAGE, slide) for slide in sorted(records)}
+    return {slide: record for slide, record in found.items() if record}
 
 
 def refuse_copies(job: Job, records: Mapping[str, Record]) -> None:
@@ -139,7 +146,7 @@ def _gather(
         "regions": regions,
         "bands": bands,
         "thresholds": beside(_joined(job, [call.part("thresholds", slide) for slide in done]), described),
-        "area_ledger": _joined(job, [outline.part("area_ledger", slide) for slide in imaged]),
+        "area_ledger": _joined(job, [place.part("area_ledger", slide) for slide in imaged]),
         "qc": _joined(
             job,
             [part for slide in done for part in (*_outlined(slide, imaged), describe.part("qc", slide))],
@@ -162,7 +169,7 @@ def _gather(
 
 
 def _outlined(slide: str, imaged: Sequence[str]) -> list[str]:
-    return [outline.part("qc", slide)] if slide in imaged else []
+    return [place.part("qc", slide)] if slide in imaged else []
 
 
 def beside(thresholds: pd.DataFrame, described: Sequence[MarkerValues]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ strokes, a classifier that somebody put there is used as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def learn(job: Job) -> Record | None:
     if job.study.settings.regions.source != "classifier":
         return None
     drawn = {row.slide: path for row, path in stroke_files(job.study).items()}
-    mine = _what_is_learnt(job)
+    mine = what_is_learnt(job)
     given = "" if drawn else _hash_of(classifier_file(job.study))
     key = mine | {"given": given, "code": code_hash(*MODULES)}
     record = job.stage(STAGE, "", key, lambda transaction: _learn(job, mine, transaction))
@@ -100,7 +100,7 @@ def _hash_of(path: Path) -> str:
     return hash_file(path)
 
 
-def _what_is_learnt(job: Job) -> dict[str, str]:
+def what_is_learnt(job: Job) -> dict[str, str]:
     """What a trained classifier depends on; a version of mihc or of a library is not in it."""
     files = stroke_files(job.study)
     panels = {row.panel: job.study.panel_of(row).measured for row in files}
@@ -157,26 +157,57 @@ def _trained(job: Job, panel: str, rows: list[SlideRow]) -> PixelClassifier:
         with job.store.lock(row.slide):
             ingest(job, row)
         stored[row.slide] = store.open_image(job.store.path(f"slides/{row.slide}.ome.zarr"))
+    files, classes = stroke_files(job.study), job.study.settings.regions.classes
+    drawn = {row.slide: read_strokes(files[row]) for row in rows}
+    return trained_on(panel, stored, drawn, classes, each=lambda done: job.say("", STAGE, done, len(rows)))
+
+
+def trained_on(
+    panel: str,
+    stored: Mapping[str, StoredImage],
+    strokes: Mapping[str, Sequence[Stroke]],
+    classes: Mapping[str, str],
+    *,
+    each: Callable[[int], None] = lambda done: None,
+) -> PixelClassifier:
+    """Train the classifier of a panel on strokes of one slide or several; the same strokes give the same classifier.
+
+    Parameters
+    ----------
+    panel
+        Its name.
+    stored, strokes
+        By slide, in the order of slides.csv: its pictures, and the lines on it.
+    classes
+        study.toml's, of annotations.
+    each
+        Called with how many slides have been read.
+
+    Raises
+    ------
+    AnnotationError
+        For an unknown class, strokes off their slide, too few pixels, or one class only.
+    """
     channels = next(iter(stored.values())).channels
     lights = {slide: slide_light(overview_of(image).pixels) for slide, image in stored.items()}
     logs = np.log([light.scale for light in lights.values()])
     scale = tuple(float(one) for one in np.exp(logs.sum(axis=0) / len(logs)))
     untrained = PixelClassifier(panel, tuple(channels), (), scale, None, "", ())
-    strokes: list[StrokePixels] = []
-    for done, row in enumerate(rows, 1):
-        strokes += _of_slide(job, row, stored[row.slide], untrained.light_on(lights[row.slide]))
-        job.say("", STAGE, done, len(rows))
-    trained = train(strokes)
+    pixels: list[StrokePixels] = []
+    for done, (slide, image) in enumerate(stored.items(), 1):
+        pixels += _of_slide(slide, image, strokes[slide], classes, untrained.light_on(lights[slide]))
+        each(done)
+    trained = train(pixels)
     return PixelClassifier(
         panel, tuple(channels), trained.classes, scale, trained.forest, trained.method, trained.confusion
     )
 
 
-def _of_slide(job: Job, row: SlideRow, stored: StoredImage, light: Light) -> list[StrokePixels]:
+def _of_slide(
+    slide: str, stored: StoredImage, strokes: Sequence[Stroke], named: Mapping[str, str], light: Light
+) -> list[StrokePixels]:
     """The pixels of each stroke on a slide; where strokes of different classes cross, they are nobody's."""
-    path = stroke_files(job.study)[row]
-    strokes = read_strokes(path)
-    classes = map_strokes(strokes, job.study.settings.regions.classes)
+    classes = map_strokes(strokes, named)
     check_strokes(strokes, shape=stored.levels[0].shape[1:])
     level = nearest_level(stored, TISSUE_PIXEL_UM)
     size = level_pixel_um(stored, level)
@@ -187,17 +218,15 @@ def _of_slide(job: Job, row: SlideRow, stored: StoredImage, light: Light) -> lis
         for index in np.unique(owner[owner >= 0]):
             found[index].append(features[:, owner == index].T)
     covered = [
-        StrokePixels(row.slide, one, np.concatenate(pixels))
-        for one, pixels in zip(classes, found, strict=True)
-        if pixels
+        StrokePixels(slide, one, np.concatenate(pixels)) for one, pixels in zip(classes, found, strict=True) if pixels
     ]
     if not covered:
-        raise AnnotationError("its strokes cover no pixel", place=path.name, fix="Draw longer strokes.")
+        raise AnnotationError("its strokes cover no pixel", place=slide, fix="Draw longer strokes.")
     return covered
 
 
 def _windows(
-    stored: StoredImage, level: int, strokes: list[Stroke], classes: list[TissueClass]
+    stored: StoredImage, level: int, strokes: Sequence[Stroke], classes: Sequence[TissueClass]
 ) -> Iterator[tuple[Frame, np.ndarray]]:
     """Yield the windows that strokes cross, and in each which stroke every pixel belongs to, -1 = none."""
     size, shape = level_pixel_um(stored, level), stored.levels[level].shape[1:]

@@ -1,4 +1,12 @@
-"""Store and cells -> regions: annotations where a slide has them, else tumour and stroma from its tumour marker."""
+"""Store -> outlines: a slide's regions, from its annotations or from its pixels, and what there is to see on it.
+
+    .stages/regions/<slide>.regions.json    the regions, cut so that none overlap; .found.json before a review's edits
+    .stages/outlines/<slide>.shapes.json    the regions as they were drawn or found, tissue, windows out of focus
+    .stages/outlines/<slide>.tissue.parquet the mask of tissue as runs of pixels
+    .stages/outlines/<slide>.looks.csv      the checks of its picture
+
+No cell is in it: where cells are edited, all of this stays. Which cell lies where, `mihc.steps.place` says.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +21,19 @@ import shapely.wkt
 from shapely.geometry import MultiPolygon, Polygon
 
 from mihc import store
-from mihc.cells import FLAGS
+from mihc.areas.classifier import PixelClassifier
 from mihc.errors import AnnotationError, InputError
-from mihc.qc import Findings, audit_seams, examine, slide_qc
+from mihc.qc import Findings, examine, picture_qc
 from mihc.quality.fields import mean_pixel
 from mihc.regions import (
     ANALYSED,
     Bands,
     Edges,
     Region,
-    area_ledger,
-    assign_regions,
     automatic_regions,
     band_areas,
     check_regions,
-    distance_to_margin,
     excluded_regions,
-    ledger_warnings,
     map_classes,
     mask_to_polygons,
     partition,
@@ -40,10 +44,10 @@ from mihc.regions import (
 )
 from mihc.results import found_file, outlines_file, region_as_json, tumour_file
 from mihc.reviews.region_edits import edit_regions
+from mihc.reviews.runs import runs_of
 from mihc.stages import Job, code_hash
 from mihc.steps import learn
 from mihc.steps.classify import classify_slide
-from mihc.steps.edit import table_of
 from mihc.steps.levels import Overview, level_near, overview_of
 from mihc.store import Record, StoredImage, Transaction, hash_json
 from mihc.study import SlideRow
@@ -58,6 +62,7 @@ MODULES = (
     "mihc.quality",
     "mihc.results",
     "mihc.reviews.region_edits",
+    "mihc.reviews.runs",
     "mihc.stores",
     "mihc.steps.levels",
     "mihc.steps.classify",
@@ -65,31 +70,35 @@ MODULES = (
 )
 
 
-CELL_COLUMNS = ("slide", "cell", "x_um", "y_um", "nucleus_area_um2", "flags")  # of the many, what is needed here
+STAGE = "outlines"
 
 
-def regions_table(slide: str) -> str:
-    """Where the region of every cell of a slide lies under results/."""
-    return f".stages/regions/{slide}.parquet"
+def shapes_file(slide: str) -> str:
+    """Where a slide's regions as drawn or found, its tissue and what is out of focus lie under results/."""
+    return f".stages/outlines/{slide}.shapes.json"
 
 
-def automatic_table(slide: str) -> str:
-    """Where the tissue class of every cell of an annotated slide lies, as the automatic regions would have it."""
-    return f".stages/regions/{slide}.automatic.parquet"
+def tissue_file(slide: str) -> str:
+    """Where the mask of a slide's tissue lies under results/, as runs of pixels of the overview."""
+    return f".stages/outlines/{slide}.tissue.parquet"
 
 
-def part(table: str, slide: str) -> str:
-    """Where a slide's part of one of the study's tables lies under results/."""
-    return f".stages/regions/{slide}.{table}.csv"
+def looks_file(slide: str) -> str:
+    """Where the checks of a slide's picture lie under results/."""
+    return f".stages/outlines/{slide}.looks.csv"
 
 
-def outline(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
-    """Outline one slide: its regions, their areas, the region of every cell, the ledger and the quality checks."""
+def windows_file(slide: str) -> str:
+    """Where a slide's windows, and what was seen in each, lie under results/."""
+    return f".stages/regions/{slide}.qc_windows.csv"
+
+
+def outline(job: Job, row: SlideRow, image: Record) -> Record:
+    """Outline one slide: its regions, what of its tissue is excluded, and the checks of its picture."""
     settings = job.study.settings.regions
     drawn = _annotations(job, row)
     key = {
         "image": image.digest,
-        "cells": cells.digest,
         "annotations": job.input_hash(drawn) if drawn else "none",
         "settings": hash_json([settings.source, settings.classes, settings.precedence, settings.repair]),
         "bands": hash_json([settings.band_um, settings.bands_to_um]),
@@ -100,7 +109,7 @@ def outline(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
         "panel": hash_json([(line.marker, line.role) for line in job.study.panel_of(row).measured]),
         "code": code_hash(*MODULES),
     }
-    return job.stage("regions", row.slide, key, lambda transaction: _outline(job, row, image, transaction))
+    return job.stage(STAGE, row.slide, key, lambda transaction: _outline(job, row, image, transaction))
 
 
 def _annotations(job: Job, row: SlideRow) -> Path | None:
@@ -138,86 +147,98 @@ class _Field:
 
 
 def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -> None:
+    field = _field(job, row, image)
+    settings, precedence = job.study.settings, job.study.settings.regions.precedence
+    overview = overview_of(field.stored)
+    findings = _findings(field, overview, image, settings.segmentation.nucleus_diameter_um)
+    found, facts, tissue = _regions(job, row, field, overview, findings)
+    regions, reviewed = _reviewed(job, row, found)
+    parts = partition(regions, scanned=field.scanned, precedence=precedence)
+    automatic = _automatic_beside(job, row, overview, findings, field)
+    shapes = {
+        "pixel_size_um": overview.pixel_size_um,
+        "mask_shape": findings.tissue.shape,
+        "scanned": shapely.geometry.mapping(field.scanned),
+        "tissue": shapely.geometry.mapping(_tissue(findings, overview) if tissue is None else tissue),
+        "regions": [region_as_json(one) for one in regions],
+        "automatic": [region_as_json(one) for one in automatic],
+        "blurred": findings.focus.blurred.tolist() if findings.focus else [],
+        "window_um": findings.focus.side_um if findings.focus else [],
+    }
+    store.write_json(transaction.path(shapes_file(row.slide)), shapes, indent=None)
+    store.write_cells(transaction.path(tissue_file(row.slide)), _runs(findings.tissue))
+    store.write_csv(transaction.path(looks_file(row.slide)), _looks(job, row, field, overview, image, findings))
+    store.write_csv(transaction.path(windows_file(row.slide)), findings.windows)
+    store.write_json(transaction.path(outlines_file(row.slide)), [region_as_json(one) for one in parts], indent=None)
+    if reviewed:  # what the reviewer started from stays known, beside what they made of it
+        before = partition(found, scanned=field.scanned, precedence=precedence)
+        store.write_json(transaction.path(found_file(row.slide)), [region_as_json(one) for one in before], indent=None)
+    tumour = tumour_outline(regions, field.scanned)
+    shown = None if tumour.is_empty else shapely.geometry.mapping(tumour)
+    store.write_json(transaction.path(tumour_file(row.slide)), shown, indent=None)
+    _paint(job, row.slide, field.stored, parts, transaction)
+    bands = Bands(settings.regions.band_um, settings.regions.bands_to_um)
+    areas = band_areas(regions, parts, scanned=field.scanned, bands=bands)
+    transaction.notes |= {
+        "source": "annotations" if _annotations(job, row) else "classifier" if _classified(job, row) else "automatic",
+        "precedence": list(precedence),
+        "remarks": [*image.notes["warnings"], *facts, *reviewed],
+        "areas_mm2": [[r.name, r.tissue_class, r.area_mm2] for r in parts if r.tissue_class in ANALYSED],
+        "band_areas_mm2": [[*key, area] for key, area in areas.items() if key[1] in ANALYSED],
+    }
+    if automatic:
+        transaction.notes["automatic_areas_mm2"] = _class_areas(
+            partition(automatic, scanned=field.scanned, precedence=precedence)
+        )
+
+
+def regions_by(job: Job, row: SlideRow, image: Record, classifier: PixelClassifier) -> list[Region]:
+    """What a slide's regions would be by a tissue classifier, cut so that none overlap; nothing is written."""
+    field, settings = _field(job, row, image), job.study.settings
+    overview = overview_of(field.stored)
+    findings = _findings(field, overview, image, settings.segmentation.nucleus_diameter_um)
+    regions, _, _ = _by_classifier(job, row, field, overview, findings, classifier)
+    return partition(regions, scanned=field.scanned, precedence=settings.regions.precedence)
+
+
+def _field(job: Job, row: SlideRow, image: Record) -> _Field:
     stored = store.open_image(job.store.path(f"slides/{row.slide}.ome.zarr"))
     roles = {line.marker: line.role for line in job.study.panel_of(row).measured}
     size_y, size_x = stored.pixel_size_um
     scanned = shapely.transform(shapely.wkt.loads(image.notes["scanned_px"]), lambda xy: xy * (size_x, size_y))
-    field = _Field(stored, scanned, tuple(roles[channel] for channel in stored.channels))
-    cells = store.read_cells(table_of(job, row.slide), columns=CELL_COLUMNS)
-    precedence = job.study.settings.regions.precedence
-    overview = overview_of(stored)
-    diameter = job.study.settings.segmentation.nucleus_diameter_um
-    findings = _findings(field, overview, image, diameter)
-    regions, facts, tissue = _regions(job, row, field, overview, findings)
-    found = regions
-    regions, reviewed = _reviewed(job, row, found)
-    if tissue is None:
-        tissue = mask_to_polygons(findings.tissue, pixel_size_um=overview.pixel_size_um)
-    parts = partition(regions, scanned=scanned, precedence=precedence)
-    x, y = cells["x_um"].to_numpy(), cells["y_um"].to_numpy()
-    placed = assign_regions(x, y, regions, precedence=precedence)
-    placed["distance_to_margin_um"] = distance_to_margin(x, y, regions, scanned=scanned)
-    placed["flags"] = _flags(cells, findings)
-    cells = cells.drop(columns="flags").join(placed)
-    ledger = area_ledger(row.slide, parts, scanned=scanned, tissue=tissue, cells=cells)
-    quality = slide_qc(
+    return _Field(stored, scanned, tuple(roles[channel] for channel in stored.channels))
+
+
+def _tissue(findings: Findings, overview: Overview) -> Polygon | MultiPolygon:
+    return mask_to_polygons(findings.tissue, pixel_size_um=overview.pixel_size_um)
+
+
+def _runs(mask: np.ndarray) -> pd.DataFrame:
+    """A mask as runs of pixels: y, x, length."""
+    return pd.DataFrame(runs_of(mask), columns=["y", "x", "length"], dtype=np.int32)
+
+
+def _looks(
+    job: Job, row: SlideRow, field: _Field, overview: Overview, image: Record, findings: Findings
+) -> pd.DataFrame:
+    settings = job.study.settings
+    return picture_qc(
         row.slide,
         overview,
-        cells,
-        ledger,
         image.notes,
         findings=findings,
         roles=field.roles,
-        exclude=job.study.settings.qc.exclude,
-        nucleus_diameter_um=diameter,
-        seams=audit_seams(
-            x,
-            y,
-            findings.tissue,
-            tissue_pixel_um=overview.pixel_size_um,
-            pixel_size_um=stored.pixel_size_um,
-            step_px=store.LABEL_CHUNK,
-        ),
+        exclude=settings.qc.exclude,
+        nucleus_diameter_um=settings.segmentation.nucleus_diameter_um,
     )
-    remarks = [*image.notes["warnings"], *facts, *reviewed, *ledger_warnings(ledger)]
-    if remarks:
-        quality = pd.concat([quality, _remark_rows(row.slide, remarks)], ignore_index=True)
-    store.write_cells(transaction.path(regions_table(row.slide)), cells[["slide", "cell", *placed]])
-    store.write_csv(transaction.path(part("area_ledger", row.slide)), ledger)
-    store.write_csv(transaction.path(part("qc", row.slide)), quality)
-    store.write_csv(transaction.path(part("qc_windows", row.slide)), findings.windows)
-    store.write_json(
-        transaction.path(outlines_file(row.slide)), [region_as_json(region) for region in parts], indent=None
-    )
-    if reviewed:  # what the reviewer started from stays known, beside what they made of it
-        before = partition(found, scanned=scanned, precedence=precedence)
-        store.write_json(transaction.path(found_file(row.slide)), [region_as_json(one) for one in before], indent=None)
-    tumour = tumour_outline(regions, scanned)
-    shown = None if tumour.is_empty else shapely.geometry.mapping(tumour)
-    store.write_json(transaction.path(tumour_file(row.slide)), shown, indent=None)
-    _paint(job, row.slide, stored, parts, transaction)
-    _place_automatically(job, row, overview, findings, field, cells, transaction)
-    settings = job.study.settings.regions
-    areas = band_areas(regions, parts, scanned=scanned, bands=Bands(settings.band_um, settings.bands_to_um))
-    transaction.notes |= {
-        "source": "annotations" if _annotations(job, row) else "classifier" if _classified(job, row) else "automatic",
-        "areas_mm2": [[r.name, r.tissue_class, r.area_mm2] for r in parts if r.tissue_class in ANALYSED],
-        "band_areas_mm2": [[*key, area] for key, area in areas.items() if key[1] in ANALYSED],
-    }
 
 
-def _place_automatically(
-    job: Job, row: SlideRow, overview: Overview, findings: Findings, field: _Field, cells: pd.DataFrame,
-    transaction: Transaction,
-) -> None:  # fmt: skip
-    """Where an annotated slide's cells and areas would be by its automatic regions: another plausible choice.
-
-    Only where the study takes both kinds; regions are cut and cells placed as those of any other slide.
-    """
+def _automatic_beside(job: Job, row: SlideRow, overview: Overview, findings: Findings, field: _Field) -> list[Region]:
+    """The automatic regions of an annotated slide: another plausible choice. None where the study takes one kind."""
     settings = job.study.settings
     if settings.regions.source != "both" or _annotations(job, row) is None or not settings.robustness.analyse:
-        return
-    found = automatic_regions(
+        return []
+    return automatic_regions(
         overview.pixels,
         pixel_size_um=overview.pixel_size_um,
         roles=field.roles,
@@ -225,22 +246,12 @@ def _place_automatically(
         flaws=findings.masks,
         exclude=settings.qc.exclude,
     ).regions
-    parts = partition(found, scanned=field.scanned, precedence=settings.regions.precedence)
-    x, y = cells["x_um"].to_numpy(), cells["y_um"].to_numpy()
-    placed = assign_regions(x, y, found, precedence=settings.regions.precedence)
-    table = cells[["slide", "cell"]].assign(tissue_class=placed["tissue_class"].to_numpy())
-    store.write_cells(transaction.path(automatic_table(row.slide)), table)
-    analysed = [one for one in parts if one.tissue_class in ANALYSED]
-    areas = {kind: [one.area_mm2 for one in analysed if one.tissue_class == kind] for kind in ANALYSED}
-    transaction.notes["automatic_areas_mm2"] = [[kind, math.fsum(these)] for kind, these in areas.items() if these]
 
 
-def _remark_rows(slide: str, remarks: list[str]) -> pd.DataFrame:
-    """What the slide's file, its annotations and the search for tissue had to say, as rows of qc.csv."""
-    return pd.DataFrame(
-        [(slide, "remark", math.nan, "", "warn", remark) for remark in dict.fromkeys(remarks)],
-        columns=["slide", "check", "value", "unit", "verdict", "explanation"],
-    )
+def _class_areas(parts: list[Region]) -> list[list]:
+    """mm² of each analysed class that is there."""
+    areas = {kind: [one.area_mm2 for one in parts if one.tissue_class == kind] for kind in ANALYSED}
+    return [[kind, math.fsum(these)] for kind, these in areas.items() if these]
 
 
 def _findings(field: _Field, overview: Overview, image: Record, nucleus_diameter_um: float) -> Findings:
@@ -258,15 +269,6 @@ def _findings(field: _Field, overview: Overview, image: Record, nucleus_diameter
     )
 
 
-def _flags(cells: pd.DataFrame, findings: Findings) -> np.ndarray:
-    """The cells' flags, with those that lie in windows out of focus."""
-    flags = cells["flags"].to_numpy()
-    if findings.focus is None:
-        return flags
-    blurred = findings.focus.holds(cells["x_um"].to_numpy(), cells["y_um"].to_numpy())
-    return flags | np.where(blurred, FLAGS["out_of_focus"], 0).astype(flags.dtype)
-
-
 def _regions(
     job: Job, row: SlideRow, field: _Field, overview: Overview, findings: Findings
 ) -> tuple[list[Region], list[str], Polygon | MultiPolygon | None]:
@@ -278,11 +280,7 @@ def _regions(
         found = excluded_regions(findings.masks, pixel_size_um=size, exclude=exclude, outlined=regions)
         return [*regions, *found], remarks, None
     if _classified(job, row):
-        classifier = learn.classifier_of(job, row)
-        regions, tissue = classify_slide(job, row.slide, field.stored, overview, findings.tissue, classifier)
-        found = excluded_regions(findings.masks, pixel_size_um=size, exclude=exclude, outlined=regions)
-        remarks = [] if regions else ["no tissue found: the classifier calls every pixel glass"]
-        return [*regions, *found], remarks, tissue
+        return _by_classifier(job, row, field, overview, findings, learn.classifier_of(job, row))
     if job.study.settings.regions.source == "annotations":
         raise InputError(
             "there is no annotation file, and study.toml takes regions from annotations only",
@@ -298,6 +296,16 @@ def _regions(
         exclude=exclude,
     )
     return found.regions, found.remarks, None
+
+
+def _by_classifier(
+    job: Job, row: SlideRow, field: _Field, overview: Overview, findings: Findings, classifier: PixelClassifier
+) -> tuple[list[Region], list[str], Polygon | MultiPolygon | None]:
+    regions, tissue = classify_slide(job, row.slide, field.stored, overview, findings.tissue, classifier)
+    exclude, size = job.study.settings.qc.exclude, overview.pixel_size_um
+    found = excluded_regions(findings.masks, pixel_size_um=size, exclude=exclude, outlined=regions)
+    remarks = [] if regions else ["no tissue found: the classifier calls every pixel glass"]
+    return [*regions, *found], remarks, tissue
 
 
 def _from_annotations(job: Job, row: SlideRow, path: Path, field: _Field) -> tuple[list[Region], list[str]]:
@@ -328,7 +336,7 @@ def _paint(job: Job, slide: str, stored: StoredImage, parts: list[Region], trans
         y1 = min(y + side, shape[0])
         strip = edges.between(y * size[0], y1 * size[0])
         tasks += [(str(folder), strip, size, (y, y1, x, min(x + side, shape[1]))) for x in range(0, shape[1], side)]
-    job.map(slide, "regions", paint_box, tasks)
+    job.map(slide, STAGE, paint_box, tasks)
     store.build_label_pyramid(folder, job.submit)
 
 

@@ -24,7 +24,7 @@ from mihc.regions import ANALYSED
 from mihc.stages import Job, code_hash
 from mihc.steps.describe import ready_to_call
 from mihc.steps.edit import table_of
-from mihc.steps.outline import regions_table
+from mihc.steps.place import regions_table
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow, given_values
 
