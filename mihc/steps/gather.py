@@ -23,7 +23,7 @@ from mihc.batches import BatchMarker, MarkerValues, beside_batches, control_rema
 from mihc.errors import InputError, MihcError
 from mihc.regions import check_ledger
 from mihc.stages import Job, code_hash
-from mihc.steps import call, describe, learn, place
+from mihc.steps import call, describe, edit, learn, place
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import (
     SlideRow,
@@ -83,8 +83,9 @@ def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record], descri
 
 def _placed(job: Job, records: Mapping[str, Record]) -> dict[str, Record]:
     """What made the slides' rows of the area ledger and of qc.csv, which may change where no count does."""
-    found = {slide: job.store.record(place.STAGE, slide) for slide in sorted(records)}
-    return {slide: record for slide, record in found.items() if record}
+    stages = [(slide, stage) for slide in sorted(records) for stage in (place.STAGE, edit.STAGE)]
+    found = {f"{slide} {stage}": job.store.record(stage, slide) for slide, stage in stages}
+    return {name: record for name, record in found.items() if record}
 
 
 def refuse_copies(job: Job, records: Mapping[str, Record]) -> None:
@@ -146,7 +147,7 @@ def _gather(
         "regions": regions,
         "bands": bands,
         "thresholds": beside(_joined(job, [call.part("thresholds", slide) for slide in done]), described),
-        "area_ledger": _joined(job, [place.part("area_ledger", slide) for slide in imaged]),
+        "area_ledger": _joined(job, [edit.ledger_part(job, slide) for slide in imaged]),
         "qc": _joined(
             job,
             [part for slide in done for part in (*_outlined(slide, imaged), describe.part("qc", slide))],
