@@ -113,16 +113,11 @@ class Source:
     def review(self) -> SlideReview | None:
         """The review that counts, None where nobody's does or it changed nothing."""
         review = self.study.reviews.get(self.slide)
-        return review if review and (review.edits_cells or review.regions or review.thresholds) else None
+        return review if review and review.changes_numbers else None
 
     def reviewed(self) -> dict[str, object]:
-        """What the review that counts did to this slide, as plain JSON; empty without one."""
-        review = self.review
-        return {} if review is None else {
-            "reviewer": review.reviewer, "cells_removed_or_changed": len(review.removed),
-            "cells_made_or_changed": len(review.added), "region_edits": len(review.regions),
-            "thresholds": sorted(review.thresholds),
-        }  # fmt: skip
+        """What the review that counts did to this slide; empty without one."""
+        return self.review.told() if self.review else {}
 
     def check_review_is_in_results(self) -> None:
         """Raise OutputConflict where cells were edited, or edits undone, since the results were made."""
