@@ -40,6 +40,7 @@ from mihc.associations.groupings import (
     response_grouping,
 )
 from mihc.associations.influence import asked_tests, influence_table
+from mihc.associations.kept import CLINICAL, Kept, fingerprints, kept_rows
 from mihc.associations.marker_rows import marker_survival, markers_between_groups
 from mihc.associations.multiverse import multiverse
 from mihc.associations.recount import SlideCells, movable_markers, recount, settings_of
@@ -54,9 +55,11 @@ if TYPE_CHECKING:
     from mihc.studies.settings import Settings
 
 __all__ = [
+    "CLINICAL",
     "COLUMNS",
     "Endpoint",
     "Grouping",
+    "Kept",
     "Marker",
     "SlideCells",
     "asked_tests",
@@ -68,7 +71,9 @@ __all__ = [
     "endpoint",
     "endpoints",
     "family_table",
+    "fingerprints",
     "influence_table",
+    "kept_rows",
     "label_text",
     "marker_columns",
     "marker_grouping",
@@ -85,7 +90,7 @@ __all__ = [
 ]
 
 
-def associate(patients: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+def associate(patients: pd.DataFrame, settings: Settings, *, kept: Kept | None = None) -> pd.DataFrame:
     """Every association that the study asks for.
 
     Parameters
@@ -94,6 +99,7 @@ def associate(patients: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         measured) and the clinical columns that `settings` names (times and events as floats, groups as text, "" or
         NaN = missing).
     settings : study.toml; read are outcomes, responses, groups, cox_covariates and splits.
+    kept : what stands of an earlier table; None: everything is computed.
 
     Returns
     -------
@@ -104,7 +110,7 @@ def associate(patients: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     ------
     ClinicalError : a column that study.toml names is not among the patients, or a split is unknown.
     """
-    cohort = Cohort(patients, settings)
+    cohort, kept = Cohort(patients, settings), kept or Kept()
     markers = marker_columns(patients)
     groupings = patient_groupings(patients, settings)
     columns = [column_grouping(patients, name) for name in settings.groups]
@@ -112,11 +118,13 @@ def associate(patients: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     for found in cohort.endpoints:
         rows += overall_rows(cohort, found)
         for marker in markers:
-            rows += marker_survival(cohort, found, marker)
+            stands = kept.survival(found.name, marker)
+            rows += marker_survival(cohort, found, marker) if stands is None else stands
         for grouping in columns:
             rows += group_survival_rows(cohort, found, grouping, about=f"Survival by {grouping.split[6:]}")
     for marker in markers:
-        rows += markers_between_groups(cohort, marker, groupings)
+        stands = kept.between_groups(marker)
+        rows += markers_between_groups(cohort, marker, groupings) if stands is None else stands
     for name in settings.responses:
         response = response_grouping(patients, settings, name)
         rows += response_rows(response, columns) + duration_rows(cohort, response)

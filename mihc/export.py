@@ -7,7 +7,8 @@
     geojson      <slide>.geojson and <slide>_cells.geojson, for QuPath
     mcquant      <slide>_cells.csv and markers.csv, as MCMICRO has them
 
-Nothing under results/ is touched.
+Nothing under results/ is touched. Where a review counts, numbers, regions, outlines and labels are as it left them, and
+mihc-export.json says whose it is.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Exported:
 
     folder: Path
     slides: tuple[str, ...]
-    notes: tuple[str, ...]  # what is not in it, in words
+    notes: tuple[str, ...]  # what is not in it, and whose review is, in words
 
 
 def export_study(
@@ -69,7 +70,7 @@ def export_study(
         The format is unknown, its library is not installed, a slide has no results, or nothing of the format can be
         written.
     OutputConflict
-        The folder holds what no export wrote, or a run changed the results meanwhile.
+        The folder holds what no export wrote, a run changed the results meanwhile, or cells were edited since the last.
     """
     if to not in FORMATS:
         raise UsageError(f"no format is called {to!r}", fix=f"Write one of {', '.join(FORMATS)}.")
@@ -79,9 +80,13 @@ def export_study(
     notes = [f"{slide}: has no results, so it is not in the export" for slide in missing]
     chosen, left_out = _with_pixels(chosen, to)
     notes += left_out
+    for source in chosen:
+        source.check_review_is_in_results()
+    reviewed = {source.slide: source.reviewed() for source in chosen if source.review}
+    notes += [_reviewed_words(slide, done) for slide, done in reviewed.items()]
     before = _state(chosen)
     about = {"format": to, "mihc": mihc.__version__, "study": study.settings.study.name, "results": before}
-    about["slides"] = [source.slide for source in chosen]
+    about |= {"slides": [source.slide for source in chosen], "reviews": reviewed}
     folder = out if out is not None else study.folder / "exports" / to
     _require_space(folder, chosen, to, images)
     with export_folder(folder, results=study.results, about=about) as aside:
@@ -93,6 +98,17 @@ def export_study(
                 fix="Type the same command again when the run has ended.",
             )
     return Exported(folder, tuple(about["slides"]), tuple(notes))
+
+
+def _reviewed_words(slide: str, done: dict) -> str:
+    counts = {
+        "cells removed or changed": done["cells_removed_or_changed"],
+        "cells made or changed": done["cells_made_or_changed"],
+        "edit of regions" if done["region_edits"] == 1 else "edits of regions": done["region_edits"],
+    }
+    said = [f"{count} {what}" for what, count in counts.items() if count]
+    said += [f"thresholds of {', '.join(done['thresholds'])}"] if done["thresholds"] else []
+    return f"{slide}: as {done['reviewer']} left it in a review ({', '.join(said)})"
 
 
 def _with_pixels(chosen: list[Source], to: str) -> tuple[list[Source], list[str]]:

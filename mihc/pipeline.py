@@ -170,9 +170,12 @@ def _measure(job: Job, row: SlideRow, until: str | None) -> Records:
         return {}
     done = {"slide": ingest(job, row)}
     if until != "slide":
-        done["cells"] = edit(job, row, done["slide"], segment(job, row, done["slide"]))
+        done["cells"] = segment(job, row, done["slide"])
     if until not in STAGES[:2]:
-        done["regions"] = place(job, row, outline(job, row, done["slide"]), done["cells"])
+        outlines = outline(job, row, done["slide"])
+        done["regions"] = place(job, row, outlines, done["cells"])
+        edits = edit(job, row, done["slide"], done["cells"], outlines, done["regions"])
+        done |= {"edits": edits} if edits else {}
     return done
 
 

@@ -29,8 +29,8 @@ from mihc.areas.bands import Bands, band_areas
 from mihc.areas.classifier import GLASS, TissueClass
 from mihc.areas.counts import count_bands, count_populations, region_codes
 from mihc.areas.exclusions import excluded_regions
-from mihc.areas.ledger import area_ledger, check_ledger, ledger_warnings, partition
-from mihc.areas.margins import distance_to_margin, tumour_outline
+from mihc.areas.ledger import area_ledger, check_ledger, ledger_warnings, moved_cells, partition
+from mihc.areas.margins import distance_to_margin, distance_to_outline, tumour_outline
 from mihc.areas.membership import Edges, first_holder
 from mihc.areas.outlines import mask_to_polygons
 from mihc.areas.region import (
@@ -66,12 +66,14 @@ __all__ = [
     "count_bands",
     "count_populations",
     "distance_to_margin",
+    "distance_to_outline",
     "excluded_regions",
     "find_tissue",
     "ledger_warnings",
     "map_classes",
     "map_strokes",
     "mask_to_polygons",
+    "moved_cells",
     "partition",
     "rasterise",
     "read_annotations",

@@ -20,6 +20,8 @@ import shapely
 import mihc
 from mihc import review, store, synthetic
 from mihc.errors import InputError, StudyProblems, UsageError
+from mihc.regions import distance_to_outline
+from mihc.results import slide_tumour
 from mihc.reviewing.session import open_review
 from mihc.reviews.journal import read_journal
 from mihc.store import digest_results, read_csv
@@ -157,11 +159,30 @@ def test_edited_cells_are_measured_as_the_whole_slide_would_be(folder):
         pixel_size_um=image.pixel_size_um,
         features=study.settings.measure.features,
     )
-    found = store.read_cells(folder / "results" / ".stages" / "edits" / f"{SLIDE}.parquet")
+    found = mihc.slide_cells(study, SLIDE)
     edited = (found["flags"] & 8) > 0
     assert 5 <= edited.sum() <= 12
-    found["flags"] &= ~np.uint32(8)
+    assert_placed_as_all_at_once(study, found)
+    found["flags"] &= ~np.uint32(8 | 4)  # edited, out of focus: not of the measuring
     pd.testing.assert_frame_equal(found[expected.columns], expected, check_exact=True)
+
+
+def assert_placed_as_all_at_once(study: mihc.Study, cells: pd.DataFrame) -> None:
+    """Region, class, distance and the ledger of a table with edited cells against one pass over all of its cells."""
+    at = cells["x_um"].to_numpy(), cells["y_um"].to_numpy()
+    placed = mihc.assign_regions(*at, mihc.slide_regions(study, SLIDE))
+    assert placed["region"].tolist() == cells["region"].tolist()
+    assert placed["tissue_class"].tolist() == cells["tissue_class"].tolist()
+    scanned = shapely.box(0, 0, 256, 256)
+    away = distance_to_outline(*at, slide_tumour(study, SLIDE), scanned=scanned)
+    np.testing.assert_array_equal(away, cells["distance_to_margin_um"])
+    ledger = read_csv(study.results / "area_ledger.csv").query("slide == @SLIDE").set_index(["category", "region"])
+    for (region, kind), count in cells.groupby(["region", "tissue_class"]).size().items():
+        if kind != "outside":
+            assert ledger.loc[(kind, region), "cells"] == count
+    assert ledger.loc[("scanned", ""), "cells"] == len(cells)
+    analysed = cells["tissue_class"].isin(["tumour", "stroma", "other"]).sum()
+    assert ledger.loc[("analysed", ""), "cells"] == analysed
 
 
 def test_a_second_reviewer_changes_nothing_until_chosen(folder):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box
 
-from mihc.errors import DamagedError, OutputConflict, UsageError
+from mihc.errors import DamagedError, OutputConflict, ResourceError, UsageError
 from mihc.regions import Region
 from mihc.reviews.cell_edits import Piece, add, delete, merge, redraw, split
-from mihc.reviews.final import Final, read_final, write_final
+from mihc.reviews.final import Final, read_final, read_final_reviews, write_final
 from mihc.reviews.journal import Journal, Line, journal_file, read_journal, reviewer_name
 from mihc.reviews.region_edits import edit_regions, polygon_as_json
 from mihc.reviews.runs import laid_over, runs_of
@@ -76,6 +78,104 @@ def test_a_line_that_was_changed_is_noticed(journal, what):
     journal.path.write_text(f"{first.replace(what, other, 1)}\n{second}\n")
     with pytest.raises(DamagedError, match="line 1 is not what was written"):
         read_journal(journal.path)
+
+
+def test_a_last_line_that_was_changed_is_noticed_too(journal):
+    for _ in range(2):
+        journal.add("threshold", threshold("CD3", 200.0))
+    first, second, _ = journal.path.read_text().split("\n")
+    journal.path.write_text(f"{first}\n{second.replace('200.0', '201.0')}\n")
+    with pytest.raises(DamagedError, match="line 2 is not what was written"):
+        read_journal(journal.path)
+
+
+def test_a_last_line_of_zeros_is_what_a_power_cut_left(journal):
+    journal.add("threshold", threshold("CD3", 200.0))
+    with journal.path.open("ab") as file:
+        file.write(b"\0" * 40 + b"\n")
+    assert read_journal(journal.path) == journal.lines
+
+
+def test_lines_that_were_taken_from_an_open_journal_are_written_again(journal):
+    for value in range(3):
+        journal.add("threshold", threshold("CD3", float(value)))
+    whole = journal.path.read_bytes()
+    for left in (b"", whole[:-5], whole[: whole.index(b"\n") + 1], None):
+        if left is None:
+            shutil.rmtree(journal.path.parents[1])
+        else:
+            journal.path.write_bytes(left)
+        journal.add("undo", {"of": 3})
+        assert read_journal(journal.path) == journal.lines and journal.path.read_bytes().startswith(whole)
+        whole = journal.path.read_bytes()
+
+
+def test_what_another_program_wrote_to_an_open_journal_is_left_alone(journal, tmp_path):
+    journal.add("threshold", threshold("CD3", 200.0))
+    shutil.copytree(tmp_path / "review" / "anna", tmp_path / "elsewhere" / "review" / "anna")
+    with Journal(tmp_path / "elsewhere", "anna", "S1") as other:
+        other.add("threshold", threshold("CD3", 300.0))
+        shutil.copy(other.path, journal.path)
+    for _ in range(2):
+        with pytest.raises(OutputConflict, match="another program wrote to it"):
+            journal.add("undo", {"of": 1})
+        assert read_journal(journal.path) == other.lines and len(journal.lines) == 1
+
+
+def test_a_writer_whose_lock_was_taken_away_writes_no_more(journal, tmp_path):
+    shutil.rmtree(tmp_path / "review" / ".locks" / "anna.S1")
+    with Journal(tmp_path, "anna", "S1") as other:
+        other.add("accept", {"marker": ""})
+        with pytest.raises(OutputConflict, match="its lock was taken away"):
+            journal.add("accept", {"marker": "CD3"})
+    assert [line.content["marker"] for line in read_journal(journal.path)] == [""]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EFBIG])
+@pytest.mark.parametrize("at", ["write", "fsync", "sync_folder", "truncate too"])
+def test_a_gesture_that_the_disk_refuses_does_not_count_and_the_next_one_does(journal, monkeypatch, number, at):
+    if at != "sync_folder":
+        journal.add("threshold", threshold("CD3", 100.0))
+    before = list(journal.lines)
+
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as broken:
+        if at == "sync_folder":
+            broken.setattr("mihc.reviews.journal.sync_folder", refused)
+        else:
+            broken.setattr(os, "fsync" if at == "truncate too" else at, refused)
+        if at == "truncate too":
+            plain = Path.open
+            broken.setattr(Path, "open", lambda *of, **named: Stubborn(plain(*of, **named)))
+        with pytest.raises(ResourceError):
+            journal.add("threshold", threshold("CD3", 200.0))
+    assert journal.lines == before
+    journal.add("threshold", threshold("CD3", 300.0))
+    assert read_journal(journal.path) == journal.lines and len(journal.lines) == len(before) + 1
+
+
+class Stubborn:
+    """A file that is cut once and then no more, as on a disk that fails."""
+
+    def __init__(self, file: object) -> None:
+        self.file, self.cuts = file, 0
+
+    def __enter__(self) -> Stubborn:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.file, name)
+
+    def truncate(self, size: int) -> None:
+        self.cuts += 1
+        if self.cuts > 1:
+            raise OSError(errno.EIO, "Input/output error")
+        self.file.truncate(size)
 
 
 def test_a_line_that_was_taken_out_is_noticed(journal):
@@ -182,6 +282,40 @@ def test_whose_review_counts_is_read_as_it_was_written(tmp_path):
     final, problems = read_final(tmp_path, ["S1", "S2", "S3"])
     assert (final, problems) == (written, [])
     assert [final.of(slide) for slide in ("S1", "S2", "S3")] == ["anna", "ben", ""]
+
+
+CHOOSER = """
+import sys
+from pathlib import Path
+from mihc.reviews.final import Final, held_final, read_final, write_final
+folder, slide = Path(sys.argv[1]), sys.argv[2]
+for _ in range(20):
+    with held_final(folder):
+        final, _ = read_final(folder, ["S1", "S2"])
+        write_final(folder, Final(final.reviewer, {**final.slides, slide: ""}))
+    with held_final(folder):
+        final, _ = read_final(folder, ["S1", "S2"])
+        write_final(folder, Final(final.reviewer, {**final.slides, slide: "anna"}))
+"""
+
+
+def test_two_who_choose_at_once_lose_nothing_of_each_other(tmp_path):
+    for slide in ("S1", "S2"):
+        with Journal(tmp_path, "anna", slide) as journal:
+            journal.add("accept", {"marker": ""})
+    both = [subprocess.Popen([sys.executable, "-c", CHOOSER, str(tmp_path), slide], cwd=ROOT) for slide in ("S1", "S2")]
+    assert [one.wait(120) for one in both] == [0, 0]
+    assert read_final(tmp_path, ["S1", "S2"]) == (Final("", {"S1": "anna", "S2": "anna"}), [])
+
+
+def test_the_review_of_a_slide_that_is_listed_no_more_is_named(tmp_path):
+    for name in ("anna", "ben"):
+        with Journal(tmp_path, name, "S1") as journal:
+            journal.add("accept", {"marker": ""})
+    write_final(tmp_path, Final("anna"))
+    assert read_final_reviews(tmp_path, ["S1"])[1] == []
+    found, problems = read_final_reviews(tmp_path, ["renamed"])
+    assert found == {} and [(one.place, one.severity) for one in problems] == [("review/anna/S1", "warning")]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mihc.errors import DamagedError
-from mihc.store import digest_results, read_cells, read_csv, write_cells, write_cells_in_parts, write_csv
+from mihc.store import (
+    digest_results,
+    read_cells,
+    read_csv,
+    read_csv_parts,
+    write_cells,
+    write_cells_in_parts,
+    write_csv,
+)
 from mihc.stores import tables
 
 CELLS = pd.DataFrame(
@@ -209,3 +217,26 @@ def test_a_part_without_any_text_is_text_like_the_others(tmp_path):
     parts = [pd.DataFrame({"cell": [1], "region": [None]}), pd.DataFrame({"cell": [2], "region": ["nest"]})]
     write_cells_in_parts(tmp_path / "cells.parquet", parts)
     assert read_cells(tmp_path / "cells.parquet")["region"].tolist() == [None, "nest"]
+
+
+EMPTY = pd.DataFrame({"slide": pd.Series([], dtype=str), "n": []})
+FIRST = pd.DataFrame({"slide": ["1", "a,b"], "n": [1, 2], "x": [0.1, np.nan]})
+PARTS = {
+    "numbers and texts": [FIRST, pd.DataFrame({"slide": ["3"], "n": [3], "x": [2.0]})],
+    "whole numbers and others": [pd.DataFrame({"slide": ["1"], "n": [1]}), pd.DataFrame({"slide": ["2"], "n": [1.5]})],
+    "one without rows": [EMPTY, pd.DataFrame({"slide": ["2\n3"], "n": [1]})],
+    "no rows": [EMPTY],
+    "other columns": [pd.DataFrame({"slide": ["1"], "n": [1]}), pd.DataFrame({"slide": ["2"], "m": [2]})],
+    "none": [],
+}
+
+
+@pytest.mark.parametrize("tables", PARTS.values(), ids=PARTS)
+def test_parts_read_as_one_table_say_what_each_says(tmp_path, tables):
+    paths = [tmp_path / f"{k}.csv" for k in range(len(tables))]
+    for path, table in zip(paths, tables):
+        write_csv(path, table)
+    each = [read_csv(path) for path in paths]
+    each = [one for one in each if len(one)] or each[:1]
+    expected = pd.concat(each, ignore_index=True) if each else pd.DataFrame()
+    pd.testing.assert_frame_equal(read_csv_parts(paths), expected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +105,24 @@ def area_ledger(
     ledger.insert(0, "slide", slide)
     ledger.insert(3, "area_mm2", ledger.pop("area_um2") / 1e6)
     return ledger
+
+
+def moved_cells(ledger: pd.DataFrame, change: Mapping[tuple[str, str], int]) -> pd.DataFrame:
+    """Return a slide's account with cells more or less in its regions; no area changes.
+
+    Parameters
+    ----------
+    ledger
+        Rows of `area_ledger`.
+    change
+        (region, tissue class) -> how many cells more; no cell outside all regions, of which the ledger knows more.
+    """
+    found = ledger.copy()
+    for (region, tissue_class), more in change.items():
+        rows = (found["category"] == tissue_class) & (found["region"] == region)
+        rows |= found["category"].isin(["scanned", "tissue", *(["analysed"] if tissue_class in ANALYSED else [])])
+        found.loc[rows, "cells"] += more
+    return found
 
 
 LedgerRow = tuple[str, str, float, int, float]  # category, region, area_um2, cells, glass_percent

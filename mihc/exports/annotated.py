@@ -30,8 +30,8 @@ def annotated(source: Source) -> AnnData:
 
     X is (cells, markers): each marker's mean in the compartment that the panel names, in counts; the layers
     nucleus_mean, cytoplasm_mean and cell_mean hold the means of each. obsm["spatial"] is (cells, 2) x, y of the nucleus
-    in µm. obs holds every other column of the cells table, var the panel, uns["mihc"] the units, and "renamed" the
-    columns whose names other programs would stumble over.
+    in µm. obs holds every other column of the cells table, var the panel, uns["mihc"] the units, "review" where one
+    counts (whose, and how much it changed), and "renamed" the columns whose names other programs would stumble over.
     """
     from anndata import AnnData
 
@@ -52,6 +52,8 @@ def annotated(source: Source) -> AnnData:
     if {"x_um", "y_um"} <= set(cells):
         made.obsm["spatial"] = cells[["x_um", "y_um"]].to_numpy(np.float64)
     made.uns["mihc"] = {"version": mihc.__version__, "slide": source.slide, "spatial_unit": "µm", "X_unit": "counts"}
+    if source.review:
+        made.uns["mihc"]["review"] = {**source.reviewed(), "thresholds": ", ".join(source.reviewed()["thresholds"])}
     if renamed:
         made.uns["mihc"]["renamed"] = renamed
     if source.has_image:

@@ -27,16 +27,24 @@ _IDS = uuid.UUID("b3a1f0a2-6d0e-5c53-9f6c-5d1d3a6e7c10")  # mihc's own name spac
 
 def write_region_file(path: Path, source: Source) -> int:
     """Write a slide's regions as QuPath annotations; return how many."""
-    image = source.image()
-    return write_regions(path, source.slide, image.levels[0].shape[1:], source.regions(), image.pixel_size_um)
+    image, whose = source.image(), source.review.reviewer if source.review else ""
+    return write_regions(
+        path, source.slide, image.levels[0].shape[1:], source.regions(), image.pixel_size_um, reviewer=whose
+    )
 
 
 def write_regions(
-    path: Path, slide: str, shape_yx: Sequence[int], regions: Sequence[Region], pixel_size_um: tuple[float, float]
+    path: Path,
+    slide: str,
+    shape_yx: Sequence[int],
+    regions: Sequence[Region],
+    pixel_size_um: tuple[float, float],
+    *,
+    reviewer: str = "",
 ) -> int:
-    """Write regions as QuPath annotations of a slide of `shape_yx` pixels; return how many."""
+    """Write regions, as `reviewer` left them, as QuPath annotations of a slide of `shape_yx`; return how many."""
     features = [region_feature(region, slide=slide, pixel_size_um=pixel_size_um) for region in regions]
-    return _write(path, slide, shape_yx, map(_compact, features))
+    return _write(path, slide, shape_yx, map(_compact, features), reviewer)
 
 
 def write_cell_file(path: Path, source: Source) -> int:
@@ -47,7 +55,8 @@ def write_cell_file(path: Path, source: Source) -> int:
     DamagedError
         A cell of the table has no pixels in the labels.
     """
-    written = _write(path, source.slide, source.image().levels[0].shape[1:], _cell_features(source))
+    whose = source.review.reviewer if source.review else ""
+    written = _write(path, source.slide, source.image().levels[0].shape[1:], _cell_features(source), whose)
     missing = len(source.some(["cell"])) - written
     if missing:
         raise DamagedError(
@@ -58,9 +67,12 @@ def write_cell_file(path: Path, source: Source) -> int:
     return written
 
 
-def _write(path: Path, slide: str, shape_yx: Sequence[int], features: Iterator[str]) -> int:
-    """Write a FeatureCollection, one feature to a line; "mihc" says which slide its pixels are those of."""
-    said = _compact({"slide": slide, "size_px": [int(side) for side in shape_yx]})
+def _write(path: Path, slide: str, shape_yx: Sequence[int], features: Iterator[str], reviewer: str) -> int:
+    """Write a FeatureCollection, one feature to a line; "mihc" says which slide its pixels are those of, and whose
+    review it is as.
+    """
+    about = {"slide": slide, "size_px": [int(side) for side in shape_yx]}
+    said = _compact(about | ({"reviewer": reviewer} if reviewer else {}))
     count = 0
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f'{{"type":"FeatureCollection","mihc":{said},"features":[')

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mihc import results, store
-from mihc.errors import UsageError, quoted_path
+from mihc.errors import OutputConflict, UsageError, quoted_path
 from mihc.panel import Panel
 from mihc.regions import Region
 from mihc.reviews.runs import EditedLabels
+from mihc.reviews.states import SlideReview
 from mihc.store import Record, Store
 from mihc.study import SlideRow, Study
 
@@ -98,9 +99,35 @@ class Source:
 
     def labels(self, name: str) -> StoredArray | EditedLabels:
         """Open the full-resolution labels "cells" or "nuclei", with the cell edits of the review that counts."""
+        return self.label_levels(name)[0]
+
+    def label_levels(self, name: str) -> list[StoredArray] | list[EditedLabels]:
+        """Open every level of the labels "cells" or "nuclei", largest first, with the cell edits."""
         self.store.path(f"{results.image_folder(self.slide)}/labels/{name}")
-        machine, review = store.open_labels(self.folder, name)[0], self.study.reviews.get(self.slide)
-        return EditedLabels(machine, review, name) if review and review.edits_cells else machine
+        machine, review = store.open_labels(self.folder, name), self.review
+        if review is None or not review.edits_cells:
+            return machine
+        return [EditedLabels(level, review, name, step=2**k) for k, level in enumerate(machine)]
+
+    @property
+    def review(self) -> SlideReview | None:
+        """The review that counts, None where nobody's does or it changed nothing."""
+        review = self.study.reviews.get(self.slide)
+        return review if review and review.changes_numbers else None
+
+    def reviewed(self) -> dict[str, object]:
+        """What the review that counts did to this slide; empty without one."""
+        return self.review.told() if self.review else {}
+
+    def check_review_is_in_results(self) -> None:
+        """Raise OutputConflict where cells were edited, or edits undone, since the results were made."""
+        edited, record = self.review is not None and self.review.edits_cells, self.store.record("edits", self.slide)
+        if (record.key["edits"] if record else "") != (self.review.cells_hash if edited else ""):
+            raise OutputConflict(
+                "its cells were edited since the last run, so that labels and numbers would not fit together",
+                place=self.slide,
+                fix=f"Type: mihc run {quoted_path(self.study.folder)}",
+            )
 
     def regions(self) -> list[Region]:
         """Its regions that hold any area; none overlap."""

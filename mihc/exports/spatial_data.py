@@ -21,9 +21,13 @@ import mihc
 from mihc.exports.annotated import annotated
 from mihc.exports.sources import Source
 from mihc.regions import Region
+from mihc.store import write_label_window
+from mihc.stores.chunks import boxes
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from mihc.reviews.runs import EditedLabels
 
 CONTAINER, RASTER, SHAPES, TABLE = "0.2", "0.3", "0.3", "0.2"
 NGFF = "0.5-dev-spatialdata"  # what spatialdata calls NGFF 0.5 with a transformation to a named system
@@ -40,8 +44,10 @@ def write_spatial_data(root: Path, source: Source, *, images: bool) -> None:
         _copy_raster(source.folder, root / "images" / "image", "cyx", stored.pixel_size_um, stored.channels)
     _write_group(root / "labels", {"ome": {"labels": ["cells", "nuclei"]}})
     for name in ("cells", "nuclei"):
-        source.labels(name)  # opening it checks that every chunk is there
+        levels = source.label_levels(name)  # opening it checks that every chunk is there
         _copy_raster(source.folder / "labels" / name, root / "labels" / name, "yx", stored.pixel_size_um)
+        if source.review and source.review.edits_cells:
+            _lay_edits(root / "labels" / name, levels)
     regions = source.regions()
     if regions:
         _write_group(root / "shapes", {})
@@ -97,6 +103,15 @@ def _copy_raster(
     _write_group(target, {"ome": said, "spatialdata_attrs": {"version": RASTER}})
     for path in levels:
         shutil.copytree(source / path, target / path, copy_function=shutil.copyfile)
+
+
+def _lay_edits(target: Path, levels: Sequence[EditedLabels]) -> None:
+    """Write the chunks of copied labels that cell edits change."""
+    for number, level in enumerate(levels):
+        for y0, y1, x0, x1 in boxes(level.shape, level.chunks):
+            edited = level[y0:y1, x0:x1]
+            if not np.array_equal(edited, level.machine[y0:y1, x0:x1]):
+                write_label_window(target, number, y0, x0, edited)
 
 
 def _write_regions(folder: Path, regions: Sequence[Region]) -> None:

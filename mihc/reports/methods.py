@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from markupsafe import Markup
 
 from mihc.reports.claims import TEST_NAMES, split_words
+from mihc.reports.doubts import listed
 from mihc.reports.numbers import Numbers, counted, sentence, text
 from mihc.study import EVALUABLE_TUMOUR_CELLS, Study
 
@@ -32,6 +33,11 @@ _RULES = {
     "weighted_auc": "Area under the curve of cumulative cases and dynamic controls, weighted by the inverse "
     "probability of not being censored; p from 2,000 seeded permutations.",
 }
+_EDITS = {
+    "cells_removed_or_changed": ("cell removed or changed", "cells removed or changed"),
+    "cells_made_or_changed": ("cell made or changed", "cells made or changed"),
+    "region_edits": ("edit of regions", "edits of regions"),
+}
 _SOURCES = {
     "both": "annotations where a slide has them, otherwise found automatically from the panel's tumour marker",
     "annotations": "annotations only",
@@ -46,6 +52,7 @@ def methods(numbers: Numbers, study: Study, run: dict) -> list[tuple[str, list[M
         ("Cells", _cells(study)),
         ("Positivity and density", _definitions(study)),
         ("Regions and areas", _regions(study)),
+        *([("Reviews by people", reviews)] if (reviews := reviewers_told(study)) else []),
         ("Patients", _patients(study)),
         ("Tests", _tests(numbers)),
         ("Multiplicity", _families(numbers)),
@@ -161,6 +168,28 @@ def _regions(study: Study) -> list[Markup]:
             "tissue = tumour + stroma + other + excluded + unannotated."
         ),
     ]
+
+
+def reviewers_told(study: Study) -> list[Markup]:
+    """Whose corrections count, and how many there are; slides on which nothing was changed are only counted."""
+    said = []
+    for name in sorted({review.reviewer for review in study.reviews.values()}):
+        mine = {slide: one for slide, one in study.reviews.items() if one.reviewer == name}
+        told = {slide: one.told() for slide, one in mine.items() if one.changes_numbers}
+        parts = [
+            f"{counted(sum(one[what] for one in told.values()), *words)} on {listed(s for s in told if told[s][what])}"
+            for what, words in _EDITS.items()
+            if any(one[what] for one in told.values())
+        ]
+        parts += [
+            f"{counted(sum(len(one['thresholds']) for one in told.values()), 'threshold')} set on "
+            + listed(slide for slide in told if told[slide]["thresholds"])
+        ] * any(one["thresholds"] for one in told.values())
+        pieces = {"name": name, "slides": counted(len(mine), "slide"), "parts": "; ".join(parts) or "nothing changed"}
+        said.append(sentence("{name} reviewed {slides}: {parts}.", pieces))
+    if any(one.edits_cells for one in study.reviews.values()):
+        said.append(Markup("Corrected cells move no automatic threshold; what the machine found is kept beside."))
+    return said
 
 
 def _patients(study: Study) -> list[Markup]:

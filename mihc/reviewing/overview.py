@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mihc.errors import DamagedError, StudyProblems, UsageError
 from mihc.reviewing.tables import table
-from mihc.reviews.final import read_final, write_final
+from mihc.reviews.final import held_final, read_final, write_final
 from mihc.reviews.journal import journal_file, read_journal, reviewer_name
 from mihc.reviews.states import replay, standing
 from mihc.store import Store
@@ -95,10 +95,11 @@ def choose_final(folder: str | Path, reviewer: str, *, slides: Sequence[str] | N
         raise UsageError(f"slides.csv has no slide {unknown[0]!r}", fix=f"It has {', '.join(known[:10])}.")
     if reviewer and not (folder / "review" / reviewer_name(reviewer)).is_dir():
         raise UsageError(f"{reviewer} has reviewed nothing in this study", place=str(folder / "review"))
-    final, problems = read_final(folder, known)
-    if problems:
-        raise StudyProblems(problems)
-    if slides is None:
-        write_final(folder, replace(final, reviewer=reviewer, slides={}))
-    else:
-        write_final(folder, replace(final, slides={**final.slides, **dict.fromkeys(slides, reviewer)}))
+    with held_final(folder):
+        final, problems = read_final(folder, known)
+        if problems:
+            raise StudyProblems(problems)
+        if slides is None:
+            write_final(folder, replace(final, reviewer=reviewer, slides={}))
+        else:
+            write_final(folder, replace(final, slides={**final.slides, **dict.fromkeys(slides, reviewer)}))

@@ -9,22 +9,26 @@ Only what this file names is ever read by a run: a second reviewer's work lies b
 
 from __future__ import annotations
 
+import time
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
 
-from mihc.errors import DamagedError, MihcError, Problem
+from mihc.errors import DamagedError, MihcError, OutputConflict, Problem
 from mihc.panel import LEVEL_COLUMNS
 from mihc.reviews.journal import FOLDER, journal_file, reviewer_name
 from mihc.reviews.states import SlideReview, read_review
 from mihc.stores.files import replace_file, told_plainly
+from mihc.stores.locks import Lock
 
 FILE = "review/final.toml"
 KEYS = ("reviewer", "slides")
+CHOOSING_S, TRIES = 5.0, 100  # how long one who chooses waits for another
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,32 @@ def read_final(folder: Path, slides: Collection[str]) -> tuple[Final, list[Probl
     return (Final() if problems else Final(chosen.pop(""), chosen)), problems
 
 
+@contextmanager
+def held_final(folder: Path) -> Iterator[None]:
+    """Hold review/final.toml while it is read and written anew; two who choose at once come one after the other.
+
+    Raises
+    ------
+    OutputConflict
+        When another process holds it for longer than choosing takes.
+    """
+    with told_plainly(folder):
+        (folder / FOLDER / ".locks").mkdir(parents=True, exist_ok=True)
+        lock = _lock_soon(folder / FOLDER / ".locks" / "final")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_soon(path: Path) -> Lock:
+    for _ in range(TRIES):
+        with suppress(OutputConflict):
+            return Lock(path)
+        time.sleep(CHOOSING_S / TRIES)
+    return Lock(path)
+
+
 def write_final(folder: Path, final: Final) -> None:
     """Write review/final.toml, whole or not at all."""
     lines = [f'reviewer = "{reviewer_name(final.reviewer) if final.reviewer else ""}"']
@@ -83,7 +113,18 @@ def read_final_reviews(folder: Path, slides: Collection[str]) -> tuple[dict[str,
             found[slide] = read_review(folder, final.of(slide), slide)
         except DamagedError as error:
             problems.append(Problem(error.place, error.what, error.fix))
-    return found, problems
+    return found, problems + _of_no_slide(folder, final, slides)
+
+
+def _of_no_slide(folder: Path, final: Final, slides: Collection[str]) -> list[Problem]:
+    """Work of those who count on slides that slides.csv does not list: a slide may have been renamed."""
+    names = sorted({final.reviewer, *final.slides.values()} - {""})
+    lost = [path.parent for name in names for path in sorted((folder / FOLDER / name).glob("*/journal.jsonl"))]
+    what = "slides.csv has no such slide, so this review counts for nothing"
+    fix = "If the slide has another name now, give this folder that name."
+    return [
+        Problem(path.relative_to(folder).as_posix(), what, fix, "warning") for path in lost if path.name not in slides
+    ]
 
 
 def with_reviewed(

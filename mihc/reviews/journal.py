@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mihc.errors import DamagedError, UsageError
-from mihc.stores.files import sync_folder, told_plainly
+from mihc.errors import DamagedError, OutputConflict, ResourceError, UsageError
+from mihc.stores.files import size_of, sync_folder, told_plainly
 from mihc.stores.locks import Lock
 
 FOLDER, FILE = "review", "journal.jsonl"
@@ -80,9 +80,11 @@ class Journal:
             self._lock = Lock(folder / FOLDER / ".locks" / f"{reviewer}.{slide}")
         try:
             self.lines, self._size, self._check = _parse(self.path)
+            self._there = size_of(self.path) or 0  # bytes of the file as this process knows it
         except BaseException:
             self._lock.release()
             raise
+        self._tried = b""  # a line that could not be written, of which any part may be in the file
 
     def __enter__(self) -> Journal:
         return self
@@ -97,38 +99,76 @@ class Journal:
     def add(self, gesture: str, content: Mapping[str, object]) -> Line:
         """Write a gesture and wait until it is on the disk; when this returns, no kill can lose it.
 
+        Lines that somebody took from the file meanwhile are written again.
+
         Raises
         ------
-        ResourceError, OutputConflict
+        ResourceError
             When it cannot be written; the journal is then as it was.
+        OutputConflict
+            When the folder may not be written to, or somebody else wrote to the journal; it is left as it is then.
         """
         if gesture not in GESTURES:
             raise ValueError(f"there is no gesture {gesture!r}")
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = Line(len(self.lines) + 1, when, self.who, gesture, json.loads(json.dumps(content, allow_nan=False)))
-        check = _hash(self._check, line)
-        data = (json.dumps(_as_json(line) | {"check": check}, separators=(",", ":")) + "\n").encode()
-        with told_plainly(self.path.parents[2]):
-            self._append(data)
+        data, check = _encoded(line, self._check)
+        if not self._lock.still_ours():
+            raise self._conflict("its lock was taken away while it was open")
+        try:
+            with told_plainly(self.path.parents[2]):
+                self._append(data)
+        except OSError as error:
+            raise ResourceError(
+                f"the gesture could not be written ({error.strerror}) and does not count; all before it are kept",
+                place=str(self.path),
+                fix="Look after the disk, then do it again.",
+            ) from error
         self.lines.append(line)
         self._size, self._check = self._size + len(data), check
+        self._there, self._tried = self._size, b""
         return line
 
     def _append(self, data: bytes) -> None:
-        is_new = not self.path.exists()
+        there = size_of(self.path)
+        start = self._size if (there or 0) == self._there and not self._tried else self._taken_up()
+        missing = b"" if start == self._size else self._bytes()[start:]
+        self._tried = missing + data
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab" if is_new else "r+b", buffering=0) as file:
-            file.truncate(self._size)  # what a kill tore
-            file.seek(self._size)
+        with self.path.open("ab" if there is None else "r+b", buffering=0) as file:
+            file.truncate(start)  # what a kill tore
+            file.seek(start)
             try:
-                _write_all(file.fileno(), data)
+                _write_all(file.fileno(), missing + data)
                 os.fsync(file.fileno())
             except OSError:
-                file.truncate(self._size)
+                file.truncate(start)
                 raise
-        if is_new:
+        if there is None:
             for folder in self.path.parents[:4]:  # the slide's, the reviewer's, review/ and the study's
                 sync_folder(folder)
+
+    def _taken_up(self) -> int:
+        """How far a file that is not as this process left it holds what it should; else OutputConflict."""
+        found = self.path.read_bytes() if self.path.exists() else b""
+        mine = self._bytes()
+        if mine.startswith(found):
+            return found.rfind(b"\n") + 1
+        more = found[len(mine) :]
+        if found.startswith(mine) and (b"\n" not in more or self._tried.startswith(more)):
+            return len(mine)
+        raise self._conflict("another program wrote to it while it was open")
+
+    def _bytes(self) -> bytes:
+        """All lines as the file should hold them."""
+        pieces, check = [], ""
+        for line in self.lines:
+            data, check = _encoded(line, check)
+            pieces.append(data)
+        return b"".join(pieces)
+
+    def _conflict(self, what: str) -> OutputConflict:
+        return OutputConflict(what, place=str(self.path), fix="Open the slide again: what the file holds is taken up.")
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -147,7 +187,7 @@ def _parse(path: Path) -> tuple[list[Line], int, str]:
     whole = pieces[:-1]  # what follows the last end of a line is torn, or nothing
     for number, piece in enumerate(whole, 1):
         line = _line(piece, number, check)
-        if line is None and number == len(whole) and pieces[-1] == b"":
+        if line is None and number == len(whole) and pieces[-1] == b"" and not _is_json(piece):
             break  # the system lengthened the file, and the power failed before the bytes came
         if line is None:
             raise DamagedError(
@@ -168,6 +208,19 @@ def _line(piece: bytes, number: int, before: str) -> Line | None:
         return None
     fits = line.number == number and line.gesture in GESTURES and isinstance(line.content, dict)
     return line if fits and content.get("check") == _hash(before, line) else None
+
+
+def _is_json(piece: bytes) -> bool:
+    try:
+        return isinstance(json.loads(piece), dict)
+    except ValueError:
+        return False
+
+
+def _encoded(line: Line, before: str) -> tuple[bytes, str]:
+    """A line as the file holds it, and its hash."""
+    check = _hash(before, line)
+    return (json.dumps(_as_json(line) | {"check": check}, separators=(",", ":")) + "\n").encode(), check
 
 
 def _as_json(line: Line) -> dict:

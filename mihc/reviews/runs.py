@@ -73,14 +73,14 @@ class EditedLabels:
     ndim = 2
 
     def __init__(self, level: Any, review: SlideReview, name: str, *, step: int = 1) -> None:
-        self._level, self._review, self._name, self._step = level, review, name, step
+        self.machine, self._review, self._name, self._step = level, review, name, step
         self.shape: tuple[int, int] = tuple(level.shape)
         self.chunks: tuple[int, int] = tuple(level.chunks)
         self.dtype: np.dtype = level.dtype
 
     def __getitem__(self, selection: tuple[slice, slice]) -> np.ndarray:
         rows, columns = (part.indices(size) for part, size in zip(selection, self.shape, strict=True))
-        found = np.asarray(self._level[rows[0] : rows[1], columns[0] : columns[1]])
+        found = np.asarray(self.machine[rows[0] : rows[1], columns[0] : columns[1]])
         edited = laid_over(found, self._review, self._name, origin_yx=(rows[0], columns[0]), step=self._step)
         return edited[:: rows[2], :: columns[2]]
 

@@ -54,6 +54,19 @@ class SlideReview:
         return bool(self.removed or self.added)
 
     @property
+    def changes_numbers(self) -> bool:
+        """Whether anything but what was accepted is in it."""
+        return self.edits_cells or bool(self.regions or self.thresholds)
+
+    def told(self) -> dict[str, object]:
+        """Whose it is and how much it changed, as plain JSON."""
+        return {
+            "reviewer": self.reviewer, "cells_removed_or_changed": len(self.removed),
+            "cells_made_or_changed": len(self.added), "region_edits": len(self.regions),
+            "thresholds": sorted(self.thresholds),
+        }  # fmt: skip
+
+    @property
     def cells_hash(self) -> str:
         """What the cell edits come to, in whatever order they were made."""
         added = [[one.cell, one.nucleus, one.whole] for _, one in sorted(self.added.items())]

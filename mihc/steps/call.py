@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,9 +19,10 @@ from mihc.positives import Threshold, call_positives, manual_threshold, marker_v
 from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations, region_codes
 from mihc.stages import Job, code_hash
 from mihc.steps.describe import describe, h_score_column, ready_to_call, score_calls
-from mihc.steps.edit import table_of
+from mihc.steps.edit import edits_of, final_parts
 from mihc.steps.place import regions_table
 from mihc.steps.propose import described
+from mihc.steps.segment import measured_table
 from mihc.store import Record, Transaction, hash_json
 from mihc.studies.given_thresholds import typed_levels
 from mihc.study import SlideRow, given_cells, pdl1_expressions
@@ -88,7 +88,7 @@ def call(
     given = {line.marker for line in job.study.panel_of(row).markers if line.threshold is not None}
     open_to = {marker: offer for marker, offer in (offers or {}).items() if marker not in {*typed, *given}}
     known = Known(own, typed, open_to, reviewed)
-    inputs = {name: done[name].digest for name in ("cells", "regions") if name in done}
+    inputs = {name: done[name].digest for name in ("cells", "regions", "edits") if name in done}
     key = (inputs or {"cells": job.input_hash(row.cells)}) | _key(job, row, known)
     if row.cells is not None:
         return job.stage("positives", row.slide, key, lambda transaction: _call_given(job, row, known, transaction))
@@ -117,26 +117,27 @@ def _key(job: Job, row: SlideRow, known: Known) -> dict[str, str]:
 def _call_measured(job: Job, row: SlideRow, known: Known, regions: Record, transaction: Transaction) -> None:
     areas = {(name, tissue_class): area for name, tissue_class, area in regions.notes["areas_mm2"]}
     in_bands = {(name, kind, band): area for name, kind, band, area in regions.notes["band_areas_mm2"]}
-    path = table_of(job, row.slide)
-    rows = partial(_whole_rows, path)
-    _write(job, row, known, _placed_cells(job, row, path), areas, in_bands, transaction, rows)
+    rows = partial(_whole_rows, job, row.slide)
+    _write(job, row, known, _placed_cells(job, row), areas, in_bands, transaction, rows)
 
 
-def _placed_cells(job: Job, row: SlideRow, path: Path) -> pd.DataFrame:
+def _placed_cells(job: Job, row: SlideRow) -> pd.DataFrame:
     """The cells with their regions; of what was measured, only what calls and counts need."""
     lines = job.study.panel_of(row).markers
     wanted = {*NEEDED, *(f"{one.marker}_{what}" for one in lines for what in (f"{one.compartment}_mean", "spillover"))}
+    path = job.store.path(measured_table(row.slide))
     cells = store.read_cells(path, columns=[name for name in store.cell_columns(path) if name in wanted])
     placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["cell", *PLACES, "flags"])
     if not cells["cell"].equals(placed["cell"]):
         raise InputError("cells and regions are of different runs", place=row.slide, fix="Type the same command again.")
-    return cells.join(placed.drop(columns="cell"))
+    cells, edits = cells.join(placed.drop(columns="cell")), edits_of(job, row.slide)
+    return cells if edits is None else edits.over(cells)
 
 
-def _whole_rows(path: Path, table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def _whole_rows(job: Job, slide: str, table: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Everything that was measured of the cells with what `table` adds to it, some rows at a time."""
     first = 0
-    for part in store.read_cells_in_parts(path, ROWS):
+    for part in final_parts(job, slide, ROWS):
         mine = table.iloc[first : first + len(part)].reset_index(drop=True)
         first += len(part)
         for offset, name in enumerate(PLACES):

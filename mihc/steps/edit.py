@@ -1,18 +1,21 @@
-"""Cells -> cells as a final review left them: what was edited is measured on its own pixels, all else stays.
+"""Cells and regions -> cells as a final review left them: what was edited is measured and placed, all else stays.
 
-    .stages/edits/<slide>.parquet   the measured part of the cells table with the edits; without edits there is none
+    .stages/edits/<slide>.parquet           rows of the edited cells alone, measured and placed; without edits none
+    .stages/edits/<slide>.area_ledger.csv   the slide's account with them
 
-The machine's labels and table are not touched. An edited cell is measured by the same code on the same counts as every
-other; where a feature looks beyond a cell (background, spillover), the cells around are measured again too.
+The machine's labels and its tables are not touched: who reads a slide's cells lays these rows over them (`Edits`). An
+edited cell is measured by the same code on the same counts as every other; where a feature looks beyond a cell
+(background, spillover), the cells around are measured again too. Automatic thresholds and the checks of the slide are
+of what the machine found: correcting a cell moves neither.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -24,9 +27,11 @@ from mihc.measures.pixels import Labelled
 from mihc.measures.table import cell_table
 from mihc.nuclei import longest_nucleus_px
 from mihc.nuclei_ids import block_of_id
+from mihc.regions import OUTSIDE, moved_cells
 from mihc.reviews.runs import PARTS, box_of, laid_over, paint
 from mihc.reviews.states import EditedCell, SlideReview
 from mihc.stages import Job, code_hash
+from mihc.steps import place
 from mihc.steps.segment import measured_table
 from mihc.store import Record, StoredImage, Transaction, hash_json
 from mihc.study import SlideRow
@@ -35,25 +40,73 @@ MODULES = (
     "mihc.cells",
     "mihc.cells_kernels",
     "mihc.measures",
+    "mihc.regions",
+    "mihc.areas",
     "mihc.reviews.runs",
     "mihc.reviews.states",
     "mihc.steps.edit",
+    "mihc.steps.place",
 )
 STAGE = "edits"
+AUTOMATIC = "automatic_class"  # a column of the edited cells: their class by the automatic regions
 LABEL_COLUMNS = ("cell", "x_um", "y_um", "nucleus_area_um2", "cell_area_um2")
 LOOK_AROUND = {"background", "spillover"}  # features that look beyond their cell
 Box = tuple[int, int, int, int]  # y0, y1, x0, x1, half open
 
 
 def edited_table(slide: str) -> str:
-    """Where the measured part of a slide's cells table lies under results/, with a review's edits."""
+    """Where the rows of a slide's edited cells lie under results/."""
     return f".stages/edits/{slide}.parquet"
 
 
-def table_of(job: Job, slide: str) -> Path:
-    """The measured part of a slide's cells table: with the edits of the final review, where there are any."""
-    review = job.study.reviews.get(slide)
-    return job.store.path(edited_table(slide) if review and review.edits_cells else measured_table(slide))
+def ledger_part(job: Job, slide: str) -> str:
+    """Where a slide's rows of area_ledger.csv lie under results/: with the edits, where there are any."""
+    edited = job.store.record(STAGE, slide) is not None
+    return f".stages/edits/{slide}.area_ledger.csv" if edited else place.part("area_ledger", slide)
+
+
+@dataclass(frozen=True)
+class Edits:
+    """A slide's edited cells, to be laid over the machine's tables."""
+
+    rows: pd.DataFrame  # by cell: what was measured, region, tissue_class, ..., and AUTOMATIC where there is such
+    gone: np.ndarray  # ids of the machine's rows that count no more
+
+    def over(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table of the machine's cells, sorted by `cell`, with the edits."""
+        kept = ~np.isin(table["cell"], self.gone)
+        added = self.rows[list(table)]
+        if not len(added):
+            return table if kept.all() else table[kept].reset_index(drop=True)
+        both = pd.concat([table[kept], added.astype(table.dtypes)], ignore_index=True)
+        return both.sort_values("cell", kind="stable", ignore_index=True)
+
+    def over_parts(self, parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        """`over` of a table that comes part by part, in the order of its cells."""
+        waiting, last = self, 0
+        for part in parts:
+            last = int(part["cell"].iloc[-1]) if len(part) else last
+            now = waiting.rows["cell"] <= last
+            yield replace(waiting, rows=waiting.rows[now]).over(part)
+            waiting = replace(waiting, rows=waiting.rows[~now])
+        if len(waiting.rows):
+            yield waiting.rows[list(part)].astype(part.dtypes).reset_index(drop=True)
+
+
+def edits_of(job: Job, slide: str) -> Edits | None:
+    """The edits of a slide's final review as they were measured; None without any."""
+    record = job.store.record(STAGE, slide)
+    if record is None:
+        return None
+    rows = store.read_cells(job.store.path(edited_table(slide)))
+    return Edits(rows, np.array(record.notes["gone"], np.uint32))
+
+
+def final_parts(job: Job, slide: str, rows: int) -> Iterator[pd.DataFrame]:
+    """Everything measured of a slide's cells with the edits of the final review, at most about `rows` at a time."""
+    parts = store.read_cells_in_parts(job.store.path(measured_table(slide)), rows)
+    edits = edits_of(job, slide)
+    return parts if edits is None else edits.over_parts(parts)
 
 
 def cells_hash(cells: pd.DataFrame) -> str:
@@ -64,8 +117,8 @@ def cells_hash(cells: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def edit(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
-    """Lay the cell edits of a slide's final review over its cells -> what the next stages start from.
+def edit(job: Job, row: SlideRow, image: Record, cells: Record, outlines: Record, regions: Record) -> Record | None:
+    """Lay the cell edits of a slide's final review over its cells -> what was stored of them; None without any.
 
     Raises
     ------
@@ -76,36 +129,55 @@ def edit(job: Job, row: SlideRow, image: Record, cells: Record) -> Record:
     if review is None or not review.edits_cells:
         if job.store.record(STAGE, row.slide):
             job.store.withdraw(STAGE, row.slide)
-        return cells
+        return None
     key = {
         "image": image.digest,
         "cells": cells.digest,
+        "outlines": outlines.digest,
+        "regions": regions.digest,
         "edits": review.cells_hash,
         "measure": hash_json(job.study.settings.measure.features),
         "code": code_hash(*MODULES),
     }
-    return job.stage(STAGE, row.slide, key, lambda transaction: _edit(job, row, image, cells, review, transaction))
+    done = {"slide": image, "cells": cells, "outlines": outlines}
+    return job.stage(STAGE, row.slide, key, lambda transaction: _edit(job, row, done, review, transaction))
 
 
-def _edit(job: Job, row: SlideRow, image: Record, cells: Record, review: SlideReview, transaction: Transaction) -> None:
-    machine = store.read_cells(job.store.path(measured_table(row.slide)))
+def _edit(job: Job, row: SlideRow, done: Mapping[str, Record], review: SlideReview, transaction: Transaction) -> None:
+    slide = row.slide
+    machine = store.read_cells(job.store.path(measured_table(slide)), columns=LABEL_COLUMNS)
     if cells_hash(machine) != review.labels:
         raise InputError(
             f"the cells were edited by {review.reviewer} on other labels than these, which were found anew since",
-            place=row.slide,
+            place=slide,
             fix="Undo the cell edits in mihc review, or take back what changed the segmentation.",
         )
-    stored = store.open_image(job.store.path(f"slides/{row.slide}.ome.zarr"))
-    settings = _settings(job, stored, image, cells)
-    folder = job.store.path(f"slides/{row.slide}.ome.zarr")
-    labels = {name: store.open_labels(folder, name)[0] for name in PARTS}
-    measured = measure_edits(stored, labels, review, settings)
-    measured.insert(0, "slide", row.slide)
-    replaced = np.isin(machine["cell"], [*review.removed, *measured["cell"]])
-    table = pd.concat([machine[~replaced], measured], ignore_index=True).astype(machine.dtypes)
-    table = table.sort_values("cell", kind="stable", ignore_index=True)
-    store.write_cells(transaction.path(edited_table(row.slide)), table)
-    transaction.notes |= {"cells": len(table), "removed": len(review.removed), "added": len(review.added)}
+    folder = job.store.path(f"slides/{slide}.ome.zarr")
+    stored, labels = store.open_image(folder), {name: store.open_labels(folder, name)[0] for name in PARTS}
+    measured = measure_edits(stored, labels, review, _settings(job, stored, done["slide"], done["cells"]))
+    measured.insert(0, "slide", slide)
+    shapes = place.shapes_of(job, slide)
+    rows = measured.drop(columns="flags").join(place.placed_cells(job, slide, measured, shapes, done["outlines"]))
+    if shapes["automatic"]:
+        rows[AUTOMATIC] = place.automatic_classes(measured, shapes, done["outlines"])
+    gone = np.intersect1d(machine["cell"], [*review.removed, *measured["cell"]]).astype(np.uint32)
+    store.write_cells(transaction.path(edited_table(slide)), rows)
+    ledger = _ledger(job, slide, machine, Edits(rows, gone), shapes)
+    store.write_csv(transaction.path(f".stages/edits/{slide}.area_ledger.csv"), ledger)
+    transaction.notes |= {"removed": len(review.removed), "added": len(review.added), "gone": gone.tolist()}
+
+
+def _ledger(job: Job, slide: str, machine: pd.DataFrame, edits: Edits, shapes: dict) -> pd.DataFrame:
+    """The account with the edits: from the machine's where no cell outside all regions comes or goes."""
+    columns = ["cell", "region", "tissue_class"]
+    placed = store.read_cells(job.store.path(place.regions_table(slide)), columns=columns)
+    left = placed[np.isin(placed["cell"], edits.gone)]
+    if OUTSIDE in {*left["tissue_class"], *edits.rows["tissue_class"]}:
+        every = edits.over(placed.join(machine[["x_um", "y_um"]]))
+        return place.whole_ledger(job, slide, every, shapes)
+    change = Counter(zip(edits.rows["region"], edits.rows["tissue_class"]))
+    change.subtract(zip(left["region"], left["tissue_class"]))
+    return moved_cells(store.read_csv(job.store.path(place.part("area_ledger", slide))), change)
 
 
 def _settings(job: Job, stored: StoredImage, image: Record, cells: Record) -> CellSettings:

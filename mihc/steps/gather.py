@@ -9,12 +9,21 @@ from dataclasses import fields
 import pandas as pd
 
 from mihc import store
-from mihc.associate import associate, dropout_table, family_table, split_table
+from mihc.associate import (
+    CLINICAL,
+    Kept,
+    associate,
+    dropout_table,
+    family_table,
+    fingerprints,
+    kept_rows,
+    split_table,
+)
 from mihc.batches import BatchMarker, MarkerValues, beside_batches, control_remark, drift, positivity_remarks
-from mihc.errors import InputError
+from mihc.errors import InputError, MihcError
 from mihc.regions import check_ledger
 from mihc.stages import Job, code_hash
-from mihc.steps import call, describe, learn, place
+from mihc.steps import call, describe, edit, learn, place
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import (
     SlideRow,
@@ -74,8 +83,9 @@ def gather(job: Job, slides: pd.DataFrame, records: Mapping[str, Record], descri
 
 def _placed(job: Job, records: Mapping[str, Record]) -> dict[str, Record]:
     """What made the slides' rows of the area ledger and of qc.csv, which may change where no count does."""
-    found = {slide: job.store.record(place.STAGE, slide) for slide in sorted(records)}
-    return {slide: record for slide, record in found.items() if record}
+    stages = [(slide, stage) for slide in sorted(records) for stage in (place.STAGE, edit.STAGE)]
+    found = {f"{slide} {stage}": job.store.record(stage, slide) for slide, stage in stages}
+    return {name: record for name, record in found.items() if record}
 
 
 def refuse_copies(job: Job, records: Mapping[str, Record]) -> None:
@@ -137,7 +147,7 @@ def _gather(
         "regions": regions,
         "bands": bands,
         "thresholds": beside(_joined(job, [call.part("thresholds", slide) for slide in done]), described),
-        "area_ledger": _joined(job, [place.part("area_ledger", slide) for slide in imaged]),
+        "area_ledger": _joined(job, [edit.ledger_part(job, slide) for slide in imaged]),
         "qc": _joined(
             job,
             [part for slide in done for part in (*_outlined(slide, imaged), describe.part("qc", slide))],
@@ -227,9 +237,7 @@ def _with_patients(study: Study, counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _joined(job: Job, parts: Sequence[str]) -> pd.DataFrame:
-    tables = [store.read_csv(job.store.path(part)) for part in parts]
-    tables = [table for table in tables if len(table)] or tables[:1]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return store.read_csv_parts([job.store.path(part) for part in parts])
 
 
 def compare(job: Job, table: Record) -> Record:
@@ -240,17 +248,34 @@ def compare(job: Job, table: Record) -> Record:
 
     def make(transaction: Transaction) -> None:
         patients = patients_table(job)
-        found = associate(patients, settings)
+        marks = fingerprints(patients)
+        kept, splits = _kept(job, key, marks)
+        found = associate(patients, settings, kept=kept)
         made = {
             "statistics": found,
             "families": family_table(found),
-            "splits": split_table(patients, settings),
             "dropout": dropout_table(patients, settings),
         }
         for name, table in made.items():
             store.write_csv(transaction.path(f"{name}.csv"), table)
+        store.write_text(transaction.path("splits.csv"), splits or store.csv_text(split_table(patients, settings)))
+        transaction.notes["columns"] = marks
 
     return job.stage("statistics", "", key, make)
+
+
+def _kept(job: Job, key: Mapping[str, str], marks: Mapping[str, str]) -> tuple[Kept, str]:
+    """What stands of the statistics that are stored, and splits.csv, which is of clinical columns alone ("": anew)."""
+    record = job.store.record("statistics")
+    if record is None or any(record.key.get(name) != key[name] for name in ("settings", "code")):
+        return Kept(), ""
+    before = record.notes.get("columns", {})
+    try:
+        kept = kept_rows(before, store.read_csv(job.store.path("statistics.csv")), marks)
+        same = before.get(CLINICAL) == marks[CLINICAL]
+        return kept, job.store.path("splits.csv").read_text(encoding="utf-8") if same else ""
+    except MihcError:  # damaged, or taken away: it is all computed
+        return Kept(), ""
 
 
 def patients_table(job: Job) -> pd.DataFrame:

@@ -3,7 +3,7 @@
     .stages/regions/<slide>.parquet       region, class, distance and flags of every cell
     .stages/regions/<slide>.area_ledger.csv, .qc.csv   the slide's rows of the study's tables
 
-No pixel is read: after an edit of cells this is all that is computed again of a slide's regions.
+No pixel is read. The cells are the machine's; those that a review edited are placed by `mihc.steps.edit`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from mihc import store
 from mihc.cells import FLAGS
 from mihc.qc import Seams, audit_seams, cells_qc
 from mihc.quality.focus import windows_of
-from mihc.regions import Region, area_ledger, assign_regions, distance_to_margin, ledger_warnings
-from mihc.results import outlines_file, region_from_json
+from mihc.regions import Region, area_ledger, assign_regions, distance_to_outline, ledger_warnings
+from mihc.results import outlines_file, region_from_json, tumour_file
 from mihc.stages import Job, code_hash
-from mihc.steps.edit import table_of
 from mihc.steps.outline import looks_file, shapes_file, tissue_file
+from mihc.steps.segment import measured_table
 from mihc.store import Record, Transaction
 from mihc.study import SlideRow
 
@@ -64,16 +64,12 @@ def place(job: Job, row: SlideRow, outlines: Record, cells: Record) -> Record:
 
 
 def _place(job: Job, row: SlideRow, outlines: Record, transaction: Transaction) -> None:
-    cells = store.read_cells(table_of(job, row.slide), columns=CELL_COLUMNS)
-    shapes = json.loads(job.store.path(shapes_file(row.slide)).read_text(encoding="utf-8"))
-    scanned, tissue = (shapely.geometry.shape(shapes[name]) for name in ("scanned", "tissue"))
-    regions = [region_from_json(one) for one in shapes["regions"]]
+    cells = store.read_cells(job.store.path(measured_table(row.slide)), columns=CELL_COLUMNS)
+    shapes = shapes_of(job, row.slide)
     x, y = cells["x_um"].to_numpy(), cells["y_um"].to_numpy()
-    placed = assign_regions(x, y, regions, precedence=outlines.notes["precedence"])
-    placed["distance_to_margin_um"] = distance_to_margin(x, y, regions, scanned=scanned)
-    placed["flags"] = _flags(cells, shapes)
+    placed = placed_cells(job, row.slide, cells, shapes, outlines)
     cells = cells.drop(columns="flags").join(placed)
-    ledger = area_ledger(row.slide, _parts(job, row.slide), scanned=scanned, tissue=tissue, cells=cells)
+    ledger = whole_ledger(job, row.slide, cells, shapes)
     remarks = [*outlines.notes["remarks"], *ledger_warnings(ledger)]
     tables = [
         store.read_csv(job.store.path(looks_file(row.slide)), text=LOOKS_TEXT),
@@ -85,11 +81,44 @@ def _place(job: Job, row: SlideRow, outlines: Record, transaction: Transaction) 
     store.write_csv(transaction.path(part("area_ledger", row.slide)), ledger)
     store.write_csv(transaction.path(part("qc", row.slide)), quality)
     if shapes["automatic"]:
-        found = [region_from_json(one) for one in shapes["automatic"]]
-        automatic = assign_regions(x, y, found, precedence=outlines.notes["precedence"])
-        table = cells[["slide", "cell"]].assign(tissue_class=automatic["tissue_class"].to_numpy())
+        table = cells[["slide", "cell"]].assign(tissue_class=automatic_classes(cells, shapes, outlines))
         store.write_cells(transaction.path(automatic_table(row.slide)), table)
     transaction.notes |= {name: outlines.notes[name] for name in HANDED_ON if name in outlines.notes}
+
+
+def shapes_of(job: Job, slide: str) -> dict:
+    """What the outlines keep of a slide: regions, tissue, windows out of focus."""
+    return json.loads(job.store.path(shapes_file(slide)).read_text(encoding="utf-8"))
+
+
+def placed_cells(job: Job, slide: str, cells: pd.DataFrame, shapes: dict, outlines: Record) -> pd.DataFrame:
+    """Say of cells where they lie: region, tissue_class, distance_to_margin_um, and flags with those of the place.
+
+    `cells` needs x_um, y_um and flags; what is said of one does not hang on the others.
+    """
+    x, y = cells["x_um"].to_numpy(), cells["y_um"].to_numpy()
+    regions = [region_from_json(one) for one in shapes["regions"]]
+    placed = assign_regions(x, y, regions, precedence=outlines.notes["precedence"])
+    tumour = json.loads(job.store.path(tumour_file(slide)).read_text(encoding="utf-8"))
+    outline = shapely.geometry.shape(tumour) if tumour else shapely.Polygon()
+    placed["distance_to_margin_um"] = distance_to_outline(
+        x, y, outline, scanned=shapely.geometry.shape(shapes["scanned"])
+    )
+    placed["flags"] = _flags(cells, shapes)
+    return placed
+
+
+def automatic_classes(cells: pd.DataFrame, shapes: dict, outlines: Record) -> np.ndarray:
+    """The tissue class of cells of an annotated slide, as its automatic regions would have it."""
+    found = [region_from_json(one) for one in shapes["automatic"]]
+    x, y = cells["x_um"].to_numpy(), cells["y_um"].to_numpy()
+    return assign_regions(x, y, found, precedence=outlines.notes["precedence"])["tissue_class"].to_numpy()
+
+
+def whole_ledger(job: Job, slide: str, cells: pd.DataFrame, shapes: dict) -> pd.DataFrame:
+    """A slide's account of area and cells; `cells` are all of them, with their places."""
+    scanned, tissue = (shapely.geometry.shape(shapes[name]) for name in ("scanned", "tissue"))
+    return area_ledger(slide, _parts(job, slide), scanned=scanned, tissue=tissue, cells=cells)
 
 
 def _parts(job: Job, slide: str) -> list[Region]:

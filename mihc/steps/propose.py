@@ -23,8 +23,8 @@ from mihc.positives import Threshold, choose_threshold, marker_values
 from mihc.regions import ANALYSED
 from mihc.stages import Job, code_hash
 from mihc.steps.describe import ready_to_call
-from mihc.steps.edit import table_of
 from mihc.steps.place import regions_table
+from mihc.steps.segment import measured_table
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow, given_values
 
@@ -122,7 +122,7 @@ def _analysed(job: Job, row: SlideRow, lines: Sequence[PanelRow]) -> pd.DataFram
     else:
         wanted = {f"{line.marker}_{what}" for line in lines for what in (f"{line.compartment}_mean", "spillover")}
         wanted |= {"nucleus_area_um2", "cell_area_um2"}
-        path = table_of(job, row.slide)
+        path = job.store.path(measured_table(row.slide))
         cells = store.read_cells(path, columns=[name for name in store.cell_columns(path) if name in wanted])
         placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["tissue_class"])
         cells = cells.assign(tissue_class=placed["tissue_class"])

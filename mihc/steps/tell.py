@@ -53,6 +53,7 @@ def tell(job: Job, slides: pd.DataFrame, cohort: Mapping[str, Record], run: dict
         "slides": hash_json(slides.astype(str).to_dict("list")),
         "settings": hash_json(run["settings"]),
         "history": hash_json(_history(job).to_dict("list")),
+        "reviews": hash_json({slide: review.told() for slide, review in sorted(job.study.reviews.items())}),
         "code": code_hash(*MODULES),
     }
     return job.stage("report", "", key, lambda transaction: _tell(job, slides, run, transaction))

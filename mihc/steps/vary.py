@@ -19,7 +19,7 @@ from mihc.positives import Threshold
 from mihc.regions import ANALYSED
 from mihc.results import cells_file
 from mihc.stages import Job, code_hash
-from mihc.steps import call, place
+from mihc.steps import call, edit, place
 from mihc.steps.gather import patients_table
 from mihc.store import Record, Transaction, hash_json
 from mihc.study import SlideRow
@@ -142,5 +142,9 @@ def _automatic(job: Job, row: SlideRow) -> dict[str, tuple[np.ndarray, dict[str,
     areas = record.notes.get("automatic_areas_mm2") if record else None
     if not areas:
         return {}
-    placed = store.read_cells(job.store.path(place.automatic_table(row.slide)), columns=["tissue_class"])
+    placed = store.read_cells(job.store.path(place.automatic_table(row.slide)), columns=["cell", "tissue_class"])
+    edits = edit.edits_of(job, row.slide)
+    if edits is not None:
+        mine = edits.rows.drop(columns="tissue_class").rename(columns={edit.AUTOMATIC: "tissue_class"})
+        placed = edit.Edits(mine, edits.gone).over(placed)
     return {AUTOMATIC: (placed["tissue_class"].astype(object).to_numpy(), dict(areas))}

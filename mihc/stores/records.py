@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from mihc.errors import DamagedError, OutputConflict
 from mihc.stores.files import below, hash_json, replace_file
 
 FOLDER = ".records"
+MOST_READ = 4096  # records that are kept as they were read
+JUST_NOW_S = 3.0  # the coarsest clocks of file systems count in 2 s
 SCHEMA = 1  # of the records and the layout under results/; a higher one was written by a newer mihc
 
 
@@ -38,6 +41,9 @@ class Record:
         return relative
 
 
+_read: dict[tuple[str, int, int, int, int], Record | None] = {}
+
+
 def changed_fields(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """The fields of two keys that differ, sorted."""
     return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
@@ -62,8 +68,11 @@ def write_record(results: Path, record: Record) -> None:
     replace_file(path, json.dumps(envelope, sort_keys=True, separators=(",", ":")).encode())
 
 
-def read_record(path: Path) -> Record | None:
+def read_record(path: Path, *, anew: bool = False) -> Record | None:
     """The record at `path`, None when there is none, or only that of an older mihc, which is computed again.
+
+    One that this process has read is not parsed again while size, times and inode of its file are the same; one that
+    was just written is, since some file systems count in seconds, and so is one asked for `anew`.
 
     Raises
     ------
@@ -73,11 +82,24 @@ def read_record(path: Path) -> Record | None:
         a newer mihc wrote it
     """
     try:
+        told = path.stat()
+        seen = str(path), told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino
+        if seen in _read and not anew:
+            return _read[seen]
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
         raise _damaged(path) from error
+    record = _parsed(path, text)
+    if len(_read) >= MOST_READ:
+        _read.clear()
+    if time.time() - told.st_mtime > JUST_NOW_S:
+        _read[seen] = record
+    return record
+
+
+def _parsed(path: Path, text: str) -> Record | None:
     try:
         envelope = json.loads(text)
         schema, content = envelope["schema"], envelope["record"]

@@ -82,7 +82,7 @@ def damage(results: Path) -> list[Damage]:
     for path in record_files(results):
         stage, slide = path.stem, path.parent.name if path.parent.parent.name == "slides" else ""
         try:
-            record = read_record(path)
+            record = read_record(path, anew=True)
         except DamagedError as error:
             found.append(Damage(stage, slide, path.relative_to(results).as_posix(), error.what))
             continue

@@ -62,6 +62,7 @@ class ReviewTable:
         self.viewer, self.desk = viewer, desk
         self.said: list[str] = []  # what was told to the reviewer, the newest last
         self._listeners: list[Callable[[], None]] = []
+        self._taken = False  # whether the gesture under way took what was drawn
         for key, (name, _) in KEYS.items():
             viewer.bind_key(key, self._on_key(name), overwrite=True)
         viewer.mouse_drag_callbacks.append(self._clicked)
@@ -162,15 +163,21 @@ class ReviewTable:
         return self.viewer.layers[DRAWN]
 
     def take_drawn(self) -> np.ndarray:
-        """(n, 2) the last shape that was drawn, and the layer empty again."""
+        """(n, 2) the last shape that was drawn; it stays on its layer until the gesture is kept."""
         layer = self.drawing()
         if not layer.data:
             raise mihc.errors.UsageError(
                 "nothing is drawn yet", fix=f'Draw a line or an outline on the layer "{DRAWN}" first.'
             )
-        shape = np.asarray(layer.data[-1])[:, -2:]
-        layer.data = []
-        return shape
+        self._taken = True
+        return np.asarray(layer.data[-1])[:, -2:]
+
+    def _kept(self, gesture: Callable[[], object]) -> None:
+        """Make a gesture; only when it is kept is what was drawn for it gone, so that a full disk costs no outline."""
+        self._taken = False
+        gesture()
+        if self._taken:
+            self.drawing().data = []
 
     # What is done
 
@@ -219,7 +226,7 @@ class ReviewTable:
 
     def _edit(self, gesture: Callable[[], object], said: str) -> None:
         def edited() -> None:
-            gesture()
+            self._kept(gesture)
             self.show_edits()
             self.tell(f"{said}; kept. Save to let the numbers follow.")
 
@@ -247,7 +254,7 @@ class ReviewTable:
 
     def _region(self, gesture: Callable[[], object], said: str) -> None:
         def edited() -> None:
-            gesture()
+            self._kept(gesture)
             self.show_regions()
             self.tell(f"{said}; kept. Save to let the numbers follow.")
 
