@@ -55,6 +55,15 @@ def test_drift_and_lent_thresholds_are_doubts_and_reasons_to_look(tables):
     assert reasons.commands == ("mihc review STUDY --slide S02 --population CD20",)
 
 
+def test_what_cannot_be_told_of_a_control_is_no_doubt_of_the_study(tables):
+    told = beside_their_batch(tables)
+    rows = told["thresholds"]
+    rows.loc[rows["slide"] == "S02", "verdict"] = "cannot tell"
+    assert any("could be told" in line and "S02" in line for line in doubts(Numbers(told)))
+    slides = told["slides"].assign(control=np.where(told["slides"]["slide"] == "S02", "unstained", ""))
+    assert not any("could be told" in line and "S02" in line for line in doubts(Numbers(told | {"slides": slides})))
+
+
 def test_the_chapter_of_thresholds_shows_drift_what_was_lent_and_who_typed(tables, tmp_path):
     written = write_report(tmp_path, study=drawn_study(), tables=beside_their_batch(tables), run={}, pictures=[])
     page = (tmp_path / "report.html").read_text()

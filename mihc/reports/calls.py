@@ -128,11 +128,8 @@ def _with(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def _counting(numbers: Numbers, name: str) -> pd.DataFrame:
     """A table's rows of slides that count for a patient."""
-    table, slides = numbers[name], numbers["slides"]
-    if table.empty or "control" not in slides:
-        return table
-    controls = set(slides.loc[slides["control"].map(text) != "", "slide"].map(text))
-    return table[~table["slide"].map(text).isin(controls)]
+    table = numbers[name]
+    return table if table.empty else table[~table["slide"].map(text).isin(numbers.control_slides)]
 
 
 def _kinds(numbers: Numbers, study: Study) -> Iterable[Kind]:

@@ -102,8 +102,7 @@ def pooled(flows: Iterable[CellFlow]) -> CellFlow:
 
 def counted_flows(numbers: Numbers, flows: dict[str, CellFlow]) -> list[CellFlow]:
     """The flows of slides that count for a patient: controls do not."""
-    slides = numbers["slides"]
-    controls = set(slides.loc[slides["control"].map(text) != "", "slide"].map(text)) if "control" in slides else set()
+    controls = numbers.control_slides
     return [flow for slide, flow in flows.items() if slide not in controls]
 
 

@@ -67,7 +67,9 @@ def _unclear_thresholds(numbers: Numbers) -> Iterable[Markup]:
     thresholds = numbers["thresholds"]
     if thresholds.empty:
         return
-    for marker, rows in thresholds[thresholds["verdict"] == "cannot tell"].groupby("marker", sort=False):
+    counts = ~thresholds["slide"].map(text).isin(numbers.control_slides)
+    unclear = counts & (thresholds["verdict"] == "cannot tell")
+    for marker, rows in thresholds[unclear].groupby("marker", sort=False):
         pieces = {"marker": marker, "slides": listed(rows["slide"]), "n": counted(len(rows), "slide")}
         yield sentence("{marker}: no threshold could be told on {n}, so nothing was called there: {slides}", pieces)
 
@@ -197,8 +199,7 @@ def suspects(numbers: Numbers) -> list[Suspect]:
         )
         for slide, given in reasons.items()
     ]
-    slides = numbers["slides"]
-    counts_for_nobody = set(slides.loc[slides["control"].map(text) != "", "slide"]) if "control" in slides else set()
+    counts_for_nobody = numbers.control_slides
     return sorted(found, key=lambda one: (one.slide in counts_for_nobody, -one.weight, one.slide))
 
 

@@ -27,6 +27,12 @@ class Numbers:
     def __getitem__(self, table: str) -> pd.DataFrame:
         return self.tables[table] if table in self.tables else pd.DataFrame()
 
+    @property
+    def control_slides(self) -> set[str]:
+        """Slides that count for nobody: unstained and isotype controls."""
+        slides = self["slides"]
+        return set(slides.loc[slides["control"].map(text) != "", "slide"].map(text)) if "control" in slides else set()
+
     def show(self, table: str, row: int, column: str, form: str = "number") -> Markup:
         """One cell as Markup: rounded as `form` says, a dash where the table has nothing.
 
