@@ -106,7 +106,7 @@ def main() -> None:
     for folder in folders:
         if (folder / "pairs_nucleus_centres.csv").exists():
             (ours, marked), (theirs, _) = (centres_found(folder, method) for method in (segmented, by_recipe))
-            print(f"{folder.name:28s} {marked:3d}  {ours / marked:6.3f} {'':15s}  {theirs / marked:6.3f}   (centres)")
+            print(f"{folder.name:28s} {marked:3d}  {ours / marked:6.3f}{theirs / marked:25.3f}   (centres)")
             continue
         found = list(pictures(folder))
         if not found:
