@@ -7,7 +7,7 @@ img2d.tif and mask2d.tif. Files without a pixel size get the one that makes thei
 column "one size" withholds that: one pixel size for the set, that of its median nucleus. F1 is at IoU above 0.5. The
 overlays are the ten worst pictures: truth cyan, found yellow.
 
-A set of clumps of two has no outlines but centres (pairs_img.tif, pairs_clump_lab.tif, pairs_nucleus_centres.csv: y, x):
+A set of clumps of two has centres instead (pairs_img.tif, pairs_clump_lab.tif, pairs_nucleus_centres.csv with y, x):
 the share of them that a nucleus of ours, each counting once, has its centroid within half a radius of.
 """
 
