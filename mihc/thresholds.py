@@ -27,10 +27,10 @@ METHODS = ("auto", "manual")
 FEWEST_CELLS = 50  # fewer say nothing about the shape of a distribution
 FEWEST_BINS = 8  # that the cells' values span: fewer are steps of a coarse camera, not a distribution
 FEWEST_POSITIVES = 5
-FEWEST_DOUBTED = 10  # cells that 1 % must be, for a slide that has room for them to be doubted
+FEWEST_DOUBTED = 10  # cells that ROOM must be, for a slide that has room for them to be doubted
 NEXT_TO_NONE = 0.004  # a slide is negative when at most this share of its cells stands out: debris does too
 FEWEST_SHARE = 0.0005  # positives must be more than this at the low end of the plausible range
-ROOM = 0.01  # one peak leaves no room for positives when not even this share of them is plausible
+ROOM = 0.005  # one peak leaves no room for positives when not even this share of them is plausible
 NEAREST_SDS = 2.75  # the fits start from 2.5: what lies there is a shade that was pressed into the mould of positives
 BESIDE_SHADES_SDS = 5.0  # from two shades of negatives: of three groups the middle one may be positive too
 HALF = 0.55  # without a gap, what may be most of the cells may be the brighter of two tissues
@@ -162,7 +162,7 @@ def _doubt_in_groups(evidence: Evidence) -> str:
     if evidence.gain < CONVINCING and evidence.possible >= ROOM and not few:
         return f"one group of cells explains them all, but so would up to {100 * evidence.possible:.2g} % positives"
     if evidence.close:
-        return f"two shades of tissue, or {100 * evidence.close:.2g} % of positives near the negatives"
+        return f"one group of cells or two shades, or {100 * evidence.close:.2g} % of positives near the negatives"
     return ""
 
 

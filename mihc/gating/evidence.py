@@ -14,7 +14,7 @@ from mihc.gating.peaks import LOWERS, Fit, Fitter, Lower
 # A fit is plausible whose log-likelihood is at most this below the best one's: 95 % of a chi-square of 1 degree.
 PLAUSIBLE = 2.3
 CONVINCING = 2.3  # gain in log-likelihood from which two peaks are believed: 10 to 1
-CLOSE_SDS = 1.8  # positives so near are no finding, but where only two groups explain the cells they may be positives
+CLOSE_SDS = 1.8  # positives so near are no finding, but neither is a slide negative that may have them
 CLEAR_SDS = 3.0  # from here on a peak is a population that a slide called negative must not have
 MAJORITY = 0.55  # of the cells: positives that are so many must lie behind a valley
 # Peaks so far apart must have a dip between them: in the histogram, or in the fit to this part of its lower side, and
@@ -25,7 +25,8 @@ UNEXPLAINED = (1.3, 3.0)  # deviance over degrees of freedom that a formula may 
 SHALLOWEST, CHANCE_SDS = 0.75, 3.0  # a valley's bottom over its lower side, and how far it must lie below it
 SMOOTH_BINS = 1.5  # SD of the smoothing in which valleys are looked for
 HOPELESS = (1.5, 20.0)  # times and plus: sketches that explain the cells so much worse are not finished
-CLOSE_TRIED, CLOSE_SHARE = 6, 0.02  # sketches that are tried as close positives, and the least share that matters
+CLOSE_TRIED, CLOSE_SHARE = 8, 0.03  # sketches that are tried as close positives, and the least share that matters
+NEARLY = 1.0  # how much less likely close positives may be, in log-likelihood, and yet leave a slide undecided
 TRIED_SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5)
 FARTHEST_LOGITS = (-11.0, 5.0)
 STRIDES = 14
@@ -48,7 +49,7 @@ class Evidence:
     share_low: float
     share_high: float
     possible: float  # where one peak will do: the largest share of a clear peak that is plausible all the same
-    close: float  # where one peak will do, but only as two shades: the share of positives that would do as well
+    close: float  # where one peak will do: the share of positives nearer than is trusted that would do as well, or 0
     shaded: bool  # only where the negatives have two shades do positives beside them explain the cells
     best: Fit  # of the two peaks, or of the one where that explains as much
 
@@ -132,7 +133,7 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
         share_low=low,
         share_high=high,
         possible=_possible(fitter, twos, one.misfit + PLAUSIBLE * scale) if gain < CONVINCING else math.nan,
-        close=_close(fitter, ones, sketches, PLAUSIBLE * scale) if alike else 0.0,
+        close=_close(fitter, ones, sketches, scale) if alike else 0.0,
         shaded=all(fit.lower.shaded for fit in kept),
         best=two if gain > 0 else one,
     )
@@ -143,19 +144,26 @@ def _shade(fit: Fit) -> bool:
     return fit.share > MAJORITY
 
 
-def _close(fitter: Fitter, ones: list[Fit], sketches: list[Fit], slack: float) -> float:
-    """Share of positives nearer than is trusted that explains the cells as well as two shades of tissue do.
+def _close(fitter: Fitter, ones: list[Fit], sketches: list[Fit], scale: float) -> float:
+    """Share of positives nearer than is trusted that explains the cells about as well as negatives alone do, 0 if none.
 
-    0 where one shade will do, or where the brighter cells are too many, or too alike, to be positives.
+    Where nothing but two shades of tissue explains them, the brighter shade may be such a group.
     """
-    one = min(fit.misfit for fit in ones)
+    one = min(ones, key=lambda fit: fit.misfit)
     plain = min((fit.misfit for fit in ones if not fit.lower.shaded), default=math.inf)
-    if plain <= one + slack:
-        return 0.0
-    likely = sorted((fit for fit in sketches if not fit.lower.shaded), key=lambda fit: fit.misfit)[:CLOSE_TRIED]
-    near = [fitter.finish(fit, CLOSE_SDS) for fit in likely]
-    shares = [fit.share for fit in near if fit.misfit <= one + slack and CLOSE_SHARE < fit.share < MAJORITY]
+    if math.isfinite(plain) and plain > one.misfit + PLAUSIBLE * scale and math.exp(one.entries[6]) > CLOSE_SDS:
+        part = 1 / (1 + math.exp(-one.entries[5]))
+        if CLOSE_SHARE < part < MAJORITY:
+            return part
+    likely = sorted(sketches, key=lambda fit: fit.misfit)[:CLOSE_TRIED]
+    near = (_at_least(fitter, fitter.finish(fit, CLOSE_SDS), CLOSE_SHARE) for fit in likely)
+    shares = [fit.share for fit in near if fit.misfit < one.misfit + NEARLY * scale and fit.share < MAJORITY]
     return max(shares, default=0.0)
+
+
+def _at_least(fitter: Fitter, fit: Fit, share: float) -> Fit:
+    """This fit of close positives, or the best one near it with `share` of them."""
+    return fit if fit.share >= share else fitter.with_share(fit, math.log(share / (1 - share)), CLOSE_SDS)
 
 
 def _fitted_valley(fitter: Fitter, two: Fit) -> tuple[float, float]:
