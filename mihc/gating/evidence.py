@@ -26,6 +26,7 @@ SHALLOWEST, CHANCE_SDS = 0.75, 3.0  # a valley's bottom over its lower side, and
 SMOOTH_BINS = 1.5  # SD of the smoothing in which valleys are looked for
 HOPELESS = (1.5, 20.0)  # times and plus: sketches that explain the cells so much worse are not finished
 CLOSE_TRIED, CLOSE_SHARE = 8, 0.03  # sketches that are tried as close positives, and the least share that matters
+CLOSE_MOST = 0.5  # of the cells: more, so near, are the brighter of two tissues
 NEARLY = 1.0  # how much less likely close positives may be, in log-likelihood, and yet leave a slide undecided
 TRIED_SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5)
 FARTHEST_LOGITS = (-11.0, 5.0)
@@ -153,11 +154,11 @@ def _close(fitter: Fitter, ones: list[Fit], sketches: list[Fit], scale: float) -
     plain = min((fit.misfit for fit in ones if not fit.lower.shaded), default=math.inf)
     if math.isfinite(plain) and plain > one.misfit + PLAUSIBLE * scale and math.exp(one.entries[6]) > CLOSE_SDS:
         part = 1 / (1 + math.exp(-one.entries[5]))
-        if CLOSE_SHARE < part < MAJORITY:
+        if CLOSE_SHARE < part < CLOSE_MOST:
             return part
     likely = sorted(sketches, key=lambda fit: fit.misfit)[:CLOSE_TRIED]
     near = (_at_least(fitter, fitter.finish(fit, CLOSE_SDS), CLOSE_SHARE) for fit in likely)
-    shares = [fit.share for fit in near if fit.misfit < one.misfit + NEARLY * scale and fit.share < MAJORITY]
+    shares = [fit.share for fit in near if fit.misfit < one.misfit + NEARLY * scale and fit.share < CLOSE_MOST]
     return max(shares, default=0.0)
 
 
