@@ -1,12 +1,13 @@
-"""How far any method could get on the drawn cell values: an oracle that knows the draws' formulas, but not their numbers.
+"""How far any method could get on drawn cell values: an oracle that knows the draws' formulas, but not their numbers.
 
-python -m benchmarks.threshold_ceiling [--draws] [--repeats N] [--first N]
+python -m benchmarks.threshold_ceiling [--draws] [--repeats N] [--first N] [--cells N]
 
 For each drawn slide the likeliest slide without positives and the likeliest one with them are found among all that the
 formulas of its draw allow: offset, width, drift of the background, part and length of the autofluorescence, share and
-distance of the positives are free, all else is known. The oracle calls a slide separable where positives make the cells
-10 times as likely, each number more that is free costing a factor of e, as in the method. Its share of positives is that
-of the likeliest slide. What it cannot tell, or gets wrong by more than a point, the cells do not say.
+distance of the positives are free, all else is known. (In the other families the shape of the negatives and the width
+of the positives are free too.) The oracle calls a slide separable where positives make the cells 10 times as likely,
+each number more that is free costing a factor of e, as in the method; its share of positives is the likeliest slide's.
+What it cannot tell, or gets wrong by more than a point, the cells do not say.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.thresholds import SIGNAL_SPREAD, Case, grid, repeats
 
 POINTS = 1024  # of the grid on which densities are computed
 CONVINCING = math.log(10)
-FREE_OF_POSITIVES = 2  # numbers more that a slide with positives has: their share and distance
+NEAREST = 1.9  # SDs between the means: no draw has nearer positives
 ROUNDS, NUDGE, STILL = 60, 1e-4, 1e-3
 Waves = Callable[[np.ndarray, np.ndarray], np.ndarray]  # numbers of a formula, frequencies -> characteristic function
 
@@ -95,7 +96,9 @@ def _uniform(width: float, f: np.ndarray) -> np.ndarray:
 
 
 def grid_formula(counted: Counted, shape: str) -> Waves:
-    """Numbers: offset, log SD, drift, logit of the part with autofluorescence, log of its length; logit of the share and log of the distance."""
+    """Numbers: offset, log SD, drift, logit of the part with autofluorescence, log of its length; with positives the
+    logit of their share and the log of their distance.
+    """
     f = counted.frequencies
     spread = math.sqrt(math.log1p(SIGNAL_SPREAD**2))
 
@@ -117,7 +120,7 @@ def grid_formula(counted: Counted, shape: str) -> Waves:
         more = part * length
         whole = math.sqrt(sd**2 + drift**2 / 12 + 2 * part * length**2 - more**2)
         share = _part(numbers[5])
-        return wave * (1 - share + share * signal(whole * math.exp(min(numbers[6], 4))))
+        return wave * (1 - share + share * signal(whole * max(math.exp(min(numbers[6], 4)), NEAREST)))
 
     return formula
 
@@ -149,7 +152,9 @@ def of_grid(case: Case, values: np.ndarray, _: np.ndarray) -> tuple[Counted, Wav
 
 
 def draw_formula(counted: Counted, case: Draw) -> Waves:
-    """Numbers: offset, log scale, shape of the negatives, drift (two), logit of the part that glows; then the positives': logit of the share, log of the distance, shape."""
+    """Numbers: offset, log scale, shape of the negatives, drift (two), logit of the part that glows; with positives the
+    logit of their share, the log of their distance and their shape.
+    """
     f = counted.frequencies
 
     def negative(shape: float, unit: np.ndarray) -> np.ndarray:
@@ -189,7 +194,7 @@ def draw_formula(counted: Counted, case: Draw) -> Waves:
         if len(numbers) == 6:
             return wave * dark
         share = _part(numbers[6])
-        bright = positive(math.exp(min(numbers[7], 4)), min(max(numbers[8], -2.5), 0.8), scale)
+        bright = positive(max(math.exp(min(numbers[7], 4)), NEAREST), min(max(numbers[8], -2.5), 0.8), scale)
         return wave * ((1 - share) * dark + share * bright)
 
     return formula
@@ -239,6 +244,18 @@ def _seeded(counted: Counted, formula: Waves, none: np.ndarray, starts: list) ->
         yield likeliest(counted, formula, start)
 
 
+def tables(rows: pd.DataFrame) -> None:
+    """Print how often the oracle decides, and how often it is right to a point, by parts of the draws."""
+    pd.set_option("display.width", 200, "display.max_rows", 200, "display.precision", 0)
+    near = rows["error"].abs() <= 1
+    share = {"slides": rows["verdict"], "separable": rows["verdict"] == "separable", "and within 1 point": near}
+    rows = rows.assign(**share, part=np.where(rows["prevalence"] == 0, 0, np.where(rows["separation"] >= 3, 3, 2)))
+    kinds = {"slides": "count", "separable": "mean", "and within 1 point": "mean"}
+    for by in (["part"], ["part", "tail"], ["part", "family"], ["tail", "prevalence", "separation"]):
+        if set(by) <= set(rows):
+            print(rows.groupby(by).agg(kinds) * {"slides": 1, "separable": 100, "and within 1 point": 100}, "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=1)
@@ -250,8 +267,8 @@ def main() -> None:
     cases = draws() if chosen.draws else grid()
     cases = [case for case in cases if not chosen.cells or case.cells == chosen.cells]
     with ProcessPoolExecutor(chosen.workers) as pool:
-        rows = list(pool.map(oracle_row, repeats(cases, chosen.first, chosen.repeats, 4), chunksize=4))
-    print(pd.DataFrame(rows))
+        rows = list(pool.map(oracle_row, repeats(cases, chosen.first, chosen.repeats, 2), chunksize=4))
+    tables(pd.DataFrame(rows))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ METHODS = ("auto", "manual")
 FEWEST_CELLS = 50  # fewer say nothing about the shape of a distribution
 FEWEST_BINS = 8  # that the cells' values span: fewer are steps of a coarse camera, not a distribution
 FEWEST_POSITIVES = 5
-FEWEST_DOUBTED = 10  # cells that ROOM must be, for a slide that has room for them to be doubted
+RARE, FEWEST_DOUBTED = 0.01, 10  # so small a share must be so many cells, for a slide with room for it to be doubted
 NEXT_TO_NONE = 0.004  # a slide is negative when at most this share of its cells stands out: debris does too
 FEWEST_SHARE = 0.0005  # positives must be more than this at the low end of the plausible range
 ROOM = 0.005  # one peak leaves no room for positives when not even this share of them is plausible
@@ -158,11 +158,11 @@ def _doubt_in_groups(evidence: Evidence) -> str:
         return "the cells are like no negatives known, and there is no gap between groups"
     if evidence.shade > CONVINCING:
         return "most cells form the brighter of two groups without a gap, positives or brighter tissue"
-    few = evidence.possible <= ROOM and evidence.possible * evidence.histogram.cells < FEWEST_DOUBTED
+    few = evidence.possible <= RARE and evidence.possible * evidence.histogram.cells < FEWEST_DOUBTED
     if evidence.gain < CONVINCING and evidence.possible >= ROOM and not few:
         return f"one group of cells explains them all, but so would up to {100 * evidence.possible:.2g} % positives"
     if evidence.close:
-        return f"one group of cells or two shades of tissue, or {100 * evidence.close:.2g} % of positives near the negatives"
+        return f"one group of cells or two shades, or {100 * evidence.close:.2g} % of positives near the negatives"
     return ""
 
 

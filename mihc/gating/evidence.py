@@ -11,12 +11,10 @@ import numpy as np
 from mihc.gating.histogram import Histogram
 from mihc.gating.peaks import LOWERS, Fit, Fitter, Lower
 
-# A fit is plausible whose log-likelihood is at most this below the best one's. For 95 %, 1.92 would do if one of the
-# formulas were true (half of what a chi-square of 1 degree exceeds in 5 %); none is.
-PLAUSIBLE = 3.0
-CONVINCING = 2.3  # gain in log-likelihood from which two peaks are believed: 10 to 1, and what tells ideas apart
+# A fit is plausible whose log-likelihood is at most this below the best one's: 95 % of a chi-square of 1 degree.
+PLAUSIBLE = 2.3
+CONVINCING = 2.3  # gain in log-likelihood from which two peaks are believed: 10 to 1
 CLOSE_SDS = 1.8  # positives so near are no finding, but neither is a slide negative that may have them
-ROOMY = 1.3  # how much less likely clear positives may be, in log-likelihood, and yet be possible
 CLEAR_SDS = 3.0  # from here on a peak is a population that a slide called negative must not have
 MAJORITY = 0.55  # of the cells: positives that are so many must lie behind a valley
 # Peaks so far apart must have a dip between them: in the histogram, or in the fit to this part of its lower side, and
@@ -28,12 +26,12 @@ SHALLOWEST, CHANCE_SDS = 0.75, 3.0  # a valley's bottom over its lower side, and
 SMOOTH_BINS = 1.5  # SD of the smoothing in which valleys are looked for
 HOPELESS = (1.5, 20.0)  # times and plus: sketches that explain the cells so much worse are not finished
 CLOSE_TRIED, CLOSE_SHARE = 8, 0.03  # sketches that are tried as close positives, and the least share that matters
-NEARLY = 0.0  # how much less likely close positives may be, in log-likelihood, and yet leave a slide undecided
+CLOSE_MOST = 0.5  # of the cells: more, so near, are the brighter of two tissues
+NEARLY = 1.0  # how much less likely close positives may be, in log-likelihood, and yet leave a slide undecided
 TRIED_SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5)
 FARTHEST_LOGITS = (-11.0, 5.0)
 STRIDES = 14
 NARROWEST = 0.6  # of a plausible range is kept when the chance of drawing these cells is taken out of it
-SHARE_ERROR = 0.015  # of itself: no share that a formula gives is more exact, however many cells there are
 TOLERANCE = 0.1  # of the plausible shares, within which the cut moves to the middle of a valley
 
 
@@ -135,7 +133,7 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
         share=share,
         share_low=low,
         share_high=high,
-        possible=_possible(fitter, twos, one.misfit + ROOMY * scale) if gain < CONVINCING else math.nan,
+        possible=_possible(fitter, twos, one.misfit + PLAUSIBLE * scale) if gain < CONVINCING else math.nan,
         close=_close(fitter, ones, sketches, scale) if alike else 0.0,
         shaded=all(fit.lower.shaded for fit in kept),
         best=two if gain > 0 else one,
@@ -150,17 +148,17 @@ def _shade(fit: Fit) -> bool:
 def _close(fitter: Fitter, ones: list[Fit], sketches: list[Fit], scale: float) -> float:
     """Share of positives nearer than is trusted that explains the cells about as well as negatives alone do, 0 if none.
 
-    Where nothing but two shades of tissue explains them, the brighter shade is such a group.
+    Where nothing but two shades of tissue explains them, the brighter shade may be such a group.
     """
     one = min(ones, key=lambda fit: fit.misfit)
     plain = min((fit.misfit for fit in ones if not fit.lower.shaded), default=math.inf)
-    if plain > one.misfit + CONVINCING * scale and math.exp(one.entries[6]) > CLOSE_SDS:
+    if math.isfinite(plain) and plain > one.misfit + PLAUSIBLE * scale and math.exp(one.entries[6]) > CLOSE_SDS:
         part = 1 / (1 + math.exp(-one.entries[5]))
-        if CLOSE_SHARE < part < MAJORITY:
+        if CLOSE_SHARE < part < CLOSE_MOST:
             return part
     likely = sorted(sketches, key=lambda fit: fit.misfit)[:CLOSE_TRIED]
     near = (_at_least(fitter, fitter.finish(fit, CLOSE_SDS), CLOSE_SHARE) for fit in likely)
-    shares = [fit.share for fit in near if fit.misfit < one.misfit + NEARLY * scale and fit.share < MAJORITY]
+    shares = [fit.share for fit in near if fit.misfit < one.misfit + NEARLY * scale and fit.share < CLOSE_MOST]
     return max(shares, default=0.0)
 
 
@@ -215,7 +213,7 @@ def _of_these_cells(share: float, low: float, high: float, cells: int) -> tuple[
         max(math.sqrt(max(half * half - drawn * drawn, 0.0)), NARROWEST * half)
         for half in (max(share - low, 0.0), max(high - share, 0.0))
     )
-    return (1 - SHARE_ERROR) * (share - down), min((1 + SHARE_ERROR) * (share + up), 1.0)
+    return share - down, share + up
 
 
 def _possible(fitter: Fitter, twos: list[Fit], plausible: float) -> float:

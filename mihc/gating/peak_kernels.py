@@ -1,16 +1,14 @@
 """Loops that fit one or two peaks to a histogram of cells.
 
-A fit has eight entries: the logit of the upper peak's share; middle and log SD of the lower peak's core in X; logs of the
-mean of the marker's light in X and of its variation, SD over mean; and the lower peak's shape. The upper peak is the
-lower one with that light on top; each part of the sum is taken as the shifted log-normal distribution with its first
-three moments. The lower peak's shape is, by kind:
+A fit has eight entries: the logit of the upper peak's share; middle and log SD of the lower peak's core in X; mean and
+log SD of the upper peak, which is normal in y = log(X + shift); and the lower peak's shape. The shape is, by kind:
 CLEAN and DRIFTING, a normal core, the latter spread over DRIFT: logit of the part of the cells that have an exponential
 more, log of its length in SDs of the core; SHADES, two normal peaks: logit of the brighter one's part, log of their
 distance, log of their SDs' ratio, or in LIT_SHADES logit of the cells with a tail; LOG and ROOT, normal in the
 logarithm or (as a gamma distribution is, nearly: Wilson and Hilferty 1931) the cube root: logit of the part with a
 tail, log of the core's skew, log of the tail's length in SDs of the core; the tail is an exponential, or a broad one of
-two lengths in LOG_BROAD and ROOT_BROAD. `edges` are those between bins in X; the first bin holds all that lies below,
-the last all above.
+two lengths in LOG_BROAD and ROOT_BROAD. `edges` are those between bins in X, `log_edges` in y; the first bin holds all
+that lies below, the last all above.
 """
 
 from __future__ import annotations
@@ -24,28 +22,18 @@ from mihc.kernels import compiled
 FLOOR = 3e-4  # share of the cells that belong to no peak: debris, evenly over the bins
 CLEAN, DRIFTING, SHADES, LIT_SHADES, LOG, ROOT, LOG_BROAD, ROOT_BROAD = range(8)  # kinds of lower peaks
 DRIFT = 3.0  # SDs of the core over which a background drifts
-# It is taken as two normal peaks with the same first four moments: so many SDs to either side, and so much wider.
-DRIFT_AWAY = DRIFT * (1 / 240) ** 0.25
-DRIFT_WIDER = 1 + DRIFT**2 / 12 - DRIFT_AWAY**2
 SHADE_SPREAD = 0.08  # by how much the brighter of two shades is wider, per SD between them
 SHADE_TAIL = 2.0  # length of the tail of two shades, in SDs
 SHORT, LONG = 0.6, 2.0  # lengths of the two halves of a broad tail, over the one that is fitted
 # Near the negatives the light of positive cells varies by this share of its mean at least, on top of the background:
 # that tells them from a second shade of tissue. Where no shade lies, beyond FAR SDs, they may be as narrow as the rest.
 VARIATION, NEAR, FAR = 0.25, 3.0, 4.5
-# The light of positives usually varies by a third of its mean; what is far from that is rarer, but as a tail is rare.
-USUAL_VARIATION, VARIATION_SPREAD = math.log(0.35), 0.3
-EVENLY = 0.02  # the least variation of light anywhere
-EVEN, LOG_NORMAL = range(2)  # shapes of the marker's light: normal, log-normal
-WIDEST = (0.5, 1.3)  # SD of the light over its mean, for each
-STRAIGHT = 0.02  # skewness below which a part of the upper peak is taken as normal
-LEAST_PART, MOST_PARTS = 1e-3, 4  # of the upper peak: share below which one is left out, and their number
-NOBODY = 1e-4  # share of positives below which their shape does not matter
+WIDEST = 1.0  # SD of the upper peak in y
 NUDGE = 1e-4  # for the slopes
 # What the shape's three entries usually are, for each kind, how far from it they usually lie, and their limits.
 _TAILED = ((-3.0, -0.9, 0.7), (1.0, 1.2, 0.7), (-9.0, -5.0, -0.7), (0.0, 0.2, 1.6))
 _PLAIN = ((-2.0, 0.7, -3.0), (2.0, 0.7, 1.5), (-9.0, -0.7, -9.0), (9.0, 1.6, 0.0))
-_SHADED = ((0.0, 0.8, 0.1), (1.5, 0.3, 0.1), (-9.0, 0.0, -0.5), (9.0, 1.25, 0.5))
+_SHADED = ((0.0, 0.8, 0.1), (1.5, 0.3, 0.2), (-9.0, 0.0, -0.5), (9.0, 1.25, 0.5))
 _LIT = ((0.0, 0.8, -3.0), (1.5, 0.3, 1.5), (-9.0, 0.0, -9.0), (9.0, 1.25, 0.0))
 USUAL, SPREAD, LEAST, MOST = zip(_PLAIN, _PLAIN, _SHADED, _LIT, _TAILED, _TAILED, _TAILED, _TAILED)
 
@@ -142,11 +130,10 @@ def _below(x: float, part: float, length: float, tailed: float, kind: int) -> fl
         return (1 - tailed) * plain + tailed * lit
     if kind == CLEAN:
         return (1 - part) * _normal(x) + (part * _tailed(x, length) if part > 1e-3 else 0.0)
-    found, wider = 0.0, math.sqrt(DRIFT_WIDER)
-    for side in (-1, 1):
-        at = (x + side * DRIFT_AWAY) / wider
-        lit = part * _tailed(at, length / wider) if part > LEAST_PART else 0.0
-        found += 0.5 * ((1 - part) * _normal(at) + lit)
+    found = 0.0
+    for k in range(4):
+        at = x + DRIFT * (k - 1.5) / 4
+        found += 0.25 * ((1 - part) * _normal(at) + (part * _tailed(at, length) if part > 1e-3 else 0.0))
     return found
 
 
@@ -168,96 +155,44 @@ def _fill_lower(fit: np.ndarray, kind: int, edges: np.ndarray, out: np.ndarray) 
 
 
 @compiled
-def _add_part(parts: np.ndarray, at: int, weight: float, mean: float, variance: float, third: float) -> int:
-    """Write one part of the upper peak as a normal distribution, or a shifted log-normal one with these cumulants.
-
-    A row is: weight, shift, mean and SD of log(X - shift); where nothing is skewed, weight, NaN, mean and SD of X.
-    """
-    if weight < LEAST_PART:
-        return at
-    skew = third / (variance * math.sqrt(variance))
-    if skew < STRAIGHT:
-        parts[at, 0], parts[at, 1], parts[at, 2], parts[at, 3] = weight, math.nan, mean, math.sqrt(variance)
-        return at + 1
-    half = 1 + skew * skew / 2
-    more = skew * math.sqrt(1 + skew * skew / 4)
-    w = math.exp(math.log(half + more) / 3) + math.exp(math.log(half - more) / 3) - 1  # exp(variance of the logarithm)
-    middle = math.sqrt(variance / (w * (w - 1)))
-    parts[at, 0], parts[at, 1], parts[at, 2], parts[at, 3] = (
-        weight,
-        mean - middle * math.sqrt(w),
-        math.log(middle),
-        math.sqrt(math.log(w)),
-    )
-    return at + 1
-
-
-@compiled
-def _upper_parts(fit: np.ndarray, shape: int, kind: int, parts: np.ndarray) -> int:
-    """Fill `parts` with those of the upper peak, the marker's light on top of that of the negatives; their number."""
-    signal, varies = math.exp(fit[3]), math.exp(fit[4])
-    variance = signal * signal * varies * varies
-    skew = 0.0 if shape == EVEN else varies * (3 + varies * varies)
-    third = skew * variance * math.sqrt(variance)
-    sd, mean = math.exp(fit[2]), fit[1] + signal
-    part, length = 1 / (1 + math.exp(-fit[5])), math.exp(fit[6])
-    if kind == CLEAN:
-        tail = length * sd
-        at = _add_part(parts, 0, 1 - part, mean, variance + sd * sd, third)
-        return _add_part(parts, at, part, mean + tail, variance + sd * sd + tail * tail, third + 2 * tail**3)
-    if kind == DRIFTING:
-        tail, square, at = length * sd, variance + DRIFT_WIDER * sd * sd, 0
-        for side in (-1, 1):
-            here = mean + side * DRIFT_AWAY * sd
-            at = _add_part(parts, at, 0.5 * (1 - part), here, square, third)
-            at = _add_part(parts, at, 0.5 * part, here + tail, square + tail * tail, third + 2 * tail**3)
-        return at
+def _glow(fit: np.ndarray, kind: int) -> tuple[float, float, float]:
+    """Autofluorescence: part of the cells that have it, and mean and variance of its light in X."""
+    sd = math.exp(fit[2])
     if kind == SHADES:
-        wider = math.exp(fit[7])
-        at = _add_part(parts, 0, 1 - part, mean, variance + sd * sd, third)
-        return _add_part(parts, at, part, mean + length * sd, variance + sd * sd * wider * wider, third)
+        return 0.0, 0.0, 0.0
     if kind == LIT_SHADES:
-        wider, lit, at = 1 + SHADE_SPREAD * length, 1 / (1 + math.exp(-fit[7])), 0
-        for bright in range(2):
-            weight, here, core = (part, mean + length * sd, wider * sd) if bright else (1 - part, mean, sd)
-            tail, square = SHADE_TAIL * core, variance + core * core
-            at = _add_part(parts, at, weight * (1 - lit), here, square, third)
-            at = _add_part(parts, at, weight * lit, here + tail, square + tail * tail, third + 2 * tail**3)
-        return at
-    core_mean, core_sd = _core_moments(length, kind)
-    tail, core, here = math.exp(fit[7]) * core_sd * sd, core_sd * sd, mean + core_mean * sd
-    more = core**3 * (2 * length if kind in (ROOT, ROOT_BROAD) else _log_skew(length))
-    at = _add_part(parts, 0, 1 - part, here, variance + core * core, third + more)
+        return 1 / (1 + math.exp(-fit[7])), SHADE_TAIL * sd, (SHADE_TAIL * sd) ** 2
+    part = 1 / (1 + math.exp(-fit[5]))
+    if kind < LOG:
+        length = math.exp(fit[6]) * sd
+        return part, length, length * length
+    _, core_sd = _core_moments(math.exp(fit[6]), kind)
+    length = math.exp(fit[7]) * core_sd * sd
     if kind < LOG_BROAD:
-        return _add_part(parts, at, part, here + tail, variance + core * core + tail * tail, third + 2 * tail**3)
-    for times in (SHORT, LONG):
-        far = times * tail
-        at = _add_part(parts, at, part / 2, here + far, variance + core * core + far * far, third + 2 * far**3)
-    return at
+        return part, length, length * length
+    mean = (SHORT + LONG) / 2 * length
+    return part, mean, (SHORT * SHORT + LONG * LONG) * length * length - mean * mean
 
 
 @compiled
-def _log_skew(log_sd: float) -> float:
-    """Skewness of a log-normal distribution."""
-    w = math.exp(log_sd * log_sd)
-    return (w + 2) * math.sqrt(w - 1)
+def _fill_upper(fit: np.ndarray, kind: int, log_edges: np.ndarray, out: np.ndarray) -> None:
+    """Fill out (bins,) with the probabilities of the upper peak; as many of its cells glow as of the negatives.
 
-
-@compiled
-def _fill_upper(fit: np.ndarray, shape: int, kind: int, edges: np.ndarray, out: np.ndarray) -> None:
-    """Fill out (bins,) with the probabilities of the upper peak."""
-    parts = np.empty((MOST_PARTS, 4))
-    number, before = _upper_parts(fit, shape, kind, parts), 0.0
+    What glows too is again normal in y, with the sums of both lights' means and variances.
+    """
+    sd, before = math.exp(fit[4]), 0.0
+    part, more, spread = _glow(fit, kind)
+    mean = math.exp(fit[3] + sd * sd / 2)
+    lit = mean + more
+    lit_sd = math.sqrt(math.log1p((mean * mean * math.expm1(sd * sd) + spread) / (lit * lit)))
+    middle = math.log(lit) - lit_sd * lit_sd / 2
     for b in range(len(out)):
         after = 1.0
         if b + 1 < len(out):
-            after = 0.0
-            for k in range(number):
-                if math.isnan(parts[k, 1]):
-                    after += parts[k, 0] * _normal((edges[b] - parts[k, 2]) / parts[k, 3])
-                elif edges[b] > parts[k, 1]:
-                    after += parts[k, 0] * _normal((math.log(edges[b] - parts[k, 1]) - parts[k, 2]) / parts[k, 3])
-        out[b] = max(after - before, 0.0)
+            after = _normal((log_edges[b] - fit[3]) / sd)
+            if part > 1e-3:
+                after += part * (_normal((log_edges[b] - middle) / lit_sd) - after)
+        out[b] = after - before
         before = after
 
 
@@ -269,26 +204,30 @@ def _mix(share: float, out: np.ndarray) -> None:
 
 
 @compiled
-def expect(fit: np.ndarray, shape: int, kind: int, edges: np.ndarray, out: np.ndarray) -> None:
+def expect(fit: np.ndarray, kind: int, edges: np.ndarray, log_edges: np.ndarray, out: np.ndarray) -> None:
     """Fill out (3, bins) with the probabilities of the lower peak, the upper one and both together."""
     _fill_lower(fit, kind, edges, out[0])
-    _fill_upper(fit, shape, kind, edges, out[1])
+    _fill_upper(fit, kind, log_edges, out[1])
     _mix(1 / (1 + math.exp(-fit[0])), out)
 
 
 @compiled
-def bound(fit: np.ndarray, shape: int, kind: int, nearest: float) -> None:
-    """Keep every entry within its limits, and the upper peak `nearest` SDs above the lower one and not too narrow."""
+def bound(fit: np.ndarray, shift: float, kind: int, nearest: float) -> None:
+    """Keep the upper peak `nearest` SDs above the lower one and about as wide: its cells have the background too."""
     fit[0] = min(max(fit[0], -12.0), 6.0)
     fit[1] = min(max(fit[1], -10.0), 1e6)
     fit[2] = min(max(fit[2], -3.0), 14.0)
     for k in range(3):
         fit[5 + k] = min(max(fit[5 + k], LEAST[kind][k]), MOST[kind][k])
-    _, sd = lower_moments(fit, kind)
-    fit[3] = min(max(fit[3], math.log(nearest * sd)), 25.0)
-    away = math.exp(fit[3]) / sd
-    varies = VARIATION * min(max((FAR - away) / (FAR - NEAR), 0.0), 1.0)
-    fit[4] = min(max(fit[4], math.log(max(varies, EVENLY))), math.log(WIDEST[shape]))
+    mean, sd = lower_moments(fit, kind)
+    lowest = math.log(max(mean + nearest * sd + shift, 1e-3))
+    fit[3] = min(max(fit[3], lowest), 25.0)
+    away = max((math.exp(fit[3]) - shift - mean) / sd, 0.0)
+    part, more, spread = _glow(fit, kind)  # the positives have it as well, so that it makes them no wider here
+    core = math.sqrt(max(sd * sd - part * (spread + more * more) + part * part * more * more, 0.25 * sd * sd))
+    varies = VARIATION * away * min(max((FAR - away) / (FAR - NEAR), 0.0), 1.0)
+    narrowest = 0.5 * math.log(core * core + varies * varies * sd * sd) - fit[3]
+    fit[4] = min(max(fit[4], narrowest), WIDEST)
 
 
 @compiled
@@ -307,9 +246,6 @@ def _misfit(
         if i >= 5:
             away = (fit[i] - USUAL[kind][i - 5]) / SPREAD[kind][i - 5]
             found += 0.5 * away * away
-        if i == 4:
-            away = (fit[i] - USUAL_VARIATION) / VARIATION_SPREAD
-            found += math.log1p(0.5 * away * away)
     for b in range(len(counts)):
         m = total * probability[2, b]
         term = m - counts[b]
@@ -323,9 +259,9 @@ def _misfit(
 def _slope(
     fit: np.ndarray,
     entry: int,
-    shape: int,
     kind: int,
     edges: np.ndarray,
+    log_edges: np.ndarray,
     here: np.ndarray,
     there: np.ndarray,
     trial: np.ndarray,
@@ -339,16 +275,13 @@ def _slope(
         return
     trial[:] = fit
     trial[entry] += NUDGE
-    upper_only = entry == 3 or entry == 4
-    if not upper_only:
+    which, part = (1, share) if entry == 3 or entry == 4 else (0, 1 - share)
+    if which == 1:
+        _fill_upper(trial, kind, log_edges, there[1])
+    else:
         _fill_lower(trial, kind, edges, there[0])
-    if share > NOBODY:
-        _fill_upper(trial, shape, kind, edges, there[1])
     for b in range(len(out)):
-        change = 0.0 if upper_only else (1 - share) * (there[0, b] - here[0, b])
-        if share > NOBODY:
-            change += share * (there[1, b] - here[1, b])
-        out[b] = (1 - FLOOR) * change / NUDGE
+        out[b] = (1 - FLOOR) * part * (there[which, b] - here[which, b]) / NUDGE
 
 
 @compiled
@@ -370,10 +303,11 @@ def _solve(a: np.ndarray, g: np.ndarray, n: int) -> None:
 def improve(
     fit: np.ndarray,
     free: np.ndarray,
-    shape: int,
+    shift: float,
     kind: int,
     nearest: float,
     edges: np.ndarray,
+    log_edges: np.ndarray,
     counts: np.ndarray,
     weights: np.ndarray,
     rounds: int,
@@ -383,12 +317,12 @@ def improve(
     here, there = np.empty((3, bins)), np.empty((3, bins))
     slopes, trial = np.empty((n, bins)), np.empty(8)
     a, step = np.empty((n, n)), np.empty(n)
-    bound(fit, shape, kind, nearest)
-    expect(fit, shape, kind, edges, here)
+    bound(fit, shift, kind, nearest)
+    expect(fit, kind, edges, log_edges, here)
     best, damping = _misfit(here, fit, free, kind, counts, weights, total), 1e-2
     for _ in range(rounds):
         for i in range(n):
-            _slope(fit, free[i], shape, kind, edges, here, there, trial, slopes[i])
+            _slope(fit, free[i], kind, edges, log_edges, here, there, trial, slopes[i])
             for b in range(bins):
                 slopes[i, b] *= total
         gained = 0.0
@@ -406,17 +340,13 @@ def improve(
                     k = free[i] - 5
                     step[i] -= (fit[5 + k] - USUAL[kind][k]) / (SPREAD[kind][k] * SPREAD[kind][k])
                     a[i, i] += 1 / (SPREAD[kind][k] * SPREAD[kind][k])
-                if free[i] == 4:
-                    away = (fit[4] - USUAL_VARIATION) / VARIATION_SPREAD
-                    step[i] -= away / (VARIATION_SPREAD * (1 + 0.5 * away * away))
-                    a[i, i] += 1 / (VARIATION_SPREAD * VARIATION_SPREAD * (1 + 0.5 * away * away))
                 a[i, i] = a[i, i] * (1 + damping) + 1e-9
             _solve(a, step, n)
             trial[:] = fit
             for i in range(n):
                 trial[free[i]] += min(max(step[i], -1.0), 1.0)
-            bound(trial, shape, kind, nearest)
-            expect(trial, shape, kind, edges, there)
+            bound(trial, shift, kind, nearest)
+            expect(trial, kind, edges, log_edges, there)
             found = _misfit(there, trial, free, kind, counts, weights, total)
             if found < best:
                 gained, best = best - found, found

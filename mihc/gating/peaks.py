@@ -10,17 +10,13 @@ import numpy as np
 
 from mihc.gating.histogram import Histogram
 
-LIGHTS = (EVEN, LOG_NORMAL) = range(2)  # shapes of the marker's light, see peak_kernels
+UPPER_SHIFTS = (0.5, 6.0, 1000.0)  # positives log-normal from the low end of the cells, in between, normal
 STARTS = (0.004, 0.03, 0.15, 0.4, 0.7)  # shares of positives at which the fits start
 NEAREST_SDS = 2.5  # between the negatives' mean and the positives' middle; nearer cells are a shade, not a population
 PENALTY = 1.0  # per parameter that a fit has more (Akaike's), in log-likelihood
-OF_POSITIVES = (
-    2  # that a slide with positives has more: their share and distance; how much they vary is known beforehand
-)
 NONE = -9.0  # logit of no cell
-FAR_AWAY = (-12.0, 7.6, -1.0)  # an upper peak without cells
+FAR_AWAY = (-12.0, 7.6, 1.0)  # an upper peak without cells
 SCOUTS, WORTH_TRYING = ("normal", "gamma"), 2  # lower peaks that try every start, and the starts that the others try
-LEAST_VARIATION = 0.2  # of the marker's light, SD over mean, at which fits start
 QUICK, THOROUGH = 5, 40  # rounds of a first look, and at most
 CLEAN, DRIFTING, SHADES, LIT_SHADES, LOG, ROOT, LOG_BROAD, ROOT_BROAD = range(8)
 SHARE, LOWER, UPPER = 0, (1, 2), (3, 4)  # places in a fit, see peak_kernels
@@ -66,7 +62,7 @@ class Fit:
     """A lower peak and, where `positives`, an upper one, fitted to a histogram."""
 
     lower: Lower
-    light: int  # shape of the marker's light, of LIGHTS
+    shift: float  # of the upper peak
     entries: np.ndarray  # (8,) see peak_kernels
     misfit: float  # negative log-likelihood but for a constant, penalties included
     positives: bool
@@ -74,7 +70,7 @@ class Fit:
     @property
     def penalty(self) -> float:
         """What its parameters cost."""
-        return PENALTY * (len(self.lower.free) + OF_POSITIVES * self.positives)
+        return PENALTY * (len(self.lower.free) + 3 * self.positives)
 
     @property
     def share(self) -> float:
@@ -91,7 +87,9 @@ class Fit:
     @property
     def separation(self) -> float:
         """Distance of the peaks' means in SDs of the lower one."""
-        return math.exp(self.entries[3]) / self.negatives[1]
+        mean, sd = self.negatives
+        upper = math.exp(self.entries[3] + math.exp(2 * self.entries[4]) / 2) - self.shift
+        return (upper - mean) / sd
 
 
 class Fitter:
@@ -100,6 +98,7 @@ class Fitter:
     def __init__(self, histogram: Histogram) -> None:
         self.histogram = histogram
         self._edges, self._centres = histogram.edges, histogram.centres
+        self._logs = {shift: np.log(np.maximum(self._edges + shift, 1e-6)) for shift in UPPER_SHIFTS}
         self._splits = list(self._split_counts())
 
     def alone(self, lower: Lower) -> Fit:
@@ -107,7 +106,7 @@ class Fitter:
         everyone = self.histogram.counts
         begins = [_moments(self._centres, counts) for counts in (everyone, *(low for low, _ in self._splits[:2]))]
         fits = [
-            self._improved(Fit(lower, EVEN, _entries(FAR_AWAY, begin, lower), 0.0, False), LOWER, QUICK)
+            self._improved(Fit(lower, UPPER_SHIFTS[-1], _entries(FAR_AWAY, begin, lower), 0.0, False), LOWER, QUICK)
             for begin in begins
         ]
         return self._improved(min(fits, key=lambda fit: fit.misfit), LOWER, THOROUGH)
@@ -117,21 +116,20 @@ class Fitter:
 
         What few of the lower peaks make of all starts says which starts the others need.
         """
-        for light in LIGHTS:
+        for shift in UPPER_SHIFTS:
             scouts = [lower for lower in lowers if lower.name in SCOUTS] or lowers[:1]
-            tried = {lower: [self._sketch(lower, light, split) for split in self._splits] for lower in scouts}
+            tried = {lower: [self._sketch(lower, shift, split) for split in self._splits] for lower in scouts}
             best = [min(misfits) for misfits in zip(*([fit.misfit for fit in fits] for fits in tried.values()))]
             worth = np.argsort(best, kind="stable")[:WORTH_TRYING]
             for lower in lowers:
-                fits = tried.get(lower) or [self._sketch(lower, light, self._splits[at]) for at in worth]
+                fits = tried.get(lower) or [self._sketch(lower, shift, self._splits[at]) for at in worth]
                 yield min(fits, key=lambda fit: fit.misfit)
 
-    def _sketch(self, lower: Lower, light: int, split: tuple[np.ndarray, np.ndarray]) -> Fit:
+    def _sketch(self, lower: Lower, shift: float, split: tuple[np.ndarray, np.ndarray]) -> Fit:
         low, high = split
-        (below, below_sd), (above, above_sd) = (_moments(self._centres, counts) for counts in split)
-        varies = math.sqrt(max(math.exp(2 * above_sd) - math.exp(2 * below_sd), 0.0)) / (above - below)
-        upper = (math.log(high.sum() / low.sum()), math.log(above - below), math.log(max(varies, LEAST_VARIATION)))
-        begin = Fit(lower, light, _entries(upper, (below, below_sd), lower), 0.0, True)
+        logs = np.log(np.maximum(self._centres + shift, 1e-3))
+        upper = (math.log(high.sum() / low.sum()), *_moments(logs, high))
+        begin = Fit(lower, shift, _entries(upper, _moments(self._centres, low), lower), 0.0, True)
         return self._improved(begin, (SHARE, *LOWER, *UPPER), QUICK)
 
     def finish(self, fit: Fit, nearest_sds: float = NEAREST_SDS) -> Fit:
@@ -149,8 +147,9 @@ class Fitter:
 
         entries, free = fit.entries.copy(), (*places, *fit.lower.free)
         counts, weights = self.histogram.counts, self.histogram.weights
+        logs = self._logs[fit.shift]
         misfit = improve(
-            entries, np.array(free), fit.light, fit.lower.kind, nearest_sds, self._edges, counts, weights, rounds
+            entries, np.array(free), fit.shift, fit.lower.kind, nearest_sds, self._edges, logs, counts, weights, rounds
         )
         return replace(fit, entries=entries, misfit=float(misfit) + fit.penalty)
 
@@ -159,7 +158,7 @@ class Fitter:
         from mihc.gating.peak_kernels import expect
 
         out = np.empty((3, len(self.histogram.counts)))
-        expect(fit.entries, fit.light, fit.lower.kind, self._edges, out)
+        expect(fit.entries, fit.lower.kind, self._edges, self._logs[fit.shift], out)
         return out[2]
 
     def _split_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -1,0 +1,36 @@
+"""The automatic threshold's rules against denying positives that a slide may have, each by a drawn slide."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from mihc.positives import choose_threshold
+
+
+def slide(share, distance, seed, *, varies=0.35, number=10_000):
+    """Normal negatives and, `distance` of their SDs up, positives whose light varies by `varies` of its mean."""
+    generator = np.random.default_rng(seed)
+    light = distance * generator.normal(1, varies, number)
+    return 300 + 25 * (generator.normal(0, 1, number) + (np.arange(number) < round(share * number)) * light)
+
+
+@pytest.mark.parametrize(("share", "seed"), [(0.1, 0), (0.1, 1), (0.4, 0)])
+def test_positives_so_near_that_they_cannot_be_told_are_not_denied(share, seed):
+    """At 2 SDs: neither a number nor "negative slide"."""
+    chosen = choose_threshold(slide(share, 2.0, seed))
+    assert chosen.verdict == "cannot tell" and math.isnan(chosen.value), chosen.reason
+
+
+def test_a_brighter_group_as_narrow_as_the_negatives_may_be_tissue_or_positives():
+    """40 % of cells 3 SDs up and no wider: two shades of tissue say it as well as positives do."""
+    chosen = choose_threshold(slide(0.4, 3.0, 0, varies=0.0))
+    assert chosen.verdict == "cannot tell" and "shades" in chosen.reason
+
+
+def test_half_a_percent_three_sds_up_is_not_denied():
+    """50 of 10,000 cells are too few to be found at 3 SDs, and too many to be called none."""
+    assert choose_threshold(slide(0.005, 3.0, 0)).verdict == "cannot tell"
+    assert choose_threshold(slide(0.0, 3.0, 0)).verdict == "negative slide"
