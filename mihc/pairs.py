@@ -151,7 +151,7 @@ def impossible_pairs(
     import pandas as pd
 
     analysed = cells["tissue_class"].isin(ANALYSED).to_numpy()
-    mine = cells[analysed]
+    mine = cells.loc[analysed, [name for name in cells if _is_needed(str(name))]]  # the intensities are not held twice
     rows = []
     for pair in pairs:
         row = _count(mine, pair)
@@ -161,6 +161,12 @@ def impossible_pairs(
         row["verdict"], row["explanation"] = _judged(row)
         rows.append(row)
     return pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
+
+
+def _is_needed(column: str) -> bool:
+    """Whether pairs are counted by it: calls, and where the cells lie."""
+    calls = column.endswith(("_positive", "_level")) or column.startswith("phenotype_")
+    return calls or column in ("tissue_class", "x_um", "y_um", "cell_area_um2")
 
 
 def pair_checks(slide: str, pairs: pd.DataFrame) -> pd.DataFrame:

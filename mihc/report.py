@@ -24,6 +24,7 @@ from mihc.figures import (
     slide_svg,
     threshold_plot,
 )
+from mihc.plots.pictures import Histogram, Histograms
 from mihc.plots.style import REGION_COLOURS
 from mihc.reports.answers import answers, words_of
 from mihc.reports.associations import families, forests, leading
@@ -70,7 +71,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(
-    folder: Path, *, study: Study, tables: dict[str, pd.DataFrame], run: dict, pictures: Sequence[SlidePicture]
+    folder: Path,
+    *,
+    study: Study,
+    tables: dict[str, pd.DataFrame],
+    run: dict,
+    pictures: Sequence[SlidePicture],
+    histograms: Histograms | None = None,
 ) -> list[Path]:
     """Write report.html and figures/ into `folder`.
 
@@ -91,6 +98,8 @@ def write_report(
         What run.json holds: versions, settings, inputs, stages; shown as it is.
     pictures : sequence of SlidePicture
         One per slide that has a picture.
+    histograms : dict of slide to dict of marker to Histogram
+        Of slides without one.
 
     Returns
     -------
@@ -99,17 +108,24 @@ def write_report(
     """
     numbers = Numbers(tables, endpoint_units(study.settings))
     drawn: dict[str, Figure] = {}
-    page = _page(numbers, study, run, pictures, drawn)
+    shapes = {**(histograms or {}), **{picture.slide: picture.histograms for picture in pictures}}
+    page = _page(numbers, study, run, pictures, shapes, drawn)
     saved = {name: save(figure, folder / "figures", name) for name, figure in drawn.items()}
     path = folder / "report.html"
     path.write_text(_render(page | {"figure": _embedder(saved)}), encoding="utf-8", errors="replace", newline="\n")
-    of_slides = [_slide_figures(folder / "figures", numbers, study, picture) for picture in pictures]
+    of_slides = [_slide_figures(folder / "figures", study, picture) for picture in pictures]
+    of_slides += [_threshold_figures(folder / "figures", numbers, slide, found) for slide, found in shapes.items()]
     of_markers = [_drift_figure(folder / "figures", one) for one in page["drifts"]]
     return [path, *(file for files in (*saved.values(), *of_slides) for file in files), *of_markers]
 
 
 def _page(
-    numbers: Numbers, study: Study, run: dict, pictures: Sequence[SlidePicture], drawn: dict[str, Figure]
+    numbers: Numbers,
+    study: Study,
+    run: dict,
+    pictures: Sequence[SlidePicture],
+    histograms: Histograms,
+    drawn: dict[str, Figure],
 ) -> dict:
     """Everything that the template shows; figures are drawn into `drawn` on the way."""
     found = findings(numbers)
@@ -120,7 +136,7 @@ def _page(
     groups = PatientGroups(numbers["patients"], study.settings)
     patient_columns, bounded = interval_columns(numbers["patients"].columns)
     region_columns, region_bounded = interval_columns(numbers["regions"].columns)
-    pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers))
+    pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers), histograms)
     asked = _asked(numbers, study)
     spoken_rows = [row for finding in found for row in finding.rows] or _smallest(numbers)
     explored = explorer(numbers, groups, spoken_rows)
@@ -229,19 +245,23 @@ def _drift_figure(folder: Path, drift: Drift) -> Path:
     return path
 
 
-def _slide_figures(folder: Path, numbers: Numbers, study: Study, picture: SlidePicture) -> list[Path]:
+def _slide_figures(folder: Path, study: Study, picture: SlidePicture) -> list[Path]:
     colours = point_colours(list(picture.positives), study.panels.get(picture.panel))
     folder.mkdir(parents=True, exist_ok=True)
     name = safe_name("slide", picture.slide)
     written = [folder / f"{name}.svg", folder / f"{name}.png"]
     written[0].write_text(slide_svg(picture, colours), encoding="utf-8", errors="replace", newline="\n")
     written[1].write_bytes(png_bytes(slide_overview(picture, colours), dpi=110))
-    thresholds = numbers["thresholds"]
-    if picture.histograms and len(thresholds):
-        rows = thresholds[thresholds["slide"].astype(str) == picture.slide]
-        figure = threshold_plot(picture.histograms, rows, title=f"{picture.slide}: thresholds")
-        written += save(figure, folder, safe_name("thresholds", picture.slide))
     return written
+
+
+def _threshold_figures(folder: Path, numbers: Numbers, slide: str, found: dict[str, Histogram]) -> list[Path]:
+    thresholds = numbers["thresholds"]
+    if not found or not len(thresholds):
+        return []
+    rows = thresholds[thresholds["slide"].astype(str) == slide]
+    figure = threshold_plot(found, rows, title=f"{slide}: thresholds")
+    return save(figure, folder, safe_name("thresholds", slide))
 
 
 def _render(page: dict) -> str:

@@ -147,6 +147,9 @@ def test_intensities_get_thresholds_of_their_own(tmp_path):
         assert rows.loc[(slide, "CD8"), "positive_cells"] == 0
     patients = read_csv(folder / "results" / "patients.csv").set_index("patient")
     assert patients["CD3|other|positivity_percent"].to_dict() == pytest.approx({"P1": 10, "P2": 30, "P3": 50})
+    report = (folder / "results" / "report.html").read_text(encoding="utf-8")
+    assert report.count('<svg class="histogram"') == 6  # as on slides with a picture
+    assert all((folder / "results" / "figures" / f"thresholds_{slide}.png").is_file() for slide in truth)
 
 
 def test_a_panel_without_a_marker_runs_to_its_report(tmp_path):

@@ -87,6 +87,7 @@ def test_NP15_a_raster_of_a_polygon_has_its_area_without_bias():
         random = np.random.default_rng(seed)
         drawn = star(random, middle=random.uniform(90, 110, 2), reach=(25.0, 85.0), corners=int(random.integers(8, 60)))
         mask = rasterise([Region("r", "tumour", drawn)], (200, 200), 1.0) > 0
+        assert np.array_equal(mask, shapely.contains_xy(drawn, *(np.mgrid[:200, :200][::-1] + 0.5)))  # by its centre
         back = mask_to_polygons(mask)
         assert back.area == mask.sum()
         assert abs(back.area - drawn.area) <= 0.75 * drawn.length

@@ -236,10 +236,15 @@ def test_the_report_is_handed_the_notes_and_the_cells_of_tables(tables, tmp_path
     store.write_csv(tmp_path / ".stages/study/batches.csv", pd.DataFrame({"panel": [], "batch": [], "remark": []}))
     cells = pd.DataFrame({"tissue_class": ["tumour", "tumour", "outside"], "region": ["T", "T", None]})
     store.write_cells(tmp_path / "cells/S1.parquet", cells)
+    counted = pd.DataFrame({"marker": ["CD3"], "from_counts": [1.0], "to_counts": [9.0], "cells": [2]})
+    store.write_csv(tmp_path / ".stages/values/S1.histograms.csv", counted)
     study = replace(drawn_study(), slides=(SlideRow("S1", None, "007", cells=tmp_path / "S1.csv"),))
     job = SimpleNamespace(study=study, store=SimpleNamespace(path=lambda name: tmp_path / name))
     handed = {}
-    monkeypatch.setattr(tell, "write_report", lambda folder, *, tables, **_others: handed.update(tables))
+    monkeypatch.setattr(
+        tell, "write_report", lambda folder, *, tables, histograms, **_others: handed.update(tables, shapes=histograms)
+    )
     tell._tell(job, pd.DataFrame({"slide": ["S1"], "failed": [False]}), {}, job.store)
     assert handed["notes"]["patient"].tolist() == ["007"]
     assert handed["given_cells"].to_numpy().tolist() == [["S1", "tumour", "T", 2], ["S1", "outside", "", 1]]
+    assert handed["shapes"]["S1"]["CD3"].edges.tolist() == [1.0, 9.0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,9 @@ class Histogram:
 
     edges: np.ndarray  # (k + 1,) float, rising
     counts: np.ndarray  # (k,) integer
+
+
+Histograms = Mapping[str, dict[str, Histogram]]  # slide -> marker -> its values over the slide's cells
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from mihc.figures import SlidePicture, shrunk
 from mihc.panel import Panel
 from mihc.plots.overlays import MOST_POINTS, histogram_svg, ledger_svg, slide_layers
+from mihc.plots.pictures import Histogram, Histograms
 from mihc.plots.style import POINT_COLOURS
 from mihc.reports.commands import Target, opened
 from mihc.reports.doubts import Suspect, suspects
@@ -80,7 +81,11 @@ class SlidePage:
 
 
 def slide_pages(
-    numbers: Numbers, pictures: Sequence[SlidePicture], panels: dict[str, Panel], leading: Sequence[str]
+    numbers: Numbers,
+    pictures: Sequence[SlidePicture],
+    panels: dict[str, Panel],
+    leading: Sequence[str],
+    histograms: Histograms | None = None,
 ) -> list[SlidePage]:
     """One page per slide, in the order of the slides table.
 
@@ -93,12 +98,15 @@ def slide_pages(
         For the colours of markers.
     leading : sequence of str
         Populations that the report speaks of: their dots are shown from the start.
+    histograms : dict of slide to dict of marker to Histogram
+        For the table of thresholds; without them the pictures'.
     """
     slides = numbers["slides"]
     most = most_points(pictures)
+    shapes = {picture.slide: picture.histograms for picture in pictures} if histograms is None else histograms
     by_slide = {picture.slide: shrunk(picture, thumbnail_px(len(pictures))) for picture in pictures}
     pages = [
-        _page(numbers, index, row, by_slide.get(text(row["slide"])), panels, leading, most)
+        _page(numbers, index, row, by_slide.get(text(row["slide"])), panels, leading, most, shapes)
         for index, row in slides.iterrows()
     ]
     doubtful = {suspect.slide: suspect for suspect in suspects(numbers)}
@@ -128,6 +136,7 @@ def _page(
     panels: dict[str, Panel],
     leading: Sequence[str],
     most: int,
+    histograms: Histograms,
 ) -> SlidePage:
     slide = text(facts["slide"])
     regions = _regions(numbers["regions"], slide)
@@ -143,7 +152,7 @@ def _page(
         picture=slide_layers(picture, colours, most) if picture else Markup(""),
         layers=_layers(picture, colours, leading) if picture else (),
         qc=_rows(numbers["qc"], slide),
-        thresholds=_thresholds(numbers["thresholds"], slide, picture),
+        thresholds=_thresholds(numbers["thresholds"], slide, histograms.get(slide, {})),
         ledger=ledger,
         ledger_bar=ledger_svg(pd.DataFrame([row.cells for row in ledger])) if ledger else Markup(""),
         regions=regions,
@@ -184,8 +193,7 @@ def _rows(table: pd.DataFrame, slide: str) -> tuple[Row, ...]:
     return tuple(Row(int(index), cells) for index, cells in table[table["slide"].astype(str) == slide].iterrows())
 
 
-def _thresholds(table: pd.DataFrame, slide: str, picture: SlidePicture | None) -> tuple[Row, ...]:
-    histograms = picture.histograms if picture else {}
+def _thresholds(table: pd.DataFrame, slide: str, histograms: dict[str, Histogram]) -> tuple[Row, ...]:
     return tuple(Row(row.index, row.cells, _histogram(row.cells, histograms)) for row in _rows(table, slide))
 
 

@@ -18,7 +18,7 @@ from mihc.panel import LEVEL_COLUMNS, Panel, PanelRow
 from mihc.positives import Threshold, call_positives, manual_threshold, marker_values, populations
 from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations, region_codes
 from mihc.stages import Job, code_hash
-from mihc.steps.describe import describe, h_score_column, ready_to_call, score_calls
+from mihc.steps.describe import describe, h_score_column, ready_to_call, score_calls, with_columns
 from mihc.steps.edit import edits_of, final_parts
 from mihc.steps.place import regions_table
 from mihc.steps.propose import described
@@ -181,9 +181,8 @@ def _write(
     called = _calls(job, panel, cells, thresholds)
     doubts = _doubts(job, panel, cells, thresholds, called)
     names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
-    brought = [name for name in (*called, *(f"{marker}_level" for marker in thresholds)) if name in cells]
-    table = pd.concat([cells.drop(columns=brought) if brought else cells, called], axis=1, copy=False)
-    del cells  # nobody else has them: a million cells are not held twice
+    table = with_columns(cells, called, without=[f"{marker}_level" for marker in thresholds])
+    del cells
     counts = _counts(table, names, areas, doubts, row)
     scored = {name: f"phenotype_{name}" for name in _scores(job, panel)}
     scored, table = score_calls(job, row, table, thresholds, scored)
@@ -216,7 +215,8 @@ def _band_counts(job: Job, cells: pd.DataFrame, names: dict[str, str], areas: di
     """Rows of bands.csv; none where no distance to a margin is known."""
     settings = job.study.settings.regions
     if "distance_to_margin_um" not in cells:
-        cells = cells.assign(distance_to_margin_um=math.nan)
+        needed = ["region", "tissue_class", *names.values()]
+        cells = with_columns(cells[needed], {"distance_to_margin_um": np.full(len(cells), math.nan)})
     bands = Bands(settings.band_um, settings.bands_to_um)
     counts = count_bands(cells, populations=names, area_mm2=areas, bands=bands)
     counts.insert(0, "slide", row.slide)

@@ -5,7 +5,7 @@ Its parts lie beside those of `mihc.steps.call`, which calls it, and are joined 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -37,11 +37,20 @@ def part(table: str, slide: str) -> str:
     return f".stages/positives/{slide}.{table}.csv"
 
 
+def with_columns(table: pd.DataFrame, columns: Mapping[str, object], *, without: Collection[str] = ()) -> pd.DataFrame:
+    """The table but for its columns of these names and those `without`, then these; no column is copied.
+
+    pandas' assign, drop, join and concat each hold every cell twice, and memory that was held is seldom given back.
+    """
+    kept = {name: table[name] for name in table if name not in columns and name not in without}
+    return pd.DataFrame(kept | {name: columns[name] for name in columns}, index=table.index, copy=False)
+
+
 def ready_to_call(job: Job, panel: Panel, cells: pd.DataFrame) -> pd.DataFrame:
     """Add `<marker>_corrected` where study.toml asks for the correction and the spillover is measured."""
     if job.study.settings.measure.spillover_correction == "off":
         return cells
-    return cells.assign(**_corrected(panel, cells))
+    return with_columns(cells, _corrected(panel, cells))
 
 
 def _corrected(panel: Panel, cells: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -79,7 +88,7 @@ def score_calls(
         for name, calls in {column: table[column], **added}.items()
     }
     names = scored | {name.removeprefix("phenotype_"): name for name in added}
-    return names, table.assign(**added)
+    return names, with_columns(table, added)
 
 
 def describe(
@@ -152,8 +161,7 @@ def _both_ways(
     added = _corrected(job.study.panel_of(row), table)
     if not added:
         return None, None
-    plain = table.drop(columns=[name for name in added if name in table])
-    ways = (plain, plain.assign(**added))
+    ways = (with_columns(table, {}, without=added), with_columns(table, added))
     calls = [_called(job, row, one, thresholds, {}).assign(tissue_class=table["tissue_class"]) for one in ways]
     return calls[0], calls[1]
 

@@ -83,7 +83,8 @@ def _tell(job: Job, slides: pd.DataFrame, run: dict, transaction: Transaction) -
             job.say("", "report", done, len(shown))
     folder = transaction.path("report.html").parent
     transaction.path("figures").mkdir(exist_ok=True)
-    write_report(folder, study=job.study, tables=tables, run=run, pictures=pictures)
+    tabled = {row.slide: histograms(job, row.slide) for row in job.study.slides if row.slide in measured and row.cells}
+    write_report(folder, study=job.study, tables=tables, run=run, pictures=pictures, histograms=tabled)
 
 
 def _history(job: Job) -> pd.DataFrame:
