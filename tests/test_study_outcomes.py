@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from study_folders import CLINICAL, SETTINGS, SLIDES, errors_of, the_error, warnings_of, write_study
 
-from mihc.studies.joining import LOOK_ALIKES, difference
+from mihc.studies.joining import LOOK_ALIKES, check_join, difference
 from mihc.study import read_study
 
 
@@ -95,6 +95,12 @@ def test_OT10_fewer_than_half_is_refused_unless_study_toml_allows_it(tmp_path):
         errors_of(write_study(tmp_path / "b", slides=slides, settings=SETTINGS + "[clinical]\nmin_match = 0.33\n"))
         == []
     )
+
+
+def test_OT10_just_half_is_enough():
+    found = check_join(["P1", "P2"], ["P1", "Q7"], min_match=0.5)
+    assert [problem.severity for problem in found] == ["warning", "warning"]
+    assert "only 1 of 3" in check_join(["P1", "P2", "P3"], ["P1", "Q7"], min_match=0.5)[0].what
 
 
 def test_OT11_a_decimal_comma_in_a_time_is_refused(tmp_path):
