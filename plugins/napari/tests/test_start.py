@@ -93,7 +93,7 @@ def panel(make_napari_viewer):
     return made
 
 
-def wait(panel, qtbot, seconds=240):
+def wait(panel, qtbot, seconds=600):
     qtbot.waitUntil(lambda: panel.working is None, timeout=1000 * seconds)
 
 
@@ -124,7 +124,7 @@ def test_from_a_folder_to_report_and_review_without_a_terminal(panel, slides, qt
     assert panel.said.text().startswith("It can run.")
     panel.run_button.click()
     assert panel.stop_button.isEnabled() and not panel.run_button.isEnabled()
-    qtbot.waitUntil(lambda: "slides done" in panel.said.text(), timeout=120_000)
+    qtbot.waitUntil(lambda: "slides done" in panel.said.text(), timeout=600_000)
     wait(panel, qtbot)
     assert panel.said.text().startswith("Done: 3 of 3 slides")
     assert panel.report_button.isEnabled() and panel.study.report.is_file()

@@ -58,7 +58,7 @@ def _lines(polygon) -> list[np.ndarray]:
 
 def learn(panels, qtbot) -> None:
     panels.strokes.start()
-    qtbot.waitUntil(lambda: panels.strokes.working is None, timeout=240_000)
+    qtbot.waitUntil(lambda: panels.strokes.working is None, timeout=600_000)
     QApplication.processEvents()
 
 
