@@ -125,6 +125,8 @@ def test_what_stands_against_a_trial_is_told_in_words(folder, drawn):
         review.try_strokes(study, "S1", [*strokes, review.Painted("nest", np.array([[9.0, 9.0], [60.0, 60.0]]))])
     with pytest.raises(AnnotationError, match="off the slide"):
         review.try_strokes(study, "S1", [*strokes, review.Painted("other", np.array([[9.0, 9.0], [-90.0, 9.0]]))])
+    with pytest.raises(UsageError, match="no stroke is painted"):
+        review.try_strokes(study, "S1", [])
     with pytest.raises(UsageError, match="without length"):
         review.try_strokes(study, "S1", [review.Painted("other", np.array([[9.0, 9.0], [9.0, 9.0]]))])
     shutil.rmtree(folder / "results")

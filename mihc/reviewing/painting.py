@@ -91,13 +91,15 @@ def try_strokes(
     Raises
     ------
     UsageError
-        When the slide or another with strokes was not measured, or scikit-learn is not installed.
+        Without strokes, when the slide or another with strokes was not read yet, or scikit-learn is not installed.
     AnnotationError
         For an unknown class, strokes off the slide, too few pixels, or one class only.
     """
     if find_spec("sklearn") is None:
         raise UsageError("a tissue classifier needs scikit-learn", fix=EXTRA)
     row = _row(study, slide)
+    if not strokes:
+        raise UsageError("no stroke is painted on it yet", place=slide, fix="Paint some of each class, glass too.")
     drawn = {one: read_strokes(path) for one, path in stroke_files(study).items() if one.panel == row.panel}
     drawn[row] = [_as_stroke(one, slide, number) for number, one in enumerate(strokes, 1)]
     rows = [one for one in study.slides if one in drawn]

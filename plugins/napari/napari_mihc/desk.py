@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import mihc
-from napari_mihc.model import SlideView, slide_view
+from napari_mihc.model import SlideView, slide_view, thumbnail
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,9 +55,11 @@ class Desk:
     reviewer: str = field(default_factory=login_name)
     view: SlideView | None = None
     session: mihc.review.Session | None = None
+    version: int = 0  # counts what may have changed thresholds behind the back of whoever shows them
     selected: list[int] = field(default_factory=list)  # cells, in the order in which they were chosen
     _live: mihc.review.LiveCounts | None = None
     _cells: pd.DataFrame | None = None
+    _thumbnails: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder = Path(self.folder)
@@ -79,6 +81,22 @@ class Desk:
         self.close()
         self.view, self.session = view, opened
         return view
+
+    def checks(self, slide: str) -> list[str]:
+        """What the checks of a slide found wrong, a line each, the gravest first."""
+        found = mihc.review.slide_checks(self.study, slide)
+        told = [f"{one.verdict}: {one.check}. {one.explanation}" for one in found.itertuples() if one.verdict != "ok"]
+        return told or ["Every check of this slide is ok." if len(found) else "It has no checks yet."]
+
+    def thumbnail(self, slide: str) -> np.ndarray:
+        """A small picture of a slide, (y, x, 3) uint8; read when it is first asked for, which may be in a thread."""
+        if slide not in self._thumbnails:
+            self._thumbnails[slide] = thumbnail(SlideView(self.study, slide))
+        return self._thumbnails[slide]
+
+    def has_thumbnail(self, slide: str) -> bool:
+        """Whether it was asked for already."""
+        return slide in self._thumbnails
 
     def close(self) -> None:
         """Take the slide off the desk."""
@@ -179,7 +197,7 @@ class Desk:
         return self._again_looked_at(self.session.redo(), "did again", "nothing to do again")
 
     def _again_looked_at(self, line: object | None, done: str, nothing: str) -> str:
-        self._live = None
+        self._live, self.version = None, self.version + 1
         if line is None:
             return nothing
         what = line.content.get("marker") or line.content.get("name") or ""
@@ -271,7 +289,7 @@ class Desk:
     def reread(self) -> None:
         """Take the study as it is on the disk now."""
         self.study = mihc.read_study(self.folder)
-        self._live, self._cells = None, None
+        self._live, self._cells, self.version = None, None, self.version + 1
         if self.session is not None:
             self.session.study = self.study
             self.view = SlideView(self.study, self.session.row.slide)

@@ -27,6 +27,7 @@ REGION_COLOURS = {"other": "#c9a27a", "stroma": "#6ec6f5", "tumour": "#ff8c42", 
 OUTLINE_COLOURS = {"nuclei": "#ffffff", "cells": "#9a9a9a"}
 POINT_COLOUR = "#ffffff"  # no panel colour is white
 POINT_UM = 4.0
+THUMBNAIL_PX = 56
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,12 @@ def slide_layers(view: SlideView, *, population: str | None = None) -> list[Laye
 
 
 def _shown_channels(view: SlideView, population: str | None) -> set[str]:
-    """With a population, its own markers beside nuclei and tumour; without, all but autofluorescence."""
-    if population is None:
-        return {marker for marker, role in view.roles.items() if role != "autofluorescence"}
-    markers = mihc.population_markers(view.study, view.slide, population)
-    return {marker for marker, role in view.roles.items() if role in ("nuclei", "tumour") or marker in markers}
+    """Nuclei and tumour, and a population's own markers: all channels at once are a white haze."""
+    markers = () if population is None else mihc.population_markers(view.study, view.slide, population)
+    shown = {marker for marker, role in view.roles.items() if role in ("nuclei", "tumour") or marker in markers}
+    alone = len({view.roles[marker] for marker in shown}) < 2  # nuclei without tumour: there is room for the others
+    others = {marker for marker, role in view.roles.items() if role != "autofluorescence"}
+    return others if population is None and alone else shown
 
 
 def image_layers(path: str | Path, *, shown: set[str] | None = None) -> list[LayerData]:
@@ -124,6 +126,29 @@ def image_layers(path: str | Path, *, shown: set[str] | None = None) -> list[Lay
         )
         for index, (channel, colour, window) in enumerate(zip(stored.channels, stored.colours, stored.windows))
     ]
+
+
+def thumbnail(view: SlideView, side_px: int = THUMBNAIL_PX) -> np.ndarray:
+    """(side_px, side_px, 3) uint8: the slide in its channels' colours, from the pyramid's smallest level alone."""
+    stored = mihc.open_image(view.path)
+    level = stored.levels[-1]
+    step = -(-max(level.shape[-2:]) // side_px)
+    shown, picture = _shown_channels(view, None), np.zeros((side_px, side_px, 3))
+    for index, (channel, colour, window) in enumerate(zip(stored.channels, stored.colours, stored.windows)):
+        if channel in shown:
+            low, high = _rising(window)
+            light = np.clip((_block_means(np.asarray(level[index]), step) - low) / (high - low), 0, 1)
+            y, x = ((side_px - size) // 2 for size in light.shape)
+            tint = np.array([int(colour[k : k + 2], 16) for k in (0, 2, 4)])
+            picture[y : y + light.shape[0], x : x + light.shape[1]] += light[..., None] * tint
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def _block_means(plane: np.ndarray, step: int) -> np.ndarray:
+    """Means of step x step pixels; the last row and column are repeated to fill them."""
+    padded = np.pad(plane, [(0, -size % step) for size in plane.shape], mode="edge")
+    height, width = (size // step for size in padded.shape)
+    return padded.reshape(height, step, width, step).mean(axis=(1, 3))
 
 
 def label_layers(path: str | Path) -> list[LayerData]:

@@ -83,8 +83,10 @@ def begin_review(
 
     table = ReviewTable(viewer, desk)
     panels = ReviewPanels(table)
-    viewer.window.add_dock_widget(panels, name="mihc review", area="right")
     table.show(slide, population=population)
+    viewer.window.add_dock_widget(panels, name="mihc review", area="right", tabify=True)
+    panels.destroyed.connect(lambda *_: desk.close())
+    panels.refresh()
     viewer.canvas.overlays.scale_bar.visible = True
     if region is not None:
         look_at(viewer, region_box(desk.view, region))

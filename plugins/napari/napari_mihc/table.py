@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import mihc
 from napari_mihc.desk import Desk
 from napari_mihc.model import POINT_UM, UM, region_layer, slide_layers
 from napari_mihc.outlines import keep_outlines
+from napari_mihc.strokes import StrokePainter
 
 if TYPE_CHECKING:
     import napari
@@ -21,7 +23,7 @@ KEYS = {
     "Shift-M": ("merge", "merge the chosen cells"),
     "Shift-X": ("delete", "delete the chosen cells"),
     "Shift-C": ("split", "cut a cell along the last line drawn"),
-    "Shift-A": ("add", "add a cell: the last outline drawn is its nucleus"),
+    "Shift-I": ("add", "insert a cell: the last outline drawn is its nucleus"),
     "Shift-R": ("redraw", "redraw a cell's nucleus by the last outline drawn"),
     "Shift-U": ("undo", "take the last gesture back, also one of yesterday"),
     "Shift-D": ("redo", "do again what was taken back last"),
@@ -60,9 +62,12 @@ class ReviewTable:
 
     def __init__(self, viewer: napari.Viewer, desk: Desk) -> None:
         self.viewer, self.desk = viewer, desk
+        self.strokes = StrokePainter(viewer, desk)
+        self.strokes.changed = self._changed
         self.said: list[str] = []  # what was told to the reviewer, the newest last
         self._listeners: list[Callable[[], None]] = []
         self._taken = False  # whether the gesture under way took what was drawn
+        self.busy: Callable[[str], AbstractContextManager] = nullcontext  # how to show that something takes its time
         for key, (name, _) in KEYS.items():
             viewer.bind_key(key, self._on_key(name), overwrite=True)
         viewer.mouse_drag_callbacks.append(self._clicked)
@@ -100,10 +105,23 @@ class ReviewTable:
 
         return pressed
 
+    def saved(self) -> None:
+        """Take what a save, or a run elsewhere, has made of the study, and draw it."""
+        self.desk.reread()
+        if self.desk.session is not None:
+            self.show_edits()
+            self.show_regions()
+        self._changed()
+
     # What is seen
 
     def show(self, slide: str | None = None, *, population: str | None = None) -> None:
         """Put a slide on the desk and into the viewer."""
+        with self.busy("Opening the slide ..."):
+            self._show(slide, population)
+
+    def _show(self, slide: str | None, population: str | None) -> None:
+        self.strokes.remember()
         view = self.desk.open(slide)
         layers = slide_layers(view, population=population)
         keep_outlines(self.viewer)
@@ -141,6 +159,13 @@ class ReviewTable:
             self.viewer.layers.remove("regions")
         self.viewer.add_shapes(data, **options)
 
+    def look_for(self, marker: str) -> None:
+        """Show a marker's channel beside nuclei and tumour, and no other."""
+        shown = {"nuclei", "tumour"}
+        for name, role in self.desk.view.roles.items():
+            if name in self.viewer.layers:
+                self.viewer.layers[name].visible = role in shown or name == marker
+
     def show_positive(self, population: str) -> None:
         """Points at the cells that are positive by the threshold as it is being moved."""
         self._points(MOVING, self.desk.positive_points(population), "#ffffff", POINT_UM)
@@ -161,6 +186,13 @@ class ReviewTable:
             )
             layer.current_edge_width = 0.5
         return self.viewer.layers[DRAWN]
+
+    def draw(self, mode: str) -> None:
+        """Begin to draw, in one of napari's modes of shapes: by dragging."""
+        layer = self.drawing()
+        self.viewer.layers.selection.active = layer
+        layer.mode = mode
+        self.tell("Drag in the picture to draw; hold the space bar to move it.")
 
     def take_drawn(self) -> np.ndarray:
         """(n, 2) the last shape that was drawn; it stays on its layer until the gesture is kept."""

@@ -53,6 +53,8 @@ def test_a_threshold_is_tried_without_trace_and_kept_on_the_disk(desk, folder):
     assert desk.marker_view("CD20").threshold.value == 800.0
     assert desk.undo() == "took back: threshold CD20" and desk.marker_view("CD20").threshold.value == 700.0
     assert desk.undo() == "nothing to undo"
+    assert desk.redo() == "did again: threshold CD20" and desk.marker_view("CD20").threshold.value == 800.0
+    assert desk.redo() == "nothing to do again"
 
 
 def test_a_negative_slide_has_no_positive_cell(desk):
@@ -82,8 +84,12 @@ def test_edits_and_regions_are_kept_and_saved(desk, folder):
     with pytest.raises(mihc.errors.UsageError, match="no cell is chosen"):
         desk.delete()
     before = len(desk.cells)
+    assert desk.checks("S01") == ["It has no checks yet."]
     changes = desk.save()
     assert changes.failed == {} and len(desk.cells) == before - 1 and not changes.regions.empty
+    quality = pd.read_csv(folder / "results" / "qc.csv").query("slide == 'CONTROL' and verdict != 'ok'")
+    assert len(desk.checks("CONTROL")) == max(len(quality), 1)
+    assert all(line.startswith(("fail: ", "warn: ", "Every check")) for line in desk.checks("CONTROL"))
     again = Desk(folder, "ben")
     with pytest.raises(mihc.errors.UsageError, match="has no slide 'S99'"):
         again.open("S99")

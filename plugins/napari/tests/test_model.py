@@ -10,6 +10,7 @@ import pytest
 from shapely import MultiPolygon, Polygon, box
 
 import mihc
+from mihc.stores.arrays import StoredArray
 from napari_mihc.model import (
     Plane,
     SlideView,
@@ -20,6 +21,7 @@ from napari_mihc.model import (
     region_layer,
     slide_layers,
     slide_view,
+    thumbnail,
 )
 
 CHANNELS = ["DAPI", "PanCK", "CD3", "CD8", "CD20", "CD21", "Ki67", "AF"]
@@ -58,10 +60,35 @@ def test_contrast_limits_are_the_stored_windows_and_never_empty(study, monkeypat
     assert image_layers(path)[0][1]["contrast_limits"] == (5.0, 6.0)
 
 
-def test_without_a_population_all_channels_are_shown_but_autofluorescence(study):
+def test_without_a_population_nuclei_and_tumour_are_shown(study):
     shown = options_of(slide_layers(slide_view(study, "S01")))
-    assert [name for name in CHANNELS if not shown[name]["visible"]] == ["AF"]
+    assert [name for name in CHANNELS if shown[name]["visible"]] == ["DAPI", "PanCK"]
     assert shown["nuclei"]["visible"] and not shown["cells"]["visible"]
+
+
+def test_without_a_tumour_marker_all_channels_are_shown_but_autofluorescence(study):
+    view = slide_view(study, "S01")
+    view.__dict__["roles"] = {name: "marker" if role == "tumour" else role for name, role in view.roles.items()}
+    shown = options_of(slide_layers(view))
+    assert [name for name in CHANNELS if not shown[name]["visible"]] == ["AF"]
+
+
+def test_a_thumbnail_by_hand(study, pyramid, monkeypatch):
+    # level 2 is 626 x 577 pixels; the block's rows 2008 to 2104 and columns 1904 to 2048 are its 502 to 526, 476 to 512
+    view = SlideView(study, "S01")
+    view.__dict__.update(path=pyramid.path, roles={"DAPI": "nuclei"})
+    read, levels = StoredArray.__getitem__, []
+    monkeypatch.setattr(
+        StoredArray, "__getitem__", lambda self, selection: levels.append(self.shape) or read(self, selection)
+    )
+    picture = thumbnail(view, 40)  # blocks of 16 pixels; 40 of 40 rows, 37 columns from the second on
+    assert picture.shape == (40, 40, 3) and picture.dtype == np.uint8 and set(levels) == {(1, 626, 577)}
+    lit = np.argwhere(picture[..., 0] > 0)
+    assert lit.min(axis=0).tolist() == [502 // 16, 476 // 16 + 1] and lit.max(axis=0).tolist() == [
+        525 // 16,
+        511 // 16 + 1,
+    ]
+    assert picture[32, 31].tolist() == [223, 223, 223]  # rows 512 to 525 of 512 to 527: 255 x 14 / 16
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def test_the_manifest_is_valid_and_its_commands_exist():
     assert [reader.filename_patterns for reader in manifest.contributions.readers] == [["*.ome.zarr"]]
     assert manifest.contributions.readers[0].accepts_directories
     assert [writer.layer_types for writer in manifest.contributions.writers] == [["shapes"], ["labels"]]
+    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Start here"]
     assert [sample.key for sample in manifest.contributions.sample_data] == ["drawn-slide"]
 
 

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication
 import mihc
 from napari_mihc.desk import Desk
 from napari_mihc.review import begin_review
-from napari_mihc.table import CHOSEN, DRAWN, MOVING
+from napari_mihc.table import CHOSEN, DRAWN, KEYS, MOVING
 
 
 @pytest.fixture
@@ -59,6 +59,26 @@ def test_the_list_of_slides_opens_a_slide(panels):
     assert listed.item(0, 5).text() == "accepted"
 
 
+def test_slides_in_sight_get_their_thumbnails_beside_the_picture(panels, qtbot):
+    slides = page(panels, "Slides")
+    qtbot.waitUntil(lambda: not slides.listed.item(2, 0).icon().isNull(), timeout=30_000)
+    assert [panels.table.desk.has_thumbnail(name) for name in ("S01", "S02", "CONTROL")] == [True] * 3
+    qtbot.waitUntil(lambda: slides.working is None)
+    slides.refresh()
+    assert not slides.listed.item(0, 0).icon().isNull()
+    slides.listed.setCurrentCell(2, 0)
+    assert slides.said.text() == "It has no checks yet."  # the run ended before the study's tables
+
+
+def test_no_key_is_one_of_naparis_own():
+    """A layer's own shortcut would be taken before the review's."""
+    from napari.utils.key_bindings import coerce_keybinding
+    from napari.utils.shortcuts import default_shortcuts
+
+    taken = {str(coerce_keybinding(key)) for keys in default_shortcuts.values() for key in keys}
+    assert len(taken) > 40 and {str(coerce_keybinding(key)) for key in KEYS} & taken == set()
+
+
 def test_the_line_is_dragged_and_counts_and_points_follow(panels):
     thresholds = page(panels, "Thresholds")
     thresholds.marker.setCurrentText("CD20")
@@ -83,6 +103,11 @@ def test_the_line_is_dragged_and_counts_and_points_follow(panels):
     assert "negative slide" in thresholds.said.text()
     press(panels, "Shift+U")
     assert desk.session.state.thresholds["CD20"].value == kept.value
+    assert thresholds.value.value() == pytest.approx(kept.value, abs=0.1)  # what is shown goes back too
+    press(panels, "Shift+D")
+    assert "negative slide" in thresholds.said.text()
+    visible = {layer.name for layer in panels.table.viewer.layers if layer.visible and type(layer).__name__ == "Image"}
+    assert visible == {"DAPI", "PanCK", "CD20"}
 
 
 def test_cells_are_chosen_edited_and_undone_in_the_picture(panels):
@@ -139,7 +164,7 @@ def test_save_shows_before_and_after(panels, qtbot):
         pass
     qtbot.waitUntil(lambda: save.working is None, timeout=10_000)
     texts = [save.changed.item(row, 0).text() for row in range(save.changed.rowCount())]
-    assert any("S01" in text and "CD20 density_per_mm2" in text for text in texts)
+    assert any("S01" in text and "CD20, per mm²" in text for text in texts)
     assert any(text.startswith("patient") for text in texts) and "saved" in panels.said.text()
     assert mihc.review.final_reviewer(table.desk.study, "S01") == "anna"
 
@@ -149,7 +174,7 @@ def _returned(save):
     return save.working.finished
 
 
-def test_two_reviewers_are_compared(panels):
+def test_two_reviewers_are_compared(panels, qtbot):
     table = panels.table
     reviewers = page(panels, "Reviewers")
     with mihc.review.open_review(table.desk.study, "S01", "ben") as other:
@@ -157,6 +182,7 @@ def test_two_reviewers_are_compared(panels):
     reviewers.refresh()
     assert reviewers.other.currentText() == "ben"
     reviewers.compare()
+    qtbot.waitUntil(lambda: reviewers.working is None, timeout=60_000)
     assert reviewers.agreement.rowCount() > 3
     reviewers.choose("ben")
     assert mihc.review.final_reviewer(table.desk.study, "S01") == "ben" and "ben" in reviewers.said.text()

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 from qtpy.QtCore import QPointF, QRectF, Qt, Signal
-from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
+from qtpy.QtGui import QColor, QPainter, QPalette, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
 from napari_mihc.desk import MarkerView
 
-MINE, BATCH, INTERVAL, LINE = "#6ec6f5", "#ffffff", "#ffe14d", "#ffe14d"
+MINE, INTERVAL, LINE = "#3ba3dd", "#e0b000", "#e0a100"  # seen on the dark theme and on the light one
 MARGIN, FOOT = 8, 18  # pixels
 
 
@@ -26,7 +26,7 @@ class HistogramWidget(QWidget):
         self.view: MarkerView | None = None
         self.value = math.nan
         self.setMinimumHeight(150)
-        self.setToolTip("Drag the line. Blue: this slide; white: its batch; yellow: what is plausible")
+        self.setToolTip("Drag the line. Blue: this slide; grey: its batch; yellow: what is plausible")
 
     def show_marker(self, view: MarkerView) -> None:
         """Draw another marker."""
@@ -82,17 +82,20 @@ class HistogramWidget(QWidget):
             colour.setAlpha(60)
             left, right = self.x_of(threshold.low), self.x_of(threshold.high)
             painter.fillRect(QRectF(left, MARGIN, max(right - left, 1.0), floor - MARGIN), colour)
-        for shares, colour in ((self.view.cells, MINE), (self.view.batch, BATCH)):
+        batch = self.palette().color(QPalette.ColorRole.WindowText)
+        batch.setAlpha(150)
+        for shares, colour in ((self.view.batch, batch), (self.view.cells, QColor(MINE))):
             heights = np.sqrt(shares) / top * (floor - MARGIN)
             places = [self.x_of(edge) for edge in np.sqrt(self.view.edges[:-1] * self.view.edges[1:])]
             line = QPolygonF([QPointF(x, floor - height) for x, height in zip(places, heights)])
-            painter.setPen(QPen(QColor(colour), 1.5))
+            painter.setPen(QPen(colour, 1.5))
             painter.drawPolyline(line)
         painter.setPen(QPen(QColor("#9a9a9a"), 1))
         painter.drawLine(QPointF(MARGIN, floor), QPointF(self.width() - MARGIN, floor))
         for ten in range(math.floor(math.log10(self.view.edges[0])), math.ceil(math.log10(self.view.edges[-1])) + 1):
-            if self.view.edges[0] <= 10**ten <= self.view.edges[-1]:
-                painter.drawText(QPointF(self.x_of(10**ten) - 8, self.height() - 3), f"{10**ten:g}")
+            for counts in (10.0**ten, 2 * 10.0**ten, 5 * 10.0**ten):
+                if self.view.edges[0] <= counts <= self.view.edges[-1]:
+                    painter.drawText(QPointF(self.x_of(counts) - 8, self.height() - 3), f"{counts:g}")
         if math.isfinite(self.value):
             painter.setPen(QPen(QColor(LINE), 2, Qt.PenStyle.SolidLine))
             x = self.x_of(self.value)

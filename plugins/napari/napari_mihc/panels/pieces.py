@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QAbstractItemView, QHBoxLayout, QPushButton, QTableWidget, QTableWidgetItem, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QHBoxLayout, QLabel, QPushButton, QTableWidget, QTableWidgetItem, QWidget
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +17,13 @@ def button(text: str, action: Callable[[], object], tip: str) -> QPushButton:
     made.setToolTip(tip)
     made.clicked.connect(lambda _=False: action())
     return made
+
+
+def wrapped(text: str) -> QLabel:
+    """Words that fill as many lines as they need."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    return label
 
 
 def row_of(widgets: Sequence[QWidget]) -> QHBoxLayout:

@@ -27,7 +27,7 @@ class ThresholdPanel(QWidget):
         self.value, self.said, self.counts = QDoubleSpinBox(), QLabel(), new_table(HEADS)
         self.slides, self.reason, self.gallery = QLineEdit(), QLineEdit(), QLabel()
         self._build()
-        self.marker.currentTextChanged.connect(lambda _: self.show_marker())
+        self.marker.currentTextChanged.connect(self._chosen)
         self.histogram.moved.connect(self.try_value)
         self.histogram.dropped.connect(lambda _: self.show_near())
         self.value.editingFinished.connect(self._typed)
@@ -42,7 +42,6 @@ class ThresholdPanel(QWidget):
             button("Keep", self.keep, "Keep this threshold"),
             button("Accept", self.accept, "The threshold is right as it is"),
             button("Negative slide", self.negative, "No cell of this slide is positive"),
-            button("Undo", self.table.undo, "Take the last gesture back (Shift-U)"),
         ]
         layout = QVBoxLayout(self)
         grid = QGridLayout()
@@ -65,6 +64,12 @@ class ThresholdPanel(QWidget):
         self.marker.blockSignals(False)
         self.show_marker()
 
+    def _chosen(self, marker: str) -> None:
+        """Another marker: its channel comes into the picture."""
+        if marker:
+            self.table.look_for(marker)
+        self.show_marker()
+
     def show_marker(self) -> None:
         """Draw the chosen marker and its counts."""
         marker = self.marker.currentText()
@@ -74,7 +79,7 @@ class ThresholdPanel(QWidget):
         self.histogram.show_marker(view)
         self._show_value(view.threshold.value)
         threshold = view.threshold
-        interval = f", plausible {threshold.low:g} to {threshold.high:g}" if math.isfinite(threshold.low) else ""
+        interval = f", plausible {threshold.low:.4g} to {threshold.high:.4g}" if math.isfinite(threshold.low) else ""
         self.said.setText(f"{threshold.verdict}{interval}. {threshold.reason}")
         self._show_counts(self.desk.counts(marker))
         self.table.show_positive(marker)

@@ -1,0 +1,34 @@
+"""Work beside the viewer, whose failure is told by whoever asked for it.
+
+napari shows an exception of a worker as a message of its own, with a traceback; so that people read words instead, none
+leaves the worker here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def in_background(
+    work: Callable[[], object], then: Callable[[object], None], failed: Callable[[Exception], None]
+) -> object:
+    """Begin some work in a thread; its result, or what it raised, is told in the viewer's own thread -> the worker."""
+    from napari.qt.threading import create_worker
+
+    def guarded() -> tuple[object, Exception | None]:
+        try:
+            return work(), None
+        except Exception as error:
+            return None, error
+
+    def ended(outcome: tuple[object, Exception | None]) -> None:
+        result, error = outcome
+        if error is None:
+            then(result)
+        else:
+            failed(error)
+
+    worker = create_worker(guarded)
+    worker.returned.connect(ended)
+    worker.start()
+    return worker
