@@ -14,7 +14,7 @@ import numpy as np
 from mihc.errors import MihcError, UsageError
 from mihc.positives import Threshold, manual_threshold
 from mihc.regions import ANALYSED, Region, map_classes, read_regions
-from mihc.results import found_regions, population_columns, slide_cells, slide_image, slide_regions
+from mihc.results import cells_file, found_regions, population_columns, slide_cells, slide_image, slide_regions
 from mihc.reviewing.tables import slide_thresholds
 from mihc.reviews import cell_edits
 from mihc.reviews.cell_edits import CellEdit, Piece
@@ -25,7 +25,7 @@ from mihc.reviews.runs import EditedLabels, box_of
 from mihc.reviews.states import NEGATIVE, SlideReview, largest_added_id, replay, standing, taken_back
 from mihc.steps.edit import LABEL_COLUMNS, cells_hash
 from mihc.steps.segment import measured_table
-from mihc.store import Store, open_image, open_labels, read_cells
+from mihc.store import Store, cell_columns, open_image, open_labels, read_cells
 from mihc.study import SlideRow, Study
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Session:
     def live_counts(self) -> LiveCounts:
         """The slide's cells as the results have them, to be counted while a threshold moves."""
         slide = self.row.slide
-        return live_counts_of(self.study, slide, slide_cells(self.study, slide), self.state)
+        return live_counts_of(self.study, slide, counted_cells(self.study, slide), self.state)
 
     def _threshold_now(self, marker: str) -> Threshold:
         known = self.thresholds()
@@ -348,6 +348,16 @@ def thresholds_of(study: Study, slide: str, review: SlideReview) -> dict[str, Th
     known = {str(line.marker): _from_row(line) for line in slide_thresholds(study, slide).itertuples()}
     set_here = [one for one in review.thresholds.values() if one.marker in known]
     return known | {one.marker: _as_threshold(one.value, one.levels, one.reason) for one in set_here}
+
+
+def counted_cells(study: Study, slide: str) -> pd.DataFrame:
+    """Of a slide's cells what counting needs: their places and the markers' values; a million fit in memory."""
+    row = next(row for row in study.slides if row.slide == slide)
+    wanted = {"region", "tissue_class"}
+    for one in study.panel_of(row).markers:
+        wanted |= {f"{one.marker}_{one.compartment}_mean", f"{one.marker}_corrected"}
+    there = cell_columns(Store(study.results).path(cells_file(slide)))
+    return slide_cells(study, slide, columns=[name for name in there if name in wanted])
 
 
 def live_counts_of(study: Study, slide: str, cells: pd.DataFrame, review: SlideReview) -> LiveCounts:
