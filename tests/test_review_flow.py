@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from shapely.geometry import mapping
 
 import mihc
 from mihc import review, store, synthetic
@@ -23,7 +24,7 @@ from mihc.errors import InputError, StudyProblems, UsageError
 from mihc.regions import distance_to_outline
 from mihc.results import slide_tumour
 from mihc.reviewing.session import open_review
-from mihc.reviews.journal import read_journal
+from mihc.reviews.journal import Journal, read_journal
 from mihc.store import digest_results, read_csv
 
 SLIDE = "S01"
@@ -217,6 +218,29 @@ def test_edits_on_other_labels_stop_the_slide_and_say_so(folder):
     settings.write_text(settings.read_text().replace("cell_expansion_um = 2.5", "cell_expansion_um = 3.0"))
     failed = mihc.run(mihc.read_study(folder), until="positives", slides=[SLIDE]).failed
     assert "edited by anna on other labels" in failed[SLIDE] and "Undo the cell edits" in failed[SLIDE]
+
+
+def test_a_session_that_is_open_while_the_cells_are_found_anew_edits_the_new_ones(folder):
+    settings = folder / "study.toml"
+    with open_review(mihc.read_study(folder), SLIDE, "anna") as session:
+        first = int(neighbours(folder).iloc[3]["cell"])
+        session.delete([first])
+        session.undo()
+        settings.write_text(settings.read_text().replace("cell_expansion_um = 2.5", "cell_expansion_um = 3.0"))
+        assert mihc.run(mihc.read_study(folder), until="positives", slides=[SLIDE]).failed == {}
+        session.delete([first])
+    review.choose_final(folder, "anna")
+    assert mihc.run(mihc.read_study(folder), until="positives", slides=[SLIDE]).failed == {}
+    assert first not in mihc.slide_cells(mihc.read_study(folder), SLIDE)["cell"].tolist()
+
+
+def test_regions_that_were_drawn_on_another_picture_stop_the_slide(folder):
+    with Journal(folder, "anna", SLIDE) as journal:
+        drawn = {"op": "draw", "name": "N", "tissue_class": "excluded", "polygon": mapping(shapely.box(0, 0, 9, 9))}
+        journal.add("region", {**drawn, "size_px": [4096, 512]})
+    review.choose_final(folder, "anna")
+    failed = mihc.run(mihc.read_study(folder), until="regions", slides=[SLIDE]).failed
+    assert "anna drew regions on another picture, of (4096, 512) pixels" in failed[SLIDE]
 
 
 def test_live_counts_are_those_of_the_run(folder):

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mihc import statistics
-from mihc.results import slide_cells
-from mihc.reviewing.session import live_counts_of, thresholds_of
+from mihc.reviewing.session import counted_cells, live_counts_of, thresholds_of
 from mihc.reviews.states import SlideReview, read_review
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def compare(study: Study, slide: str, one: str, other: str) -> Comparison:
     """
     import pandas as pd
 
-    cells = slide_cells(study, slide)
+    cells = counted_cells(study, slide)
     reviews = [read_review(study.folder, name, slide) for name in (one, other)]
     counts = [live_counts_of(study, slide, cells, review) for review in reviews]
     populations = [*counts[0].values, *counts[0].expressions]

@@ -14,7 +14,7 @@ import numpy as np
 from mihc.errors import CONTROL, MihcError, UsageError
 from mihc.positives import Threshold, manual_threshold
 from mihc.regions import ANALYSED, Region, map_classes, read_regions
-from mihc.results import found_regions, population_columns, slide_cells, slide_image, slide_regions
+from mihc.results import cells_file, found_regions, population_columns, slide_cells, slide_image, slide_regions
 from mihc.reviewing.tables import slide_thresholds
 from mihc.reviews import cell_edits
 from mihc.reviews.cell_edits import CellEdit, Piece
@@ -25,7 +25,7 @@ from mihc.reviews.runs import EditedLabels, box_of
 from mihc.reviews.states import NEGATIVE, SlideReview, largest_added_id, replay, standing, taken_back
 from mihc.steps.edit import LABEL_COLUMNS, cells_hash
 from mihc.steps.segment import measured_table
-from mihc.store import Store, open_image, open_labels, read_cells
+from mihc.store import Store, cell_columns, open_image, open_labels, read_cells
 from mihc.study import SlideRow, Study
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Session:
     row: SlideRow
     journal: Journal
     _replayed: tuple[int, SlideReview] | None = None  # after how many lines, and what they came to
+    _found: str = ""  # the digest of the machine's cells that were looked at; "" before
 
     def __enter__(self) -> Session:
         return self
@@ -158,7 +159,7 @@ class Session:
     def live_counts(self) -> LiveCounts:
         """The slide's cells as the results have them, to be counted while a threshold moves."""
         slide = self.row.slide
-        return live_counts_of(self.study, slide, slide_cells(self.study, slide), self.state)
+        return live_counts_of(self.study, slide, counted_cells(self.study, slide), self.state)
 
     def _threshold_now(self, marker: str) -> Threshold:
         known = self.thresholds()
@@ -216,12 +217,22 @@ class Session:
         self, gesture: str, cells: Sequence[int], edit: Callable[[Piece], CellEdit], outline: np.ndarray | None = None
     ) -> Line:
         state = self.state
+        self._look_again()
         if state.labels and state.labels != self._labels_hash:
             raise UsageError(
                 "the cells were found anew since they were edited", place=self.row.slide, fix="Undo the edits of cells."
             )
         made = edit(self._piece(state, cells, outline))
         return self.journal.add(gesture, made.as_json() | {"labels": self._labels_hash})
+
+    def _look_again(self) -> None:
+        """Forget the labels that were read where a run has found the cells anew since."""
+        record = Store(self.study.results).record("cells", self.row.slide)
+        now = record.digest if record else ""
+        if self._found not in ("", now):
+            for name in ("_machine", "_labels_hash"):
+                self.__dict__.pop(name, None)
+        self._found = now
 
     def _piece(self, state: SlideReview, cells: Sequence[int], outline: np.ndarray | None) -> Piece:
         """The labels around some cells and an outline, large enough to hold the cells whole."""
@@ -286,23 +297,23 @@ class Session:
         if CONTROL.search(name):
             raise UsageError(f"the name {name!r} holds a control character", fix="Type it anew.")
         content = {"op": "draw", "name": name.strip(), "tissue_class": class_name(tissue_class)}
-        return self.journal.add("region", content | {"polygon": polygon_as_json(polygon_um)})
+        return self._add_region(content | {"polygon": polygon_as_json(polygon_um)})
 
     def cut_region(self, name: str, polygon_um: Polygon | MultiPolygon) -> Line:
         """Take a piece out of a region, or ("") out of all: what lay there is in no region then."""
         self._check_region(name or None)
-        return self.journal.add("region", {"op": "cut", "name": name, "polygon": polygon_as_json(polygon_um)})
+        return self._add_region({"op": "cut", "name": name, "polygon": polygon_as_json(polygon_um)})
 
     def remove_region(self, name: str) -> Line:
         """Take a region away."""
         self._check_region(name)
-        return self.journal.add("region", {"op": "remove", "name": name})
+        return self._add_region({"op": "remove", "name": name})
 
     def reclassify_region(self, name: str, tissue_class: str) -> Line:
         """Give a region another class."""
         self._check_region(name)
         content = {"op": "reclassify", "name": name, "tissue_class": class_name(tissue_class)}
-        return self.journal.add("region", content)
+        return self._add_region(content)
 
     def import_regions(self, path: str | Path) -> Line:
         """Take all regions from an annotation file instead (QuPath GeoJSON, HALO, ImageJ, ASAP)."""
@@ -314,13 +325,17 @@ class Session:
             {"name": one.name, "tissue_class": one.tissue_class, "polygon": polygon_as_json(one.polygon_um)}
             for one in regions
         ]
-        return self.journal.add("region", {"op": "replace", "regions": listed})
+        return self._add_region({"op": "replace", "regions": listed})
 
     def export_regions(self, path: str | Path) -> None:
         """Write the regions as GeoJSON that QuPath and mihc read."""
         from mihc.exports.geojson import write_regions
 
         write_regions(Path(path), self.row.slide, self._shape, self.regions(), self.pixel_size_um)
+
+    def _add_region(self, content: dict) -> Line:
+        """Journal an edit of regions with the size of the picture that it was made on."""
+        return self.journal.add("region", content | {"size_px": list(self._shape)})
 
     def _check_region(self, name: str | None) -> None:
         known = list(dict.fromkeys(one.name for one in self.regions()))
@@ -335,6 +350,16 @@ def thresholds_of(study: Study, slide: str, review: SlideReview) -> dict[str, Th
     known = {str(line.marker): _from_row(line) for line in slide_thresholds(study, slide).itertuples()}
     set_here = [one for one in review.thresholds.values() if one.marker in known]
     return known | {one.marker: _as_threshold(one.value, one.levels, one.reason) for one in set_here}
+
+
+def counted_cells(study: Study, slide: str) -> pd.DataFrame:
+    """Of a slide's cells what counting needs: their places and the markers' values; a million fit in memory."""
+    row = next(row for row in study.slides if row.slide == slide)
+    wanted = {"region", "tissue_class"}
+    for one in study.panel_of(row).markers:
+        wanted |= {f"{one.marker}_{one.compartment}_mean", f"{one.marker}_corrected"}
+    there = cell_columns(Store(study.results).path(cells_file(slide)))
+    return slide_cells(study, slide, columns=[name for name in there if name in wanted])
 
 
 def live_counts_of(study: Study, slide: str, cells: pd.DataFrame, review: SlideReview) -> LiveCounts:

@@ -74,12 +74,13 @@ class Edits:
 
     def over(self, table: pd.DataFrame) -> pd.DataFrame:
         """A table of the machine's cells, sorted by `cell`, with the edits."""
-        kept = ~np.isin(table["cell"], self.gone)
-        added = self.rows[list(table)]
+        ids, added = table["cell"].to_numpy(), self.rows[list(table)]
+        stays = np.flatnonzero(~np.isin(ids, self.gone))
         if not len(added):
-            return table if kept.all() else table[kept].reset_index(drop=True)
-        both = pd.concat([table[kept], added.astype(table.dtypes)], ignore_index=True)
-        return both.sort_values("cell", kind="stable", ignore_index=True)
+            return table if len(stays) == len(table) else table.take(stays).reset_index(drop=True)
+        order = np.insert(stays, np.searchsorted(ids[stays], added["cell"]), len(table) + np.arange(len(added)))
+        both = pd.concat([table, added.astype(table.dtypes)], ignore_index=True)
+        return both.take(order).reset_index(drop=True)  # rows are taken once: a million of them are not sorted
 
     def over_parts(self, parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """`over` of a table that comes part by part, in the order of its cells."""

@@ -127,11 +127,24 @@ def _region_edits(job: Job, row: SlideRow) -> tuple[dict, ...]:
     return review.regions if review else ()
 
 
-def _reviewed(job: Job, row: SlideRow, regions: list[Region]) -> tuple[list[Region], list[str]]:
+def _check_picture(job: Job, row: SlideRow, edits: tuple[dict, ...], shape: tuple[int, ...]) -> None:
+    """Outlines are of one picture's pixels: those that were drawn on another are refused, as annotation files are."""
+    sizes = {tuple(one["size_px"]) for one in edits if "size_px" in one}
+    if sizes - {tuple(shape)}:
+        raise InputError(
+            f"{job.study.reviews[row.slide].reviewer} drew regions on another picture, of {max(sizes - {tuple(shape)})}"
+            f" pixels; this one has {tuple(shape)}",
+            place=row.slide,
+            fix="Undo the edits of regions in mihc review, or give the slide its picture back.",
+        )
+
+
+def _reviewed(job: Job, row: SlideRow, regions: list[Region], shape: tuple[int, ...]) -> tuple[list[Region], list[str]]:
     """The regions as a final review left them, and what there is to say of it."""
     edits = _region_edits(job, row)
     if not edits:
         return regions, []
+    _check_picture(job, row, edits, shape)
     edited, passed_over = edit_regions(regions, edits)
     count = f"{len(edits)} edit{'s' * (len(edits) > 1)}"
     return edited, [f"regions as {job.study.reviews[row.slide].reviewer} left them in a review ({count})", *passed_over]
@@ -152,7 +165,7 @@ def _outline(job: Job, row: SlideRow, image: Record, transaction: Transaction) -
     overview = overview_of(field.stored)
     findings = _findings(field, overview, image, settings.segmentation.nucleus_diameter_um)
     found, facts, tissue = _regions(job, row, field, overview, findings)
-    regions, reviewed = _reviewed(job, row, found)
+    regions, reviewed = _reviewed(job, row, found, field.stored.levels[0].shape[1:])
     parts = partition(regions, scanned=field.scanned, precedence=precedence)
     automatic = _automatic_beside(job, row, overview, findings, field)
     shapes = {
