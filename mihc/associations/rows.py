@@ -17,10 +17,11 @@ COLUMNS = (
     "family", "analysis", "endpoint", "population", "tissue_class", "measure", "split", "term", "time",
     "n", "n_events", "n_high", "n_low", "estimate", "ci_low", "ci_high", "estimate_kind",
     "statistic", "p", "p_adjusted", "adjust_method", "exploratory", "method", "note",
+    "p_permuted",
 )  # fmt: skip
 LEVEL = 0.05  # of an adjusted p, below which something is claimed
 COUNTS = ("n", "n_events", "n_high", "n_low")
-NUMBERS = ("time", "estimate", "ci_low", "ci_high", "statistic", "p", "p_adjusted")
+NUMBERS = ("time", "estimate", "ci_low", "ci_high", "statistic", "p", "p_adjusted", "p_permuted")
 TESTED = (
     "rank_sum",
     "kruskal",
@@ -81,7 +82,7 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
     """The rows as statistics.csv has them, with p_adjusted by Benjamini-Hochberg within each family.
 
     A p that holds for many patients only (log-rank) claims nothing that permutations do not bear out: where the
-    adjusted p is below LEVEL and would not be with the family's permutation ps, it is the latter's, and this is said.
+    adjusted p is below LEVEL and would not be with the family's permutation ps, it is the latter's (`adjust_method`).
     """
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
     for name in COUNTS:
@@ -89,13 +90,12 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
     for name in NUMBERS:
         frame[name] = frame[name].astype(float)
     frame["exploratory"] = frame["exploratory"].astype(bool)
-    permuted = np.array([row.get("p_permuted", nan) for row in rows], dtype=float)
+    permuted = frame["p_permuted"].to_numpy()
     adjusted = _adjusted(frame, frame["p"].to_numpy())
     cautious = _adjusted(frame, np.where(np.isnan(permuted), frame["p"], permuted))
     refuted = ~np.isnan(permuted) & (adjusted < LEVEL) & (cautious >= LEVEL)
     frame["p_adjusted"] = np.where(refuted, cautious, adjusted)
     frame["adjust_method"] = np.select([np.isnan(adjusted), refuted], ["", "BH of permutation p"], "BH")
-    frame.loc[refuted, "note"] += "; permutations do not bear out the smaller p"
     return frame
 
 

@@ -21,7 +21,7 @@ _RULES = {
     "kruskal": "Kruskal-Wallis rank sum test with tie correction, as R's kruskal.test.",
     "log_rank": "Log-rank test; chi-squared with hypergeometric variance, as R's survdiff. Because chi-squared calls "
     "small groups different too often, nothing is claimed that 10,000 seeded permutations of the patients over the "
-    "groups (100,000 where p is small) do not bear out; their p stands in each test's note.",
+    "groups (100,000 where p is small) do not bear out.",
     "km": "Kaplan-Meier estimates with Greenwood's variance and log-log 95 % limits, as R's survfit with conf.type = "
     "log-log. The median is the first time with survival below one half, and the middle of the step where the curve "
     "stays at exactly one half. Follow-up is the reverse Kaplan-Meier median.",
