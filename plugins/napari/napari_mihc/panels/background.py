@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from qtpy.compat import isalive
+from qtpy.QtWidgets import QWidget
+
 
 def in_background(
-    work: Callable[[], object], then: Callable[[object], None], failed: Callable[[Exception], None]
+    owner: QWidget, work: Callable[[], object], then: Callable[[object], None], failed: Callable[[Exception], None]
 ) -> object:
-    """Begin some work in a thread; its result, or what it raised, is told in the viewer's own thread -> the worker."""
+    """Begin some work in a thread; its result, or what it raised, is told in the viewer's own thread -> the worker.
+
+    An owner that was closed in the meantime is told nothing.
+    """
     from napari.qt.threading import create_worker
 
     def guarded() -> tuple[object, Exception | None]:
@@ -23,6 +29,8 @@ def in_background(
 
     def ended(outcome: tuple[object, Exception | None]) -> None:
         result, error = outcome
+        if not isalive(owner):
+            return
         if error is None:
             then(result)
         else:

@@ -53,7 +53,9 @@ class ReviewersPanel(QWidget):
         self.table.tell("comparing ...")
         slide = desk.session.row.slide
         study, me = desk.study, desk.reviewer
-        self.working = in_background(lambda: mihc.review.compare(study, slide, me, other), self._compared, self._failed)
+        self.working = in_background(
+            self, lambda: mihc.review.compare(study, slide, me, other), self._compared, self._failed
+        )
 
     def _failed(self, error: Exception) -> None:
         self.working = None

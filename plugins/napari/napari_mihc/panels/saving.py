@@ -63,7 +63,7 @@ class SavePanel(QWidget):
                 stopping=self.stopping,
             )
 
-        self.working = in_background(save, self.show_changes, self._failed)
+        self.working = in_background(self, save, self.show_changes, self._failed)
         self.progress.setRange(0, 0)
         self.progress.show()
         self.stop_button.setEnabled(True)

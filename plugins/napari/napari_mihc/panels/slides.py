@@ -65,6 +65,7 @@ class SlidePanel(QWidget):
             return
         slide = self._slide(row)
         self.working = in_background(
+            self,
             lambda: self.table.desk.thumbnail(slide),
             lambda _: self._fetched(slide),
             lambda _: self._not_fetched(slide),

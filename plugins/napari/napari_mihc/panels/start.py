@@ -196,7 +196,10 @@ class StartPanel(QWidget):
         self.said.setText(said)
         self.progress.setRange(0, 0)
         self.working = in_background(
-            work, lambda done: self._ended(lambda: then(done)), lambda error: self._ended(lambda: self._failed(error))
+            self,
+            work,
+            lambda done: self._ended(lambda: then(done)),
+            lambda error: self._ended(lambda: self._failed(error)),
         )
         self.refresh()
 

@@ -78,7 +78,7 @@ class StrokePanel(QWidget):
         self.said.setText("Learning ...")
         self.progress.setRange(0, 0)
         self.progress.show()
-        self.working = in_background(lambda: self.painter.map_of(strokes), self._learnt, self._failed)
+        self.working = in_background(self, lambda: self.painter.map_of(strokes), self._learnt, self._failed)
         self.refresh()
 
     def _stop(self) -> None:
