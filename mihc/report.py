@@ -26,7 +26,7 @@ from mihc.figures import (
 )
 from mihc.plots.pictures import Histogram, Histograms
 from mihc.plots.style import REGION_COLOURS
-from mihc.reports.answers import answers, words_of
+from mihc.reports.answers import answers, same_words, words_of
 from mihc.reports.associations import families, forests, leading
 from mihc.reports.calls import calls_chapter
 from mihc.reports.cell_flow import cell_flows, counted_flows, pooled
@@ -151,6 +151,7 @@ def _page(
         "most_columns": MOST_COLUMNS,
         "robust": robustness(numbers, spoken_rows),
         "sure": {finding.rows[0]: sureness(numbers, finding) for finding in found},
+        "same": {finding.rows[0]: same_words(finding, study.settings.phenotypes) for finding in found},
         "heat": heat_maps(numbers, explored),
         "scripts": run_here,
         "policy": policy(run_here),
