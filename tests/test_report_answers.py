@@ -8,7 +8,9 @@ from report_page import Page, written
 
 from mihc.associate import associate
 from mihc.reports.answers import answers, same_words, words_of
+from mihc.reports.associations import leading, leading_words
 from mihc.reports.claims import claimable, findings, question, say, silent_endpoints
+from mihc.reports.groups import PatientGroups
 from mihc.reports.numbers import Numbers
 from mihc.reports.withheld import missing_values, summed_up, withheld
 
@@ -166,3 +168,41 @@ def test_a_twin_is_said_to_be_the_same_finding_and_why(twins):
     assert same_words(first, {"B cell": "CD20+ CD3-"}) == [
         "B cell (CD20+ CD3-) has the same value as CD20 in every patient, so it is the same finding."
     ]
+
+
+def shown(tables, found):
+    groups = PatientGroups(tables["patients"], drawn_study().settings)
+    return leading(Numbers(tables), drawn_study(), groups, {}, found)
+
+
+def test_the_figures_are_those_of_the_claims_first_and_each_only_once(twins, tables):
+    """A study of a few questions: two claims (PFS, OS), one of them with a twin, and questions of which none is."""
+    kept = twins["statistics"]
+    keep = kept["population"].isin(["CD20", "B cell", "CD3", ""]) & kept["tissue_class"].isin(["tumour", ""])
+    small = twins | {"statistics": kept[keep & kept["endpoint"].isin(["PFS", "OS", "ORR"])].reset_index(drop=True)}
+    found = findings(Numbers(small))
+    pictured = shown(small, found)
+    claimed = [one for one in pictured if one.stands]
+    assert claimed and [one.stands != "" for one in pictured] == [True] * len(claimed) + [False] * (
+        len(pictured) - len(claimed)
+    )
+    names = [f"{population} in {place} and {endpoint}" for endpoint, population, place in (f.question for f in found)]
+    assert sorted(one.title for one in claimed) == sorted(names)
+    assert not [one for one in pictured if one.title.startswith("B cell")]  # CD20's values in every patient
+    first = claimed[0]
+    assert (first.stands, first.standing, first.asked) == (
+        "Cox regression per SD", len(found[0].rows), found[0].asked,
+    )  # fmt: skip
+    rest = len(pictured) - len(claimed)
+    assert leading_words(pictured, found) == (
+        f"First what is claimed above: {len(claimed)} association{'s' * (len(claimed) != 1)}. "
+        f"Then {rest} question{'s' * (rest != 1)} of which nothing is claimed."
+    )
+
+
+def test_where_nothing_is_claimed_the_figures_say_so(tables):
+    rows = tables["statistics"].assign(p_adjusted=0.5)
+    few = rows[(rows["population"] == "CD3") & (rows["endpoint"] == "ORR")].reset_index(drop=True)
+    pictured = shown(tables | {"statistics": few}, [])
+    assert [one.stands for one in pictured] == ["", ""]
+    assert leading_words(pictured, []) == "Nothing is claimed; shown are 2 questions with the smallest adjusted p."
