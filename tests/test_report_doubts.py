@@ -276,14 +276,19 @@ def test_a_control_that_stands_apart_makes_nothing_fragile():
 
 def test_a_slide_whose_doubt_is_about_a_claimed_marker_comes_before_a_withheld_value():
     thresholds = pd.DataFrame(
-        [("S1", "CD21", "cannot tell", ""), ("S2", "CD20", "separable", "its own threshold, 5, is far from 9")],
+        [
+            ("S1", "CD21", "cannot tell", ""),
+            ("S2", "CD3", "separable", "negative peak far"),
+            ("S2", "CD20", "separable", "its own threshold, 5, is far from 9"),
+        ],
         columns=["slide", "marker", "verdict", "remark"],
     )
     numbers = Numbers({"slides": pd.DataFrame({"slide": ["S1", "S2"]}), "thresholds": thresholds})
-    assert [one.slide for one in suspects(numbers)] == ["S1", "S2"]
+    assert {one.slide: one.reasons[0][:4] for one in suspects(numbers)} == {"S1": "no t", "S2": "CD3:"}
     markers = claimed_markers(numbers, ["B cell", "PD1"], {"B cell": "CD20+", "T cell": "CD21+"})
     assert markers == {"CD20", "PD1"}
     assert [one.slide for one in suspects(numbers, markers)] == ["S2", "S1"]
+    assert suspects(numbers, markers)[0].reasons[0].startswith("CD20: ")
 
 
 def test_every_value_that_is_withheld_has_its_command_whatever_stands_beside_it(page, html):

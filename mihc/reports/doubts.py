@@ -214,7 +214,7 @@ def suspects(numbers: Numbers, claimed: Collection[str] = ()) -> list[Suspect]:
     `claimed` are the markers of what the report claims: their doubts come before those about other markers.
     """
     reasons: dict[str, list[_Reason]] = {}
-    for reason in _reasons(numbers):
+    for reason in sorted(_reasons(numbers), key=lambda one: one.target.population not in claimed):
         reasons.setdefault(reason.target.slide, []).append(reason)
     can_open = opened(numbers)
     found = [
