@@ -26,8 +26,8 @@ from mihc.figures import (
 )
 from mihc.plots.pictures import Histogram, Histograms
 from mihc.plots.style import REGION_COLOURS
-from mihc.reports.answers import answers, words_of
-from mihc.reports.associations import families, forests, leading
+from mihc.reports.answers import answers, same_words, words_of
+from mihc.reports.associations import families, forests, leading, leading_words
 from mihc.reports.calls import calls_chapter
 from mihc.reports.cell_flow import cell_flows, counted_flows, pooled
 from mihc.reports.checklists import checklists
@@ -45,7 +45,7 @@ from mihc.reports.claims import (
     tests,
 )
 from mihc.reports.commands import failed
-from mihc.reports.doubts import doubts, suspects
+from mihc.reports.doubts import claimed_markers, doubts, suspects
 from mihc.reports.explorer import explorer
 from mihc.reports.groups import PatientGroups
 from mihc.reports.heat import heat_maps
@@ -141,6 +141,7 @@ def _page(
     spoken_rows = [row for finding in found for row in finding.rows] or _smallest(numbers)
     explored = explorer(numbers, groups, spoken_rows)
     run_here = scripts(TEMPLATES, explored=explored.any)
+    shown = leading(numbers, study, groups, drawn, found)
     margin_bands, taught = margin_profiles(numbers, asked["populations"], drawn), confusion(numbers)
     return {
         "numbers": numbers,
@@ -151,6 +152,7 @@ def _page(
         "most_columns": MOST_COLUMNS,
         "robust": robustness(numbers, spoken_rows),
         "sure": {finding.rows[0]: sureness(numbers, finding) for finding in found},
+        "same": {finding.rows[0]: same_words(finding, study.settings.phenotypes) for finding in found},
         "heat": heat_maps(numbers, explored),
         "scripts": run_here,
         "policy": policy(run_here),
@@ -167,13 +169,14 @@ def _page(
         "withheld": withheld(missing),
         "withheld_words": summed_up(withheld(missing)),
         "missing": missing,
-        "suspects": suspects(numbers),
+        "suspects": suspects(numbers, claimed_markers(numbers, spoken, study.settings.phenotypes)),
         "flows": flows,
         "whole_flow": pooled(counted_flows(numbers, flows)),
         "responses": responses(numbers, study),
         "courses": response_courses(numbers, study, drawn),
         "endpoints": endpoints(numbers, study, drawn),
-        "leading": leading(numbers, study, groups, drawn),
+        "leading": shown,
+        "leading_words": leading_words(shown, found),
         "forests": forests(numbers, drawn),
         "families": families(numbers),
         "calls": calls_chapter(numbers, study),
@@ -197,19 +200,30 @@ def _page(
 
 def _asked(numbers: Numbers, study: Study) -> dict[str, object]:
     patients, slides = numbers["patients"], numbers["slides"]
+    controls = slides["slide"].map(text).isin(numbers.control_slides) if len(slides) else pd.Series(dtype=bool)
     columns = [str(name).split("|")[0] for name in patients if str(name).count("|") == 2]
     rows = tests(numbers["statistics"])
     return {
         "patients": len(patients),
         "slides": len(slides),
         "failed": len(failed(slides)),
-        "controls": int((slides["control"].map(text) != "").sum()) if "control" in slides else 0,
+        "controls": int(controls.sum()),
+        "counting": len(slides[~controls & ~slides.index.isin(failed(slides).index)]) if len(slides) else 0,
         "endpoints": [*study.settings.outcomes, *study.settings.responses],
         "groups": list(study.settings.groups),
         "populations": list(dict.fromkeys(columns)),
         "tests": len(rows),
         "families": int(rows["family"].nunique()) if len(rows) else 0,
+        "covariates": _covariate_estimates(numbers["statistics"]),
     }
+
+
+def _covariate_estimates(statistics: pd.DataFrame) -> int:
+    """How many p belong to covariates of a model: they were not asked, and stand in families of their own."""
+    of_covariates = statistics["family"].map(text).str.endswith("the covariates") if len(statistics) else []
+    return (
+        int(pd.to_numeric(statistics.loc[of_covariates, "p"], errors="coerce").notna().sum()) if len(statistics) else 0
+    )
 
 
 def _measured_columns(patients: pd.DataFrame) -> set[str]:

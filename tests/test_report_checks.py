@@ -82,3 +82,13 @@ def test_both_checklists_are_whole_and_say_what_a_person_must_fill_in(tables):
 def test_checklists_of_an_empty_study_claim_nothing():
     remark, _mif = checklists(Numbers({}), drawn_study(), {})
     assert {item.told for item in remark.items if item.number == "10"} == {"Nothing was tested. See Methods."}
+
+
+def test_a_value_without_an_interval_is_not_a_missing_value(tables):
+    patients = tables["patients"].copy()
+    for end in ("low", "high"):  # nobody's interval is known, and one patient of 24 lacks values
+        patients[f"CD20|tumour|density_per_mm2_{end}"] = float("nan")
+    lacking = int(patients[[name for name in patients if name.endswith(("_mm2", "_percent"))]].isna().any(axis=1).sum())
+    remark, _mif = checklists(Numbers(tables | {"patients": patients}), drawn_study(), drawn_run())
+    (told,) = [item.told for item in remark.items if item.number == "13"]
+    assert lacking == 2 and "2 patients lack a value" in told

@@ -12,7 +12,7 @@ from report_page import Page, few_tests, written
 from mihc import store
 from mihc.reports.cell_flow import cell_flows, counted_flows, pooled
 from mihc.reports.commands import Target, quoted
-from mihc.reports.doubts import doubts, suspects
+from mihc.reports.doubts import claimed_markers, doubts, suspects
 from mihc.reports.numbers import Numbers
 from mihc.reports.slide_pages import slide_pages
 from mihc.reports.withheld import missing_values, withheld
@@ -53,7 +53,7 @@ def lines(tables, *rows, study=None):
 def test_a_withheld_value_stands_among_the_doubts_and_beside_the_patients(page):
     said = "S06, CD3: withheld for patient P006: CD3, B cell (the threshold cannot tell)"
     assert said in page.text["check"]
-    assert page.text["check"].count("mihc review STUDY --slide S06 --population CD3") == 1
+    assert page.text["check"].count("mihc review STUDY --slide S06 --population CD3") == 2  # there and among the slides
     for word in ("1 reason", "S06", "CD3", "P006", "CD3, B cell", "withheld: the threshold cannot tell"):
         assert word in page.text["missing"]
 
@@ -248,3 +248,49 @@ def test_the_report_is_handed_the_notes_and_the_cells_of_tables(tables, tmp_path
     assert handed["notes"]["patient"].tolist() == ["007"]
     assert handed["given_cells"].to_numpy().tolist() == [["S1", "tumour", "T", 2], ["S1", "outside", "", 1]]
     assert handed["shapes"]["S1"]["CD3"].edges.tolist() == [1.0, 9.0]
+
+
+def qc(*rows):
+    return pd.DataFrame(rows, columns=["slide", "check", "value", "unit", "verdict", "explanation"])
+
+
+def test_a_remark_is_told_with_its_slide_in_its_own_words_and_controls_make_nothing_fragile():
+    slides = pd.DataFrame({"slide": ["S1", "S2", "C"], "control": ["", "", "isotype"]})
+    found = [
+        ("S1", "remark", None, "", "warn", "S1: no annotation covers it"),
+        ("S2", "focus", 0.4, "share", "warn", "share of tissue tiles in focus"),
+        ("C", "remark", None, "", "warn", "C: no tumour was found"),
+        ("C", "focus", 0.1, "share", "fail", "share of tissue tiles in focus"),
+    ]
+    told = [line.striptags() for line in doubts(Numbers({"slides": slides, "qc": qc(*found)}))]
+    assert told == ["1 slide had warnings in quality checks: focus (S2)", "S1: no annotation covers it"]
+
+
+def test_a_control_that_stands_apart_makes_nothing_fragile():
+    slides = pd.DataFrame({"slide": ["S1", "C"], "control": ["", "isotype"]})
+    rows = pd.DataFrame({"slide": ["S1", "C"], "marker": "CD3", "verdict": "separable",
+                         "remark": "its own threshold, 5, is far from its batch's 9"})  # fmt: skip
+    told = [line.striptags() for line in doubts(Numbers({"slides": slides, "thresholds": rows}))]
+    assert len(told) == 1 and told[0].startswith("CD3: on 1 slide ") and told[0].endswith(": S1")
+
+
+def test_a_slide_whose_doubt_is_about_a_claimed_marker_comes_before_a_withheld_value():
+    thresholds = pd.DataFrame(
+        [
+            ("S1", "CD21", "cannot tell", ""),
+            ("S2", "CD3", "separable", "negative peak far"),
+            ("S2", "CD20", "separable", "its own threshold, 5, is far from 9"),
+        ],
+        columns=["slide", "marker", "verdict", "remark"],
+    )
+    numbers = Numbers({"slides": pd.DataFrame({"slide": ["S1", "S2"]}), "thresholds": thresholds})
+    assert {one.slide: one.reasons[0][:4] for one in suspects(numbers)} == {"S1": "no t", "S2": "CD3:"}
+    markers = claimed_markers(numbers, ["B cell", "PD1"], {"B cell": "CD20+", "T cell": "CD21+"})
+    assert markers == {"CD20", "PD1"}
+    assert [one.slide for one in suspects(numbers, markers)] == ["S2", "S1"]
+    assert suspects(numbers, markers)[0].reasons[0].startswith("CD20: ")
+
+
+def test_every_value_that_is_withheld_has_its_command_whatever_stands_beside_it(page, html):
+    assert page.text["check"].count("mihc review STUDY --slide S06 --population CD3") == 2
+    assert "(the threshold cannot tell)<br><code>mihc review STUDY --slide S06 --population CD3</code>" in html

@@ -44,6 +44,19 @@ def answers(numbers: Numbers, study: Study, found: Sequence[Finding]) -> list[An
     ]
 
 
+def same_words(finding: Finding, phenotypes: dict[str, str]) -> list[str]:
+    """Why populations are not told beside this finding, a sentence for each; `phenotypes` as in study.toml."""
+    return [_same(finding.question[1], other, phenotypes) for other in finding.also]
+
+
+def _same(told: str, other: str, phenotypes: dict[str, str]) -> str:
+    named = f"{other} ({phenotypes[other]})" if other in phenotypes else other
+    cells = {phenotypes.get(name, f"{name}+").replace('"', "").strip() for name in (told, other)}
+    if len(cells) == 1:
+        return f"{named} is counted from the same cells, so it is the same finding."
+    return f"{named} has the same value as {told} in every patient, so it is the same finding."
+
+
 def words_of(numbers: Numbers, found: Sequence[Finding]) -> list[str]:
     """What the estimates of the first claims are, in words."""
     kinds = dict.fromkeys(text(numbers["statistics"].at[one.rows[0], "estimate_kind"]) for one in found)

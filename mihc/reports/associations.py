@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,26 +13,32 @@ from markupsafe import Markup
 from mihc.figures import ForestRow, box_plot, forest_plot, p_text, safe_name, survival_plot
 from mihc.reports.claims import (
     LEVEL,
+    MEASURES,
     TEST_NAMES,
+    Finding,
     claimable,
     column_of,
     endpoint_of,
     is_exploratory,
     is_multivariable,
+    named_test,
     place_words,
     question,
+    rank,
     say,
     split_words,
+    stands,
     subject_of,
 )
 from mihc.reports.groups import PatientGroups
-from mihc.reports.numbers import Numbers, as_float, rounded, text
+from mihc.reports.numbers import Numbers, as_float, counted, rounded, text
 from mihc.reports.outcomes import survival_groups
 from mihc.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Question = tuple[str, str, str]  # endpoint, population or clinical column, tissue class
 MOST_LEADING = 6  # questions that get plots
 MOST_GROUPS = 4  # of clinical and mutation groups
 MOST_FOREST = 20  # rows in a forest plot
@@ -39,10 +46,12 @@ MOST_FOREST = 20  # rows in a forest plot
 
 @dataclass(frozen=True)
 class Leading:
-    """One of the questions with the smallest p, with its plots."""
+    """A question that is claimed, or one with the smallest p of the others, with its plots."""
 
     title: str
-    stands: bool  # after adjustment
+    stands: str  # which test stands after adjustment, the leading one: "Cox regression per SD"; "" where none does
+    standing: int  # how many tests of the question stand
+    asked: int  # of how many
     exploratory: bool  # what stands comes from a group that the data chose
     figures: tuple[str, ...]
     lines: tuple[Markup, ...]  # its tests in words, the smallest p first
@@ -62,10 +71,13 @@ class Family:
     rows: tuple[int, ...]
 
 
-def leading(numbers: Numbers, study: Study, groups: PatientGroups, figures: dict[str, Figure]) -> list[Leading]:
-    """The questions with the smallest adjusted p, whether it stands or not; their plots go into `figures`.
+def leading(
+    numbers: Numbers, study: Study, groups: PatientGroups, figures: dict[str, Figure], found: Sequence[Finding] = ()
+) -> list[Leading]:
+    """What is claimed, then the questions of which nothing is claimed; their plots go into `figures`.
 
-    First the questions of populations, then those of clinical and mutation groups.
+    Of the claims in `found` each endpoint's strongest come first. The others are questions of populations, and then of
+    clinical and mutation groups, by their smallest adjusted p. Populations with the same values are shown once.
     """
     rows = claimable(numbers["statistics"])
     if rows.empty:
@@ -74,13 +86,44 @@ def leading(numbers: Numbers, study: Study, groups: PatientGroups, figures: dict
         _a=pd.to_numeric(rows["p_adjusted"], errors="coerce"), _p=pd.to_numeric(rows["p"], errors="coerce")
     )
     order = order.sort_values(["_a", "_p"], kind="stable", na_position="last")
-    asked: dict[tuple[str, str, str], list[int]] = {}
+    asked: dict[Question, list[int]] = {}
     for index, row in order.iterrows():
         asked.setdefault(question(row), []).append(int(index))
-    of_markers = [indices for indices in asked.values() if text(rows.at[indices[0], "population"])]
-    of_groups = [indices for indices in asked.values() if not text(rows.at[indices[0], "population"])]
-    chosen = of_markers[:MOST_LEADING] + of_groups[:MOST_GROUPS]
-    return [_leading(numbers, study, indices, groups, figures) for indices in chosen]
+    claimed = _strongest_first(found)[:MOST_LEADING]
+    others = [key for key in _once(numbers, asked) if not any(stands(rows.loc[index]) for index in asked[key])]
+    of_markers = [key for key in others if text(rows.at[asked[key][0], "population"])]
+    of_groups = [key for key in others if not text(rows.at[asked[key][0], "population"])]
+    chosen = [*claimed, *of_markers[: MOST_LEADING - len(claimed)], *of_groups[:MOST_GROUPS]]
+    return [_leading(numbers, study, asked[key], groups, figures) for key in chosen]
+
+
+def _strongest_first(found: Sequence[Finding]) -> list[Question]:
+    """The claims' questions: first the first one of each endpoint, then the rest."""
+    first = {one.question[0]: one.question for one in reversed(found)}
+    return list(dict.fromkeys([one.question for one in found if first[one.question[0]] == one.question]
+                              + [one.question for one in found]))  # fmt: skip
+
+
+def _once(numbers: Numbers, questions: Iterable[Question]) -> list[Question]:
+    """The questions without those whose population has the values of an earlier one in every patient."""
+    patients, told = numbers["patients"], {}
+    for key in questions:
+        endpoint, population, tissue_class = key
+        names = [f"{population}|{tissue_class}|{measure}" for measure in MEASURES]
+        values = tuple(tuple(patients[name].fillna("")) for name in names if name in patients)
+        told.setdefault((endpoint, tissue_class, values) if values else key, key)
+    return list(told.values())
+
+
+def leading_words(shown: Sequence[Leading], found: Sequence[Finding]) -> str:
+    """What the figures are: how many of the claims, and how many questions of which nothing is claimed."""
+    claimed = sum(bool(one.stands) for one in shown)
+    rest = counted(len(shown) - claimed, "question")
+    if not claimed:
+        return f"Nothing is claimed; shown are {rest} with the smallest adjusted p." if shown else ""
+    told = f"First what is claimed above: {counted(claimed, 'association')}"
+    told += f" of {len(found)}, each endpoint's strongest first" if claimed < len(found) else ""
+    return f"{told}. Then {rest} of which nothing is claimed." if claimed < len(shown) else f"{told}."
 
 
 def _leading(
@@ -92,10 +135,14 @@ def _leading(
         _curves(numbers, study, index, groups, figures)
         for index in _first(statistics, indices, ("log_rank", "maxstat"))
     ]
-    standing = [index for index in indices if as_float(statistics.at[index, "p_adjusted"]) < LEVEL]
+    standing = sorted(
+        (index for index in indices if stands(statistics.loc[index])), key=lambda index: rank(statistics.loc[index])
+    )
     return Leading(
         title=_title(statistics.loc[indices[0]]),
-        stands=bool(standing),
+        stands=named_test(statistics.loc[standing[0]]) if standing else "",
+        standing=len(standing),
+        asked=len(indices),
         exploratory=all(is_exploratory(statistics.loc[index]) for index in standing),
         figures=tuple(key for key in drawn if key),
         lines=tuple(say(numbers, index) for index in indices[:6]),

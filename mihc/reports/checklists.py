@@ -20,6 +20,7 @@ from mihc.reports.claims import TEST_NAMES, split_words, tests
 from mihc.reports.commands import failed
 from mihc.reports.doubts import listed
 from mihc.reports.numbers import Numbers, counted, text
+from mihc.reports.thresholds import interval_columns
 from mihc.study import Study
 
 REMARK = "the REMARK recommendations (Altman and others, PLoS Medicine 2012, 9:e1001216)"
@@ -127,7 +128,7 @@ def _mif(numbers: Numbers, study: Study, run: dict) -> Iterator[Item]:
     versions = run.get("versions", {})
     named = ", ".join(f"{name} {versions[name]}" for name in ("mihc", "python") if name in versions)
     yield Item("13", "Software with versions and settings; repeatability",
-               f"{named or 'see Signature'}; settings and hashes of the inputs stand in the signature.")  # fmt: skip
+               f"{named or 'see Provenance'}; settings and hashes of the inputs stand in Provenance.")  # fmt: skip
     yield Item("14", "Where images, tables and code can be had", "", False)
 
 
@@ -218,7 +219,8 @@ def _flow(numbers: Numbers) -> str:
 
 
 def _missing(patients: pd.DataFrame) -> str:
-    columns = [name for name in patients if str(name).count("|") == 2]
+    own, _bounded = interval_columns(patients.columns)  # a value that has no interval is not missing
+    columns = [name for name in own if name.count("|") == 2]
     n = int(patients[columns].isna().any(axis=1).sum()) if columns else 0
     return (
         f"{counted(n, 'patient lacks', 'patients lack')} a value, each with its reason."

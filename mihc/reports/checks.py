@@ -179,7 +179,9 @@ def _families(numbers: Numbers) -> Check | None:
     p, adjusted = (pd.to_numeric(rows[name], errors="coerce") for name in ("p", "p_adjusted"))
     wrong = rows[(p.notna() != adjusted.notna()) | (adjusted < p * (1 - CLOSE)) | (p > 1) | (p < 0)]
     name = "Every p has an adjusted p in its family, which is no smaller"
-    return _check(name, wrong["family"].map(text), int(p.notna().sum()), "p values")
+    beside = int((p.notna() & rows["family"].map(text).str.endswith("the covariates")).sum())
+    told = "p values" + (f", {beside} of them of covariates" if beside else "")
+    return _check(name, wrong["family"].map(text), int(p.notna().sum()), told)
 
 
 def _sizes(numbers: Numbers) -> Check | None:

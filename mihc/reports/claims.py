@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -56,6 +57,7 @@ class Finding:
     exploratory: bool
     headline: Markup
     evidence: tuple[Markup, ...]  # the other tests that agree, one line each
+    asked: int = 1  # how many tests of the question there are, whether they stand or not
     fragile: str = ""  # why, where it hangs on a choice or on a single patient
     also: tuple[str, ...] = ()  # populations with the same values in every patient: the same finding, told once
 
@@ -101,11 +103,13 @@ def findings(numbers: Numbers) -> list[Finding]:
     rows = claimable(numbers["statistics"])
     if rows.empty:
         return []
-    significant = rows[pd.to_numeric(rows["p_adjusted"], errors="coerce") < LEVEL]
     grouped: dict[tuple[str, str, str], list[int]] = {}
-    for index, row in significant.iterrows():
-        grouped.setdefault(question(row), []).append(int(index))
-    found = [_finding(numbers, key, indices) for key, indices in grouped.items()]
+    asked: Counter[tuple[str, str, str]] = Counter()
+    for index, row in rows.iterrows():
+        asked[question(row)] += 1
+        if stands(row):
+            grouped.setdefault(question(row), []).append(int(index))
+    found = [replace(_finding(numbers, key, indices), asked=asked[key]) for key, indices in grouped.items()]
 
     def order(finding: Finding) -> tuple[bool, bool, float]:
         return finding.exploratory, bool(finding.fragile), _adjusted(numbers, finding.rows[0])
@@ -128,7 +132,7 @@ def _once(numbers: Numbers, found: list[Finding]) -> list[Finding]:
 
 
 def _finding(numbers: Numbers, key: tuple[str, str, str], indices: list[int]) -> Finding:
-    ordered = sorted(indices, key=lambda index: _rank(numbers["statistics"].loc[index]))
+    ordered = sorted(indices, key=lambda index: rank(numbers["statistics"].loc[index]))
     lead = ordered[0]
     fragile = fragility(numbers, numbers["statistics"].loc[lead])
     told = say(numbers, lead)
@@ -153,13 +157,24 @@ def fragility(numbers: Numbers, row: pd.Series) -> str:
     return text(summary.loc[same, "why"].iloc[0]) if same.any() else ""
 
 
-def _rank(row: pd.Series) -> tuple[bool, bool, int, float]:
+def named_test(row: pd.Series) -> str:
+    """Which test a row is, in a few words: "Cox regression per SD", "log-rank test (median)"."""
+    how = " per SD" if row["analysis"] == "cox" and text(row["split"]) == "continuous" else _cut(row)
+    return f"{TEST_NAMES[str(row['analysis'])]}{how}{' with covariates' if is_multivariable(row) else ''}"
+
+
+def rank(row: pd.Series) -> tuple[bool, bool, int, float]:
     """Confirmatory before exploratory, one variable before several, continuous before cut, then by adjusted p."""
     return is_exploratory(row), is_multivariable(row), _ORDER.get(str(row["analysis"]), 9), as_float(row["p_adjusted"])
 
 
 def _adjusted(numbers: Numbers, row: int) -> float:
     return as_float(numbers["statistics"].at[row, "p_adjusted"])
+
+
+def stands(row: pd.Series) -> bool:
+    """Whether a test stands after adjustment within its family."""
+    return as_float(row["p_adjusted"]) < LEVEL
 
 
 def is_exploratory(row: pd.Series) -> bool:
@@ -173,10 +188,13 @@ def is_multivariable(row: pd.Series) -> bool:
 
 
 def say(numbers: Numbers, index: int) -> Markup:
-    """One row of statistics.csv as a sentence: direction, effect, interval, p, adjusted p, patients, events."""
+    """One row of statistics.csv as a sentence: direction, effect, interval, p, adjusted p, patients, events.
+
+    A direction is said only of what stands after adjustment; of anything else, that nothing was found.
+    """
     row = numbers["statistics"].loc[index]
     return sentence("{what}: {effect}{p}, {adjusted}; {size}.", {
-        "what": _direction(row, numbers.units),
+        "what": _direction(row, numbers.units) if stands(row) else _no_direction(row, numbers.units),
         "effect": _effect(numbers, index),
         "p": sentence("p\u00a0{p}", {"p": numbers.show("statistics", index, "p", "p")}),
         "adjusted": sentence("adjusted p\u00a0{p}", {"p": numbers.show("statistics", index, "p_adjusted", "p")}),
@@ -202,6 +220,30 @@ def _direction(row: pd.Series, units: dict[str, str]) -> str:
     if analysis in ("log_rank", "maxstat"):
         return f"{endpoint_of(row)} differed by {subject}{_cut(row)}"
     return f"{subject} differed by {endpoint_of(row)}{_cut(row)}"
+
+
+def _no_direction(row: pd.Series, units: dict[str, str]) -> str:
+    """That a test found nothing after adjustment, in words that claim no direction."""
+    analysis, subject = str(row["analysis"]), subject_of(row)
+    if analysis == "cox":
+        sought = f"{subject}{_cut(row)}" if text(row["population"]) else f"{subject} ({_against(row)})"
+        told = f"no association of {sought} with {endpoint_of(row)}"
+        return f"{_beside(row) or told[:1].upper()}{told if _beside(row) else told[1:]} was found after adjustment"
+    if analysis == "spearman":
+        told = f"association of {subject} with {endpoint_of(row)}"
+    elif analysis in ("rank_sum", "fisher") and " vs " in text(row["term"]):
+        first, second = _compared(row, units)
+        what = subject if analysis == "rank_sum" else endpoint_of(row)
+        told = f"difference in {what} between {first} and {second}"
+    elif analysis in ("log_rank", "maxstat"):
+        told = f"difference in {endpoint_of(row)} by {subject}{_cut(row)}"
+    else:
+        told = f"difference in {subject} by {endpoint_of(row)}{_cut(row)}"
+    return f"No {told} was found after adjustment"
+
+
+def _against(row: pd.Series) -> str:
+    return text(row["term"]).replace(" vs ", " against ")
 
 
 def subject_of(row: pd.Series) -> str:
@@ -241,12 +283,16 @@ def _higher(row: pd.Series, subject: str) -> str:
             if "high vs low" not in text(row["term"])
             else f"{word} {subject}{_cut(row)}"
         )
-    return f"{subject} {text(row['term']).replace(' vs ', ' against ')}"
+    return f"{subject} {_against(row)}"
 
 
 def _cut(row: pd.Series) -> str:
-    words = split_words(row["split"])
-    return f" ({words})" if words and not column_of(row) else ""
+    return f" ({_split_told(row)})" if split_words(row["split"]) and not column_of(row) else ""
+
+
+def _split_told(row: pd.Series) -> str:
+    """A split's name, marked where the data chose it."""
+    return split_words(row["split"]) + (", exploratory" if is_exploratory(row) else "")
 
 
 def _compared(row: pd.Series, units: dict[str, str]) -> tuple[str, str]:
@@ -257,7 +303,7 @@ def _compared(row: pd.Series, units: dict[str, str]) -> tuple[str, str]:
         at = f"{split.rpartition(':')[2]}\u00a0{units.get(endpoint, '')}".strip()
         return f"patients with {endpoint} beyond {at}", f"patients with the event by {at}"
     if split.startswith("outcome:"):
-        return f"patients with long {endpoint} ({split_words(split)})", "those with short"
+        return f"patients with long {endpoint} ({_split_told(row)})", "those with short"
     if split == "response":
         return f"{first}s ({endpoint})", f"{second}s"
     return f"{column_of(row)} {first}".strip(), second

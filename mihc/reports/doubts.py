@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 from markupsafe import Markup
 
+from mihc.errors import PanelError
+from mihc.positives import parse_expression
 from mihc.reports.cell_flow import cell_flows
 from mihc.reports.claims import MEASURES, runaway, subject_of, tests
 from mihc.reports.commands import Target, failed, opened
@@ -18,7 +20,9 @@ from mihc.reports.thresholds import drift_doubts, drifted
 FEW_EVENTS = 10  # events per term of a Cox model below which it is called fragile
 FEW_PATIENTS = 20
 MUCH_GLASS_PERCENT = 10.0
+MOST_REMARKS = 6  # told in their own words
 _WEIGHTS = {"failed": 100, "fail": 20, "unclear": 8, "glass": 4, "drift": 4, "warn": 1}
+_CLAIMED = 15  # added where the marker carries a claim: before withheld values, which are in no claim
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,7 @@ def _unclear_thresholds(numbers: Numbers) -> Iterable[Markup]:
     thresholds = numbers["thresholds"]
     if thresholds.empty:
         return
-    counts = ~thresholds["slide"].map(text).isin(numbers.control_slides)
-    unclear = counts & (thresholds["verdict"] == "cannot tell")
+    unclear = ~_of_controls(numbers, thresholds) & (thresholds["verdict"] == "cannot tell")
     for marker, rows in thresholds[unclear].groupby("marker", sort=False):
         pieces = {"marker": marker, "slides": listed(rows["slide"]), "n": counted(len(rows), "slide")}
         yield sentence("{marker}: no threshold could be told on {n}, so nothing was called there: {slides}", pieces)
@@ -79,18 +82,39 @@ def _quality(numbers: Numbers) -> Iterable[Markup]:
     if qc.empty:
         return
     for verdict, word in (("fail", "failed"), ("warn", "had warnings in")):
-        rows = qc[qc["verdict"] == verdict]
-        if len(rows):
+        rows = qc[(qc["verdict"] == verdict) & ~_of_controls(numbers, qc)]
+        remarks = rows["check"].map(text) == "remark"
+        if len(measured := rows[~remarks]):
             pieces = {
-                "n": counted(len(set(rows["slide"])), "slide"),
+                "n": counted(len(set(measured["slide"])), "slide"),
                 "word": word,
-                "checks": listed(dict.fromkeys(rows["check"])),
+                "checks": listed(dict.fromkeys(measured["check"])),
+                "slides": listed(measured["slide"]),
             }
-            yield sentence("{n} {word} quality checks: {checks}", pieces)
+            yield sentence("{n} {word} quality checks: {checks} ({slides})", pieces)
+        yield from _remarks(rows[remarks])
+
+
+def _remarks(rows: pd.DataFrame) -> Iterable[Markup]:
+    """What was remarked, in its own words, with its slides."""
+    of_words: dict[str, list[str]] = {}
+    for _index, row in rows.iterrows():
+        of_words.setdefault(_measured(row), []).append(text(row["slide"]))
+    for told, slides in list(of_words.items())[:MOST_REMARKS]:
+        yield sentence("{slides}: {told}", {"slides": listed(slides), "told": told})
+    if len(of_words) > MOST_REMARKS:
+        yield sentence("{n} on quality stand on the slides' own pages",
+                       {"n": counted(len(of_words) - MOST_REMARKS, "more remark")})  # fmt: skip
+
+
+def _of_controls(numbers: Numbers, table: pd.DataFrame) -> pd.Series:
+    """Which rows are of slides that count for nobody, and so make no number fragile."""
+    return table["slide"].map(text).isin(numbers.control_slides)
 
 
 def _glass(numbers: Numbers) -> Iterable[Markup]:
-    for _index, row in glassy(numbers["area_ledger"]).iterrows():
+    glass = glassy(numbers["area_ledger"])
+    for _index, row in glass[~_of_controls(numbers, glass)].iterrows() if len(glass) else ():
         pieces = {
             "slide": row["slide"],
             "region": text(row["region"]) or text(row["category"]),
@@ -184,23 +208,43 @@ def listed(names: Iterable[object], most: int = 6) -> str:
     return ", ".join(whole[:most]) + rest
 
 
-def suspects(numbers: Numbers) -> list[Suspect]:
-    """Slides with a reason to be looked at, the worst first; those that count for no patient come last."""
+def suspects(numbers: Numbers, claimed: Collection[str] = ()) -> list[Suspect]:
+    """Slides with a reason to be looked at, the worst first; those that count for no patient come last.
+
+    `claimed` are the markers of what the report claims: their doubts come before those about other markers.
+    """
     reasons: dict[str, list[_Reason]] = {}
-    for reason in _reasons(numbers):
+    for reason in sorted(_reasons(numbers), key=lambda one: one.target.population not in claimed):
         reasons.setdefault(reason.target.slide, []).append(reason)
     can_open = opened(numbers)
     found = [
         Suspect(
             slide,
             tuple(reason.said for reason in given),
-            sum(_WEIGHTS[reason.kind] for reason in given),
+            sum(_WEIGHTS[reason.kind] for reason in given)
+            + _CLAIMED * any(reason.target.population in claimed for reason in given),
             _commands([reason.target for reason in given]) if slide in can_open else (),
         )
         for slide, given in reasons.items()
     ]
     counts_for_nobody = numbers.control_slides
     return sorted(found, key=lambda one: (one.slide in counts_for_nobody, -one.weight, one.slide))
+
+
+def claimed_markers(numbers: Numbers, populations: Iterable[str], phenotypes: dict[str, str]) -> set[str]:
+    """The markers that decide over populations: a phenotype's are those of its expression."""
+    thresholds = numbers["thresholds"]
+    markers = list(dict.fromkeys(thresholds["marker"].map(text))) if len(thresholds) else []
+    found: set[str] = set()
+    for name in populations:
+        if name in phenotypes:
+            try:
+                found |= set(parse_expression(phenotypes[name], markers, phenotypes=phenotypes).markers)
+            except PanelError:  # a marker of it has no threshold: nothing can be opened for it
+                continue
+        else:
+            found.add(name)
+    return found
 
 
 def _commands(targets: list[Target]) -> tuple[str, ...]:

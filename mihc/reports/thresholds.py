@@ -118,7 +118,8 @@ def drift_doubts(numbers: Numbers) -> Iterable[Markup]:
     if thresholds.empty or "remark" not in thresholds:
         return
     of_slides: dict[tuple[str, ...], list[str]] = {}
-    for marker, rows in thresholds[drifted(thresholds)].groupby("marker", sort=False):
+    counting = thresholds[~thresholds["slide"].map(text).isin(numbers.control_slides)]
+    for marker, rows in counting[drifted(counting)].groupby("marker", sort=False):
         of_slides.setdefault(tuple(dict.fromkeys(rows["slide"].map(text))), []).append(text(marker))
     for slides, markers in of_slides.items():
         pieces = {"markers": _listed(markers), "n": counted(len(slides), "slide"), "slides": _listed(slides)}

@@ -82,7 +82,7 @@
   }
 
   /* ---- on paper nothing can be unfolded; the long tables stay in their files */
-  const LONG = ".finding, #every-number, #every-test, #signature ~ *";
+  const LONG = ".finding, #every-number, #every-test, #provenance ~ *";
   let unfolded = [];
   addEventListener("beforeprint", () => {
     unfolded = [...document.querySelectorAll("details:not([open])")].filter((one) => !one.closest(LONG));
