@@ -98,7 +98,6 @@ class StrokePainter:
         self, strokes: Sequence[mihc.review.Painted], progress: Callable[[object], None] = lambda event: None
     ) -> mihc.review.Trial:
         """Train on the strokes and map the slide; may run beside the viewer, and writes nothing."""
-        self.stopping.clear()
         study, slide = self.desk.study, self.desk.view.slide
         return mihc.review.try_strokes(study, slide, strokes, progress=progress, stopping=self.stopping)
 

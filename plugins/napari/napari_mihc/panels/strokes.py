@@ -75,6 +75,7 @@ class StrokePanel(QWidget):
         if self.working is not None or self.table.desk.session is None:
             return
         strokes = self.painter.painted()
+        self.painter.stopping.clear()  # here and not in the thread, which may begin after Stop was pressed
         self.said.setText("Learning ...")
         self.progress.setRange(0, 0)
         self.progress.show()
