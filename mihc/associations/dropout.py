@@ -12,6 +12,7 @@ import pandas as pd
 
 from mihc import statistics
 from mihc.associations.columns import Endpoint, Marker, endpoints, marker_columns, values_of
+from mihc.associations.rows import LEVEL
 from mihc.studies.bands import is_band
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ COLUMNS = (
     "endpoint", "population", "tissue_class", "measure", "n", "n_censored",
     "estimate", "ci_low", "ci_high", "p", "p_adjusted", "warning",
 )  # fmt: skip
-LEVEL = 0.05
 
 
 def dropout_table(patients: pd.DataFrame, settings: Settings) -> pd.DataFrame:

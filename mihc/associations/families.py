@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mihc import statistics
-from mihc.associations.rows import TESTED
+from mihc.associations.rows import LEVEL, TESTED
 
 COLUMNS = (
     "family", "analysis", "split", "endpoints", "tests", "patients", "events", "smallest_p", "smallest_p_adjusted",
@@ -16,7 +16,6 @@ COLUMNS = (
     "detectable_effect", "detectable_in_family", "effect_kind", "power_method", "exploratory",
 )  # fmt: skip
 KINDS = {"cox": "HR", "log_rank": "HR", "rank_sum": "AUC", "spearman": "rho", "fisher": "odds_ratio"}
-LEVEL = 0.05
 POWER = 0.8
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mihc.associations.influence import SEED, Asked, bootstrap_estimates, test_key
+from mihc.associations.rows import LEVEL
 
 if TYPE_CHECKING:
     from pandas.core.groupby import DataFrameGroupBy
@@ -21,7 +22,6 @@ SUMMARY_COLUMNS = (
     "bootstrap_low", "bootstrap_high", "bootstrap_draws", "bootstrap_same_direction_percent", "verdict", "why",
 )  # fmt: skip
 COUNTS = ("analyses", "left_out_turns", "left_out_loses", "bootstrap_draws", "direction")
-LEVEL = 0.05
 KEEPS = 90.0  # per cent of the analyses that must point the same way
 TEST = ["endpoint", "population", "tissue_class", "measure", "split"]
 
