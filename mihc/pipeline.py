@@ -380,11 +380,7 @@ def _summary(job: Job, measured: Mapping[str, Records]) -> dict:
             }
             for slide, done in measured.items()
         },
-        "files": {
-            path.name: hash_file(path)
-            for path in sorted(job.study.folder.glob("*"))
-            if path.suffix in (".csv", ".toml", ".xlsx")
-        },
+        "files": {path.name: hash_file(path) for path in job.study.files()},
         "settings_hash": hash_json(asdict(job.study.settings)),
     }
 

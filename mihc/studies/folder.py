@@ -30,6 +30,8 @@ from mihc.studies.settings import Settings
 from mihc.studies.slide_list import SlideRow, read_slides
 from mihc.studies.toml import read_settings
 
+FILES = ("clinical.csv", "clinical.xlsx", "panel.csv", "slides.csv", "study.toml", "thresholds.csv")
+
 
 @dataclass(frozen=True)
 class Study:
@@ -48,6 +50,10 @@ class Study:
     def results(self) -> Path:
         """Where `mihc run` writes; it may be deleted at any time."""
         return self.folder / "results"
+
+    def files(self) -> list[Path]:
+        """The text files and workbooks that say what the study is, those that exist; a slide's own table is none."""
+        return [path for path in (self.folder / name for name in FILES) if path.is_file()]
 
     def panel_of(self, row: SlideRow) -> Panel:
         """Return the panel that a slide was stained with."""
