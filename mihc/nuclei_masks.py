@@ -13,17 +13,8 @@ def fill_holes(mask: np.ndarray, largest: int, longest: int) -> None:
 
     Holes are put together from the runs of unset pixels in each row.
     """
-    rows, ends, first = _empty_runs(mask)
-    roots = np.arange(len(rows))
-    for y in range(1, mask.shape[0]):
-        above, here = first[y - 1], first[y]
-        while above < first[y] and here < first[y + 1]:
-            if ends[above, 0] < ends[here, 1] and ends[here, 0] < ends[above, 1]:
-                _unite(roots, above, here)
-            if ends[above, 1] < ends[here, 1]:
-                above += 1
-            else:
-                here += 1
+    rows, ends, first = _runs(mask, False)
+    roots = _joined_runs(ends, first, 0)
     size = np.zeros(len(rows), np.int64)
     box = np.empty((len(rows), 4), np.int64)
     box[:, 0::2] = 2**31 - 1
@@ -43,13 +34,48 @@ def fill_holes(mask: np.ndarray, largest: int, longest: int) -> None:
 
 
 @compiled
-def _empty_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row (n,), and first and past-the-last column (n, 2), of each run of unset pixels; the first run of each row."""
+def places_by_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The set pixels of a (y, x) mask, one 8-connected piece after the other.
+
+    Returns
+    -------
+    places : (n,) int32, flat places, row by row within a piece.
+    starts : (pieces + 1,) int64, where in `places` each piece begins, and n.
+    """
+    rows, ends, first = _runs(mask, True)
+    roots = _joined_runs(ends, first, 1)
+    size = np.zeros(len(rows), np.int64)
+    for run in range(len(rows)):
+        size[find_root(roots, run)] += ends[run, 1] - ends[run, 0]
+    starts = np.zeros(len(rows) + 1, np.int64)
+    pieces, total = 0, 0
+    for run in range(len(rows)):
+        if roots[run] == run:
+            starts[pieces] = total
+            pieces += 1
+            size[run], total = total, total + size[run]
+    starts[pieces] = total
+    places = np.empty(total, np.int32)
+    for run in range(len(rows)):
+        top = find_root(roots, run)
+        line = rows[run] * mask.shape[1]
+        for x in range(ends[run, 0], ends[run, 1]):
+            places[size[top]] = line + x
+            size[top] += 1
+    return places, starts[: pieces + 1].copy()
+
+
+@compiled
+def _runs(mask: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row (n,), and first and past-the-last column (n, 2), of each run of `wanted` pixels; the first run of each row."""
     height, width = mask.shape
     count = 0
     for y in range(height):
+        before = not wanted
         for x in range(width):
-            count += not mask[y, x] and (x == 0 or mask[y, x - 1])
+            here = mask[y, x] != 0
+            count += here == wanted and before != wanted
+            before = here
     rows = np.empty(count, np.int64)
     ends = np.empty((count, 2), np.int64)
     first = np.empty(height + 1, np.int64)
@@ -58,16 +84,35 @@ def _empty_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         first[y] = run
         x = 0
         while x < width:
-            if mask[y, x]:
+            if (mask[y, x] != 0) != wanted:
                 x += 1
                 continue
             rows[run], ends[run, 0] = y, x
-            while x < width and not mask[y, x]:
+            while x < width and (mask[y, x] != 0) == wanted:
                 x += 1
             ends[run, 1] = x
             run += 1
     first[height] = run
     return rows, ends, first
+
+
+@compiled
+def _joined_runs(ends: np.ndarray, first: np.ndarray, corner: int) -> np.ndarray:
+    """A union-find forest of runs that touch those of the row above: at sides (`corner` 0), or at corners too (1).
+
+    The root of a piece is its first run.
+    """
+    roots = np.arange(len(ends))
+    for y in range(1, len(first) - 1):
+        above, here = first[y - 1], first[y]
+        while above < first[y] and here < first[y + 1]:
+            if ends[above, 0] < ends[here, 1] + corner and ends[here, 0] < ends[above, 1] + corner:
+                _unite(roots, above, here)
+            if ends[above, 1] < ends[here, 1]:
+                above += 1
+            else:
+                here += 1
+    return roots
 
 
 @compiled

@@ -10,44 +10,41 @@ from __future__ import annotations
 import numpy as np
 
 from mihc.kernels import compiled
-from mihc.nuclei_masks import find_root
+from mihc.nuclei_masks import find_root, places_by_piece
 
 ONE = 1 << 16  # qualities are integers in 1/ONE, so that sums over pieces have no rounding
 
 
 @compiled
-def _sorted_pixels(levels: np.ndarray) -> np.ndarray:
-    """Places of the pixels above level 0 of (n,) levels, highest level first."""
-    starts = np.zeros(257, np.int64)
-    for at in range(len(levels)):
-        starts[256 - levels[at]] += 1
-    starts[256] = 0  # level 0 is nothing
-    total = np.int64(0)
-    for k in range(257):
-        here = starts[k]
-        starts[k] = total
+def _sort_by_level(places: np.ndarray, levels: np.ndarray, counts: np.ndarray, order: np.ndarray) -> None:
+    """Fill `order` with `places`, the highest of the flat `levels` first, else as they come; `counts` (257,) are zeros."""
+    lowest, highest = 255, 0
+    for at in places:
+        level = np.int64(levels[at])
+        counts[level + 1] += 1
+        lowest, highest = min(lowest, level), max(highest, level)
+    total = 0
+    for level in range(highest, lowest - 1, -1):
+        here = counts[level + 1]
+        counts[level + 1] = total
         total += here
-    order = np.empty(total, np.int32)
-    for at in range(len(levels)):
-        level = levels[at]
-        if level > 0:
-            order[starts[256 - level]] = at
-            starts[256 - level] += 1
-    return order
+    for at in places:
+        level = np.int64(levels[at])
+        order[counts[level + 1]] = at
+        counts[level + 1] += 1
+    counts[lowest + 1 : highest + 2] = 0
 
 
 @compiled
-def _parents(levels: np.ndarray, order: np.ndarray, roots: np.ndarray, width: int) -> np.ndarray:
-    """Place of a later pixel of the smallest piece around each pixel in `order`; itself for the last one of a piece.
+def _unite_by_level(order: np.ndarray, roots: np.ndarray, parents: np.ndarray, width: int) -> None:
+    """Set the parent of each pixel in `order`, a later one of the smallest piece around; of a piece's last one, itself.
 
-    `levels` and `roots` (-1 everywhere, used up) are pictures of `width` columns, flat, with a rim of level 0, so that
+    `roots` (-1 where no pixel was seen, used up) and `parents` are flat pictures of `width` columns with a rim, so that
     each pixel has 8 neighbours.
     """
-    parent = np.empty(len(levels), np.int32)
     ring = (-width - 1, -width, -width + 1, 1, width + 1, width, width - 1, -1)
-    for p in range(len(order)):
-        at = order[p]
-        parent[at] = at
+    for at in order:
+        parents[at] = at
         roots[at] = at
         before = False
         for k in range(8):
@@ -56,10 +53,9 @@ def _parents(levels: np.ndarray, order: np.ndarray, roots: np.ndarray, width: in
             if there and not before:  # the next ones in the ring touch this one, so they have its root
                 top = find_root(roots, other)
                 if top != at:
-                    parent[top] = at
+                    parents[top] = at
                     roots[top] = at
             before = there
-    return parent
 
 
 @compiled
@@ -78,26 +74,28 @@ def level_set_tree(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     rimmed = np.zeros((height + 2, width + 2), np.uint8)
     rimmed[1:-1, 1:-1] = levels
     flat = rimmed.ravel()
-    order = _sorted_pixels(flat)
+    places, starts = places_by_piece(rimmed)
     nodes = np.full((height + 2, width + 2), -1, np.int32)
     node_at = nodes.ravel()
-    parents = _parents(flat, order, node_at, width + 2)
-    most = len(order)
+    parents, order, counts = np.empty(len(flat), np.int32), np.empty(len(places), np.int32), np.zeros(257, np.int64)
+    first = most = len(places)  # nodes get their numbers from the last one down, so that parents come first
     parent, level = np.empty(most, np.int32), np.empty(most, np.uint8)
-    first = most  # nodes get their numbers from the last one down, so that parents come first
-    for p in range(most - 1, -1, -1):
-        at = order[p]
-        above = parents[at]
-        if flat[parents[above]] == flat[above]:  # of one piece and level, the last pixel stands for all
-            above = parents[above]
-            parents[at] = above
-        if above == at or flat[above] != flat[at]:
-            first -= 1
-            parent[first] = first if above == at else node_at[above]
-            level[first] = flat[at]
-            node_at[at] = first
-        else:
-            node_at[at] = node_at[above]
+    for piece in range(len(starts) - 1):  # one by one, so that all that is looked at lies near in memory
+        pixels = order[: starts[piece + 1] - starts[piece]]
+        _sort_by_level(places[starts[piece] : starts[piece + 1]], flat, counts, pixels)
+        _unite_by_level(pixels, node_at, parents, width + 2)
+        for at in pixels[::-1]:
+            above = parents[at]
+            if flat[parents[above]] == flat[above]:  # of one piece and level, the last pixel stands for all
+                above = parents[above]
+                parents[at] = above
+            if above == at or flat[above] != flat[at]:
+                first -= 1
+                parent[first] = first if above == at else node_at[above]
+                level[first] = flat[at]
+                node_at[at] = first
+            else:
+                node_at[at] = node_at[above]
     count = most - first
     parent, level = parent[first:] - np.int32(first), level[first:].copy()
     for y in range(1, height + 1):
