@@ -92,6 +92,19 @@ def despeckle(image: np.ndarray) -> np.ndarray:
     return out
 
 
+@compiled
+def steps_in_the_dark(image: np.ndarray, cut: int) -> np.ndarray:
+    """Differences, without their sign, between neighbours along x of (y, x) int32 that are both at most `cut`."""
+    steps = np.empty(image.size, np.int32)
+    count = 0
+    for y in range(image.shape[0]):
+        for x in range(1, image.shape[1]):
+            if image[y, x] <= cut and image[y, x - 1] <= cut:
+                steps[count] = abs(image[y, x] - image[y, x - 1])
+                count += 1
+    return steps[:count]
+
+
 @compiled_unchecked
 def compress(smoothed: np.ndarray, background: float, half: float) -> np.ndarray:
     """x / (x + half) in 1/SCALE of the x by which smoothed values exceed the background: int16, 0 to SCALE - 1.

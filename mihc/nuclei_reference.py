@@ -15,6 +15,7 @@ from mihc.errors import InputError
 from mihc.windows import pixel_size_pair
 
 LARGEST_VALUE = 1 << 22  # counts are clipped here; sums over windows then stay exact
+MOST_COUNTERS = 1 << 22  # values are counted one by one up to this range
 BLUR = 0.06  # standard deviation, in nucleus diameters, of what background and contrast are taken from
 
 
@@ -53,11 +54,11 @@ def light_of(blocks: Sequence[np.ndarray], diameter: float) -> NucleusReference:
     from mihc.nuclei_kernels import FRACTION, smooth
 
     weights = gaussian(BLUR * diameter)
-    values = np.sort(np.concatenate([smooth(plane, weights).ravel() for plane in planes]))
-    cut = _isodata(values)
-    first_bright = _not_above(values, cut)
-    background = _middle(values[:first_bright]) / FRACTION
-    contrast = _middle(values[first_bright:]) / FRACTION - background if first_bright < values.size else 0.0
+    values, counts = _distinct(np.concatenate([smooth(plane, weights).ravel() for plane in planes]))
+    cut = _isodata(values, counts)
+    bright = _not_above(values, cut)
+    background = _middle(values[:bright], counts[:bright]) / FRACTION
+    contrast = _middle(values[bright:], counts[bright:]) / FRACTION - background if bright < values.size else 0.0
     return NucleusReference(background, contrast, _noise(planes, cut / FRACTION), bits)
 
 
@@ -112,15 +113,30 @@ def _fixed_point_bits(blocks: Sequence[np.ndarray]) -> int:
     return 14 - math.frexp(brightest)[1]
 
 
-def _isodata(values: np.ndarray) -> float:
-    """The threshold of sorted whole `values` midway between the means above and below it (Ridler and Calvard 1978)."""
-    total = np.cumsum(values, dtype=np.int64)
-    cut = float(total[-1] / values.size)
+def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different whole numbers among `values`, rising, and how often each occurs; both int64."""
+    lowest = int(values.min())
+    if int(values.max()) - lowest < min(4 * values.size, MOST_COUNTERS):  # a tenth of the time of sorting
+        counts = np.bincount(values - values.dtype.type(lowest))
+        present = np.flatnonzero(counts)
+        return present + lowest, counts[present]
+    present, counts = np.unique(values, return_counts=True)
+    return present.astype(np.int64), counts
+
+
+def _isodata(values: np.ndarray, counts: np.ndarray) -> float:
+    """The threshold midway between the means of the pixels above and below it (Ridler and Calvard 1978).
+
+    `values` are distinct, whole and rising; `counts` say how many pixels have each.
+    """
+    pixels, total = np.cumsum(counts), np.cumsum(values * counts)
+    cut = float(total[-1] / pixels[-1])
     for _ in range(50):
         below = _not_above(values, cut)
         if below in (0, values.size):
             break
-        darker, brighter = total[below - 1] / below, (total[-1] - total[below - 1]) / (values.size - below)
+        darker = total[below - 1] / pixels[below - 1]
+        brighter = (total[-1] - total[below - 1]) / (pixels[-1] - pixels[below - 1])
         new = 0.5 * float(darker + brighter)
         if new == cut:
             break
@@ -129,23 +145,23 @@ def _isodata(values: np.ndarray) -> float:
 
 
 def _not_above(values: np.ndarray, cut: float) -> int:
-    """How many of the sorted whole `values` are not above the cut."""
-    return int(np.searchsorted(values, values.dtype.type(math.floor(cut)), side="right"))
+    """How many of the rising whole `values` are not above the cut."""
+    return int(np.searchsorted(values, math.floor(cut), side="right"))
 
 
-def _middle(values: np.ndarray) -> float:
-    """Median of sorted values."""
-    return (float(values[(values.size - 1) // 2]) + float(values[values.size // 2])) / 2
+def _middle(values: np.ndarray, counts: np.ndarray) -> float:
+    """Median of pixels that have these rising values, each so often."""
+    pixels = np.cumsum(counts)
+    lower, upper = (int(np.searchsorted(pixels, (pixels[-1] - k) // 2, side="right")) for k in (1, 0))
+    return (float(values[lower]) + float(values[upper])) / 2
 
 
 def _noise(planes: Sequence[np.ndarray], cut: float) -> float:
     """Standard deviation of a background pixel: of differences between neighbours, which blur does not reach."""
-    differences = []
-    for plane in planes:
-        dark = (plane[:, 1:] <= cut) & (plane[:, :-1] <= cut)
-        differences.append((plane[:, 1:].astype(np.int64) - plane[:, :-1])[dark])
-    every = np.abs(np.concatenate(differences)) if differences else np.zeros(0)
-    return float(np.median(every)) * 1.4826 / math.sqrt(2) if every.size else 0.0
+    from mihc.nuclei_kernels import steps_in_the_dark
+
+    steps = np.concatenate([steps_in_the_dark(plane, math.floor(cut)) for plane in planes])
+    return _middle(*_distinct(steps)) * 1.4826 / math.sqrt(2) if steps.size else 0.0
 
 
 def gaussian(sigma: float) -> np.ndarray:
