@@ -397,9 +397,7 @@ def _join(labels: np.ndarray, cores: np.ndarray, count: int, views: _Views, diam
     needs = np.array([*recipe.joined, *recipe.joined_area, recipe.alike, recipe.unbroken])
     bright = np.maximum(views.fine - views.low, 0).astype(np.int32)
     longest = _px(recipe.longest, diameter)
-    for _ in range(JOININGS):
-        count = join_parts(labels, cores, bright, count, longest, _usual_px(diameter), areas, costs, needs)
-    return count
+    return join_parts(labels, cores, bright, count, JOININGS, longest, _usual_px(diameter), areas, costs, needs)
 
 
 def _checked(image: np.ndarray, method: str | Segmenter) -> np.ndarray:

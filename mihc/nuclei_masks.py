@@ -67,7 +67,7 @@ def places_by_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @compiled
 def _runs(mask: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row (n,), and first and past-the-last column (n, 2), of each run of `wanted` pixels; the first run of each row."""
+    """Of each run of `wanted` pixels the row (n,), and first and past-the-last column (n, 2); each row's first run."""
     height, width = mask.shape
     count = 0
     for y in range(height):

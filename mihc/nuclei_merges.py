@@ -14,6 +14,8 @@ from mihc.kernels import compiled
 from mihc.nuclei_kernels import boxes
 from mihc.nuclei_tree import ONE, ellipse_quality
 
+STRETCH = 64  # pixels of a row that are asked at once whether labels meet there
+
 
 @compiled
 def join_parts(
@@ -21,6 +23,7 @@ def join_parts(
     cores: np.ndarray,
     bright: np.ndarray,
     count: int,
+    rounds: int,
     longest: int,
     usual: float,
     areas: np.ndarray,
@@ -29,22 +32,43 @@ def join_parts(
 ) -> int:
     """Join pairs of labels 1 to `count` in place, and their `cores`; number them anew, in order -> how many there are.
 
-    Qualities are those of `nuclei_tree.ellipse_quality` with `usual`, `areas` and `costs`. `bright` is an int32
-    picture above the background. A pair is joined where the quality rises enough, the darker part has the share
-    needs[4] of the other's brightness, the line between has needs[5] of the darker one's, and the whole is no longer
-    than `longest` and no larger than areas[3]. Enough is needs[0] for a whole of at most needs[2] usual areas, needs[1]
-    from needs[3] on, and in proportion between.
+    In each of the `rounds`, what was joined before may be joined again. Qualities are those of
+    `nuclei_tree.ellipse_quality` with `usual`, `areas` and `costs`. `bright` is an int32 picture above the background.
+    A pair is joined where the quality rises enough, the darker part has the share needs[4] of the other's brightness,
+    the line between has needs[5] of the darker one's, and the whole is no longer than `longest` and no larger than
+    areas[3]. Enough is needs[0] for a whole of at most needs[2] usual areas, needs[1] from needs[3] on, and in
+    proportion between.
     """
     sums, box = _sums(labels, bright, count), boxes(labels, count, count)
     pairs, lines = _contacts(labels, bright, count)
+    names = np.arange(count + 1)
+    for _ in range(rounds):  # sums, boxes and lines add up, so the pixels need not be asked again
+        gains = np.zeros(len(pairs), np.int64)
+        for k in range(len(pairs)):
+            gains[k] = _gain(pairs[k], lines[k], sums, box, longest, usual, areas, costs, needs)
+        new, kept = _names_of_best(pairs, gains, count)
+        if kept == count:
+            break
+        sums, box = _put_together(sums, box, new, kept)
+        pairs, lines = _lines_of(new[pairs[:, 0]], new[pairs[:, 1]], lines, kept)
+        names, count = new[names], kept
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            labels[y, x] = names[labels[y, x]]
+            cores[y, x] = names[cores[y, x]]
+    return count
+
+
+@compiled
+def _names_of_best(pairs: np.ndarray, gains: np.ndarray, count: int) -> tuple[np.ndarray, int]:
+    """New names of the labels 0 to `count`, one for two that are each other's best partner, and how many there are."""
     best = np.zeros(count + 1, np.int64)
     partner = np.zeros(count + 1, np.int64)
     for k in range(len(pairs)):
-        gain = _gain(pairs[k], lines[k], sums, box, longest, usual, areas, costs, needs)
         for side in (0, 1):  # pairs are sorted: of equal gains the first partner stays
-            if gain > best[pairs[k, side]]:
-                best[pairs[k, side]], partner[pairs[k, side]] = gain, pairs[k, 1 - side]
-    new = np.zeros(count + 1, np.uint32)
+            if gains[k] > best[pairs[k, side]]:
+                best[pairs[k, side]], partner[pairs[k, side]] = gains[k], pairs[k, 1 - side]
+    new = np.zeros(count + 1, np.int64)
     kept = 0
     for name in range(1, count + 1):
         other = partner[name]
@@ -53,11 +77,24 @@ def join_parts(
         else:
             kept += 1
             new[name] = kept
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            labels[y, x] = new[labels[y, x]]
-            cores[y, x] = new[cores[y, x]]
-    return kept
+    return new, kept
+
+
+@compiled
+def _put_together(sums: np.ndarray, box: np.ndarray, new: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and boxes of the labels by their new names, 1 to `kept`."""
+    summed = np.zeros((kept + 1, sums.shape[1]), np.int64)
+    around = np.empty((kept + 1, 4), np.int64)
+    around[:, 0::2] = 2**31 - 1
+    around[:, 1::2] = -1
+    for name in range(1, len(new)):
+        to = new[name]
+        for k in range(sums.shape[1]):
+            summed[to, k] += sums[name, k]
+        for k in (0, 2):
+            around[to, k] = min(around[to, k], box[name, k])
+            around[to, k + 1] = max(around[to, k + 1], box[name, k + 1])
+    return summed, around
 
 
 @compiled
@@ -79,54 +116,64 @@ def _sums(labels: np.ndarray, bright: np.ndarray, count: int) -> np.ndarray:
 
 
 @compiled
-def _borders(labels: np.ndarray) -> int:
-    """How many pairs of pixels side by side have two labels."""
+def _contacts(labels: np.ndarray, bright: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of labels side by side (n, 2), sorted, and of each: pixels along the line, both sides, and brightness."""
     height, width = labels.shape
+    first, second = np.empty(1024, np.int64), np.empty(1024, np.int64)
+    lines = np.zeros((1024, 2), np.int64)
     found = 0
     for y in range(height):
-        for x in range(width - 1):
-            here, there = labels[y, x], labels[y, x + 1]
-            found += (here != there) & (here != 0) & (there != 0)
-        for x in range(width if y + 1 < height else 0):
-            here, there = labels[y, x], labels[y + 1, x]
-            found += (here != there) & (here != 0) & (there != 0)
+        for k in range(2 if y + 1 < height else 1):  # beside, and below
+            here, there, end = labels[y], labels[y + k, 1 - k :], width + k - 1
+            for start in range(0, end, STRETCH):
+                stop = min(start + STRETCH, end)
+                if not _any_contact(here[start:stop], there[start:stop]):
+                    continue
+                last = False
+                for x in range(start, stop):
+                    if here[x] == there[x] or here[x] == 0 or there[x] == 0:
+                        last = False
+                        continue
+                    a, b = np.int64(min(here[x], there[x])), np.int64(max(here[x], there[x]))
+                    if not last or first[found - 1] != a or second[found - 1] != b:  # else more of a line along the row
+                        if found == len(first):
+                            first, second = np.concatenate((first, first)), np.concatenate((second, second))
+                            lines = np.concatenate((lines, np.zeros_like(lines)))
+                        first[found], second[found] = a, b
+                        found += 1
+                        last = True
+                    lines[found - 1, 0] += 2
+                    lines[found - 1, 1] += np.int64(bright[y, x]) + bright[y + k, x + 1 - k]
+    return _lines_of(first[:found], second[:found], lines, count)
+
+
+@compiled
+def _any_contact(here: np.ndarray, there: np.ndarray) -> bool:
+    """Whether two labels lie side by side; without a way out, so that many pixels are asked at once."""
+    found = False
+    for x in range(len(here)):
+        found |= (here[x] != there[x]) & (here[x] != 0) & (there[x] != 0)
     return found
 
 
 @compiled
-def _contacts(labels: np.ndarray, bright: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of labels side by side (n, 2), sorted, and of each: pixels along the line, both sides, and brightness."""
-    height, width = labels.shape
-    most = _borders(labels)
-    keys, light, pixels = np.empty(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.int64)
-    found = 0
-    for y in range(height):
-        for k in range(2):  # beside, and below
-            last = np.int64(-1)
-            for x in range(width + k - 1 if y + k < height else 0):
-                here, there = labels[y, x], labels[y + k, x + 1 - k]
-                if here == there or here == 0 or there == 0:
-                    last = np.int64(-1)
-                    continue
-                key = np.int64(min(here, there)) * (count + 1) + np.int64(max(here, there))
-                if key != last:  # else one more of a line that runs along the row
-                    keys[found] = key
-                    found += 1
-                    last = key
-                light[found - 1] += np.int64(bright[y, x]) + bright[y + k, x + 1 - k]
-                pixels[found - 1] += 2
-    order = np.argsort(keys[:found])
-    pairs = np.empty((found, 2), np.int64)
-    lines = np.zeros((found, 2), np.int64)
-    n = 0
-    for k in range(found):
-        at = order[k]
-        if k == 0 or keys[at] != keys[order[k - 1]]:
-            pairs[n, 0], pairs[n, 1] = keys[at] // (count + 1), keys[at] % (count + 1)
+def _lines_of(first: np.ndarray, second: np.ndarray, lines: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of different labels (n, 2), sorted, and the sums (n, 2) of each pair's `lines`."""
+    keys = np.minimum(first, second) * (count + 1) + np.maximum(first, second)
+    order = np.argsort(keys)
+    pairs = np.empty((len(keys), 2), np.int64)
+    summed = np.zeros((len(keys), 2), np.int64)
+    n, last = 0, np.int64(-1)
+    for at in order:
+        if first[at] == second[at]:
+            continue
+        if keys[at] != last:
+            last = keys[at]
+            pairs[n, 0], pairs[n, 1] = last // (count + 1), last % (count + 1)
             n += 1
-        lines[n - 1, 0] += pixels[at]
-        lines[n - 1, 1] += light[at]
-    return pairs[:n], lines[:n]
+        summed[n - 1, 0] += lines[at, 0]
+        summed[n - 1, 1] += lines[at, 1]
+    return pairs[:n], summed[:n]
 
 
 @compiled

@@ -17,7 +17,7 @@ ONE = 1 << 16  # qualities are integers in 1/ONE, so that sums over pieces have 
 
 @compiled
 def _sort_by_level(places: np.ndarray, levels: np.ndarray, counts: np.ndarray, order: np.ndarray) -> None:
-    """Fill `order` with `places`, the highest of the flat `levels` first, else as they come; `counts` (257,) are zeros."""
+    """Fill `order` with `places`, those of the highest of the flat `levels` first; `counts` (257,) are zeros."""
     lowest, highest = 255, 0
     for at in places:
         level = np.int64(levels[at])

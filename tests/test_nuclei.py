@@ -83,7 +83,9 @@ def test_parts_are_joined_where_one_ellipse_fits_and_nothing_tells_them_apart(ap
     bright[:, 17 + apart // 2 : 19 + apart // 2] = np.minimum(bright[:, 17 + apart // 2 : 19 + apart // 2], 100 * dark)
     labels[30, 40], bright[30, 40] = 3, 900  # alone
     cores, areas, costs = labels.copy(), np.array([0.0, 0.5, 1.3, 3.0]), np.array([0.2, 0.04])
-    count = join_parts(labels, cores, bright, 3, 32, 200.0, areas, costs, np.array([-0.04, 0.0, 1.3, 1.8, 0.8, 0.84]))
+    count = join_parts(
+        labels, cores, bright, 3, 1, 32, 200.0, areas, costs, np.array([-0.04, 0.0, 1.3, 1.8, 0.8, 0.84])
+    )
     assert count == nuclei + 1 == labels.max() == labels[30, 40]
     assert (labels == cores).all()
     assert ((labels > 0) == whole).sum() == labels.size - 1
@@ -97,7 +99,7 @@ def test_a_pair_of_the_area_of_two_nuclei_needs_a_better_fit_than_parts_of_one(u
     labels = np.where(disc(shape, 20, 18, 6), 1, np.where(disc(shape, 20, 25, 6), 2, 0)).astype(np.uint32)
     bright = np.where(labels > 0, 900, 0).astype(np.int32)
     areas, costs, needs = np.array([0.0, 0.5, 1.3, 3.0]), np.zeros(2), np.array([-0.1, 0.1, 1.3, 1.8, 0.8, 0.84])
-    assert join_parts(labels, labels.copy(), bright, 2, 32, usual, areas, costs, needs) == nuclei == labels.max()
+    assert join_parts(labels, labels.copy(), bright, 2, 1, 32, usual, areas, costs, needs) == nuclei == labels.max()
 
 
 @pytest.mark.parametrize(
