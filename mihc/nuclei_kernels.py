@@ -339,16 +339,19 @@ def _edge_pixels(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Places of labelled pixels that have an unlabelled mask pixel among their 8 neighbours."""
     height, width = labels.shape
     out = np.empty(labels.size, np.int32)
+    free = np.zeros((3, width), np.uint8)  # of a row and the two beside it, row y at y % 3
+    near = np.zeros(width + 2, np.uint8)
     count = 0
-    for y in range(height):
+    for last in range(height + 1):
         for x in range(width):
-            if labels[y, x] == 0:
-                continue
-            edge = False
-            for v in range(max(y - 1, 0), min(y + 2, height)):
-                for u in range(max(x - 1, 0), min(x + 2, width)):
-                    edge |= labels[v, u] == 0 and mask[v, u]
-            if edge:
+            free[last % 3, x] = (labels[last, x] == 0) & mask[last, x] if last < height else False
+        y = last - 1
+        if y < 0:
+            continue
+        for x in range(width):
+            near[x + 1] = free[0, x] | free[1, x] | free[2, x]
+        for x in range(width):
+            if (labels[y, x] != 0) & ((near[x] | near[x + 1] | near[x + 2]) != 0):
                 out[count] = y * width + x
                 count += 1
     return out[:count].copy()

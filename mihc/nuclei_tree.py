@@ -15,6 +15,22 @@ from mihc.nuclei_masks import find_root, places_by_piece
 ONE = 1 << 16  # qualities are integers in 1/ONE, so that sums over pieces have no rounding
 
 
+def _groups() -> np.ndarray:
+    """For each set of neighbours, as bits around the ring from a corner on, how many groups touch, and one of each."""
+    out = np.zeros((256, 5), np.int64)
+    for seen in range(256):
+        there = [bool(seen >> k & 1) for k in range(8)]
+        joined = [
+            there[k] or (k % 2 == 0 and there[k - 1] and there[k + 1]) for k in range(8)
+        ]  # sides touch at corners
+        starts = [k for k in range(8) if there[k] and not joined[k - 1]] or [k for k in range(8) if there[k]][:1]
+        out[seen, : len(starts) + 1] = [len(starts), *starts]
+    return out
+
+
+GROUPS = _groups()
+
+
 @compiled
 def _sort_by_level(places: np.ndarray, levels: np.ndarray, counts: np.ndarray, order: np.ndarray) -> None:
     """Fill `order` with `places`, those of the highest of the flat `levels` first; `counts` (257,) are zeros."""
@@ -42,20 +58,18 @@ def _unite_by_level(order: np.ndarray, roots: np.ndarray, parents: np.ndarray, w
     `roots` (-1 where no pixel was seen, used up) and `parents` are flat pictures of `width` columns with a rim, so that
     each pixel has 8 neighbours.
     """
-    ring = (-width - 1, -width, -width + 1, 1, width + 1, width, width - 1, -1)
+    ring = np.array([-width - 1, -width, -width + 1, 1, width + 1, width, width - 1, -1])
     for at in order:
         parents[at] = at
         roots[at] = at
-        before = False
+        seen = 0
         for k in range(8):
-            other = at + ring[k]
-            there = roots[other] >= 0
-            if there and not before:  # the next ones in the ring touch this one, so they have its root
-                top = find_root(roots, other)
-                if top != at:
-                    parents[top] = at
-                    roots[top] = at
-            before = there
+            seen |= np.int64(roots[at + ring[k]] >= 0) << k
+        for k in range(GROUPS[seen, 0]):
+            top = find_root(roots, at + ring[GROUPS[seen, k + 1]])
+            if top != at:
+                parents[top] = at
+                roots[top] = at
 
 
 @compiled
