@@ -265,10 +265,11 @@ def find_nuclei(
     from mihc.nuclei_cuts import cut_necks
     from mihc.nuclei_kernels import despeckle
 
-    views = _views(despeckle(integers(image, reference.fixed_point_bits)), reference, diameter, recipe)
-    levels = _splitting_picture(views, diameter, recipe)
+    plane = despeckle(integers(image, reference.fixed_point_bits))
+    views, wide = _views(plane, reference, diameter, recipe), _wide(plane, reference, diameter, recipe)
+    levels = _splitting_picture(views, wide, diameter, recipe)
     pieces = _pieces(levels, views.foreground, diameter, recipe)
-    labels, seeds = _convincing(*pieces, views, reference, recipe)
+    labels, seeds = _convincing(*pieces, views, wide, reference, recipe)
     cores = _end_at_half_maximum(labels, len(seeds), views, levels, reference, diameter, recipe)
     count = _join(labels, cores, len(seeds), views, diameter, recipe)
     limits = np.array([1.0, recipe.smallest_part, recipe.small_from]) * [_usual_px(diameter), _usual_px(diameter), 1.0]
@@ -282,7 +283,6 @@ class _Views:
 
     smoothed: np.ndarray  # int32 in 1/FRACTION of a count
     fine: np.ndarray  # the same, compressed
-    wide: np.ndarray  # smoothed over a nucleus, compressed
     low: np.ndarray  # local mean of the darker pixels, compressed
     high: np.ndarray  # of the brighter pixels
     foreground: np.ndarray  # True in nuclei
@@ -296,13 +296,20 @@ def _views(plane: np.ndarray, reference: NucleusReference, diameter: float, reci
     weights = _fine_weights(reference, diameter, recipe)
     smoothed = smooth(plane, weights)
     fine = compress(smoothed, reference.background, half)
-    wide = compress(smooth(plane, gaussian(recipe.wide * diameter)), reference.background, half)
     noise = SCALE * recipe.noise * reference.noise * noise_left(weights) / half
     floor = SCALE * recipe.floor / (recipe.floor + recipe.half)
     high, low = class_means(fine, box_mean(fine, around), floor, around)
     foreground = above_cut(fine, low, high, recipe.cut, noise, floor)
     fill_holes(foreground, round(recipe.hole * _usual_px(diameter)), _px(recipe.hole_side, diameter))
-    return _Views(smoothed, fine, wide, low, high, foreground)
+    return _Views(smoothed, fine, low, high, foreground)
+
+
+def _wide(plane: np.ndarray, reference: NucleusReference, diameter: float, recipe: Recipe) -> np.ndarray:
+    """The plane smoothed over a nucleus, compressed."""
+    from mihc.nuclei_kernels import compress, smooth
+
+    smoothed = smooth(plane, gaussian(recipe.wide * diameter))
+    return compress(smoothed, reference.background, recipe.half * reference.contrast)
 
 
 def _fine_weights(reference: NucleusReference, diameter: float, recipe: Recipe) -> np.ndarray:
@@ -312,7 +319,7 @@ def _fine_weights(reference: NucleusReference, diameter: float, recipe: Recipe) 
     return (calm or choices[-1:])[0]
 
 
-def _splitting_picture(views: _Views, diameter: float, recipe: Recipe) -> np.ndarray:
+def _splitting_picture(views: _Views, wide: np.ndarray, diameter: float, recipe: Recipe) -> np.ndarray:
     """(y, x) uint8: 0 outside the foreground, higher towards the middle of a nucleus."""
     from mihc.nuclei_kernels import splitting_levels
     from mihc.nuclei_masks import squared_distance
@@ -320,7 +327,7 @@ def _splitting_picture(views: _Views, diameter: float, recipe: Recipe) -> np.nda
     distance = squared_distance(views.foreground, _px(DEEPEST, diameter))
     weights = np.array([recipe.depth, 1 - recipe.depth - recipe.local, recipe.local])
     return splitting_levels(
-        views.fine, views.wide, views.low, views.high, distance, views.foreground, weights, 0.5 * diameter
+        views.fine, wide, views.low, views.high, distance, views.foreground, weights, 0.5 * diameter
     )
 
 
@@ -348,12 +355,12 @@ def _pieces(
 
 
 def _convincing(
-    labels: np.ndarray, seeds: np.ndarray, views: _Views, reference: NucleusReference, recipe: Recipe
+    labels: np.ndarray, seeds: np.ndarray, views: _Views, wide: np.ndarray, reference: NucleusReference, recipe: Recipe
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pieces, and their seeds, that are neither haze (no summit of a nucleus' size) nor faint."""
     from mihc.nuclei_kernels import SCALE, piece_evidence
 
-    evidence = piece_evidence(labels, views.fine, views.wide, views.low, views.high, len(seeds))
+    evidence = piece_evidence(labels, views.fine, wide, views.low, views.high, len(seeds))
     pixels, summit, bright, span = evidence.T
     typical = reference.typical * SCALE * pixels
     beside_brighter = (bright >= recipe.strong * typical) & (bright <= recipe.outshone * span)
