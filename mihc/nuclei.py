@@ -341,14 +341,14 @@ def _pieces(
     from mihc.nuclei_rest import add_rest
     from mihc.nuclei_tree import ONE, choose, level_set_tree, paint, qualities
 
-    nodes, parent, level, box, sums = level_set_tree(levels)
+    places, nodes, parent, level, box, sums = level_set_tree(levels)
     usual = _usual_px(diameter)
     areas = np.array([recipe.smallest, recipe.small_from, recipe.large_from, recipe.largest])
     costs = np.array([recipe.small_cost, recipe.large_cost])
     longest = _px(recipe.longest, diameter)
     quality = qualities(box, sums, longest, usual, areas, costs)
     chosen = choose(parent, level, sums, quality, round(recipe.margin * ONE), round(recipe.dip * ONE))
-    labels, seeds = paint(nodes, parent, chosen, levels)
+    labels, seeds = paint(places, nodes, parent, chosen, levels)
     areas[0], costs[0] = recipe.rest_area, 0.0
     away = _px(recipe.rest_away, diameter)
     return labels, add_rest(labels, foreground, levels, len(seeds), away, longest, usual, areas, costs, recipe.rest)

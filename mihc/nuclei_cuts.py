@@ -121,7 +121,8 @@ def _spans(part: np.ndarray, name: int, down: float, right: float, start: float)
         if span > 0:
             middle = 0.5 * (low[k] + high[k])
             square = middle * middle + (span * span - 1) / 12
-            out[k] = np.array([1.0, k, middle, k * k, k * middle, square]) * span
+            out[k, 0], out[k, 1], out[k, 2] = span, k * span, middle * span
+            out[k, 3], out[k, 4], out[k, 5] = k * k * span, k * middle * span, square * span
     return out
 
 
@@ -131,15 +132,20 @@ def _best_cut(spans: np.ndarray, limits: np.ndarray, costs: np.ndarray, gain: fl
     areas = np.array([0.0, limits[2], np.inf, np.inf])
     every = spans.sum(axis=0)
     best, at = ellipse_quality(every, limits[0], areas, costs) + gain, -1
+    last = len(spans) - 2
+    pair = spans[:-1, 0] + spans[1:, 0]
+    before, after = pair.copy(), pair.copy()  # the widest up to a step, and from it on
+    for k in range(1, last + 1):
+        before[k] = max(before[k], before[k - 1])
+        after[last - k] = max(after[last - k], after[last - k + 1])
     first = np.zeros(6)
     for k in range(len(spans) - 1):
         first += spans[k]
+        if first[0] < limits[1] or every[0] - first[0] < limits[1]:
+            continue
+        if pair[k] > neck * min(before[max(k - 1, 0)], after[min(k + 1, last)]):
+            continue
         rest = every - first
-        if first[0] < limits[1] or rest[0] < limits[1]:
-            continue
-        pair = spans[:-1, 0] + spans[1:, 0]
-        if pair[k] > neck * min(pair[: max(k, 1)].max(), pair[min(k + 1, len(pair) - 1) :].max()):
-            continue
         mean = first[0] * ellipse_quality(first, limits[0], areas, costs)
         mean = (mean + rest[0] * ellipse_quality(rest, limits[0], areas, costs)) / every[0]
         if mean > best:

@@ -73,12 +73,15 @@ def _unite_by_level(order: np.ndarray, roots: np.ndarray, parents: np.ndarray, w
 
 
 @compiled
-def level_set_tree(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def level_set_tree(
+    levels: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The tree of (y, x) uint8 `levels`; level 0 belongs to no piece.
 
     Returns
     -------
-    nodes : (y, x) int32, the node of every pixel, -1 at level 0. Children have smaller numbers than their parent.
+    places : (pixels,) int32, those above level 0 as places in the flat picture, one connected part after the other.
+    nodes : (pixels,) int32, the node of each. Children have smaller numbers than their parent.
     parent : (n,) int32, a root is its own parent.
     level : (n,) uint8.
     box : (n, 4) int32: first row, last row, first column, last column.
@@ -89,35 +92,86 @@ def level_set_tree(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     rimmed[1:-1, 1:-1] = levels
     flat = rimmed.ravel()
     places, starts = places_by_piece(rimmed)
-    nodes = np.full((height + 2, width + 2), -1, np.int32)
-    node_at = nodes.ravel()
-    parents, order, counts = np.empty(len(flat), np.int32), np.empty(len(places), np.int32), np.zeros(257, np.int64)
-    first = most = len(places)  # nodes get their numbers from the last one down, so that parents come first
-    parent, level = np.empty(most, np.int32), np.empty(most, np.uint8)
+    node_at, parents = np.full(len(flat), -1, np.int32), np.empty(len(flat), np.int32)
+    nodes, order, counts = np.empty(len(places), np.int32), np.empty(len(places), np.int32), np.zeros(257, np.int64)
+    parent, level = np.empty(len(places), np.int32), np.empty(len(places), np.uint8)
+    box, sums = np.empty((len(places), 4), np.int32), np.empty((len(places), 6), np.int64)
+    count = np.int64(0)
     for piece in range(len(starts) - 1):  # one by one, so that all that is looked at lies near in memory
+        here = slice(starts[piece], starts[piece + 1])
         pixels = order[: starts[piece + 1] - starts[piece]]
-        _sort_by_level(places[starts[piece] : starts[piece + 1]], flat, counts, pixels)
+        _sort_by_level(places[here], flat, counts, pixels)
         _unite_by_level(pixels, node_at, parents, width + 2)
-        for at in pixels[::-1]:
-            above = parents[at]
-            if flat[parents[above]] == flat[above]:  # of one piece and level, the last pixel stands for all
-                above = parents[above]
-                parents[at] = above
-            if above == at or flat[above] != flat[at]:
-                first -= 1
-                parent[first] = first if above == at else node_at[above]
-                level[first] = flat[at]
-                node_at[at] = first
-            else:
-                node_at[at] = node_at[above]
-    count = most - first
-    parent, level = parent[first:] - np.int32(first), level[first:].copy()
-    for y in range(1, height + 1):
-        for x in range(1, width + 1):
-            nodes[y, x] = nodes[y, x] - first if rimmed[y, x] > 0 else -1
-    nodes = nodes[1:-1, 1:-1].copy()
-    box, sums = _measured(nodes, count)
-    for node in range(count):
+        first, count = count, _number(pixels, flat, parents, node_at, parent, level, count)
+        _measure(places[here], node_at, nodes[here], width + 2, first, parent[:count], box, sums)
+    return _without_rim(places, width), nodes, parent[:count].copy(), level[:count].copy(), box[:count], sums[:count]
+
+
+@compiled
+def _number(
+    pixels: np.ndarray,
+    levels: np.ndarray,
+    parents: np.ndarray,
+    node_at: np.ndarray,
+    parent: np.ndarray,
+    level: np.ndarray,
+    count: int,
+) -> int:
+    """Give the nodes of a part the numbers from `count` on, children before parents -> the next number.
+
+    Of the pixels of one piece and level, the last one in `pixels` stands for all.
+    """
+    for at in pixels[::-1]:
+        above = parents[at]
+        if levels[parents[above]] == levels[above]:
+            parents[at] = parents[above]
+    for at in pixels:
+        if parents[at] == at or levels[parents[at]] != levels[at]:
+            node_at[at] = count
+            level[count] = levels[at]
+            count += 1
+    for at in pixels:
+        above = parents[at]
+        if above == at:
+            parent[node_at[at]] = node_at[at]
+        elif levels[above] != levels[at]:
+            parent[node_at[at]] = node_at[above]
+        else:
+            node_at[at] = node_at[above]
+    return count
+
+
+@compiled
+def _measure(
+    places: np.ndarray,
+    node_at: np.ndarray,
+    nodes: np.ndarray,
+    width: int,
+    first: int,
+    parent: np.ndarray,
+    box: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    """Fill the nodes of a part's pixels, and box and sums of its nodes from `first` on; `width` has the rim."""
+    box[first : len(parent), 0::2] = 2**31 - 1
+    box[first : len(parent), 1::2] = -1
+    sums[first : len(parent)] = 0
+    for k in range(len(places)):
+        node = node_at[places[k]]
+        nodes[k] = node
+        row = np.uint32(places[k]) // np.uint32(width)  # whole numbers of 32 bits without a sign are divided fast
+        y, x = np.int64(row) - 1, np.int64(places[k]) - np.int64(row) * width - 1
+        box[node, 0] = min(box[node, 0], y)
+        box[node, 1] = max(box[node, 1], y)
+        box[node, 2] = min(box[node, 2], x)
+        box[node, 3] = max(box[node, 3], x)
+        sums[node, 0] += 1
+        sums[node, 1] += y
+        sums[node, 2] += x
+        sums[node, 3] += y * y
+        sums[node, 4] += y * x
+        sums[node, 5] += x * x
+    for node in range(first, len(parent)):
         above = parent[node]
         if above != node:
             box[above, 0] = min(box[above, 0], box[node, 0])
@@ -126,31 +180,15 @@ def level_set_tree(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
             box[above, 3] = max(box[above, 3], box[node, 3])
             for k in range(6):
                 sums[above, k] += sums[node, k]
-    return nodes, parent, level, box, sums
 
 
 @compiled
-def _measured(nodes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Box and sums, as in `level_set_tree`, of each node's own pixels."""
-    box = np.empty((count, 4), np.int32)
-    box[:, 0::2] = 2**31 - 1
-    box[:, 1::2] = -1
-    sums = np.zeros((count, 6), np.int64)
-    for y in range(nodes.shape[0]):
-        for x in range(nodes.shape[1]):
-            node = nodes[y, x]
-            if node >= 0:
-                box[node, 0] = min(box[node, 0], y)
-                box[node, 1] = max(box[node, 1], y)
-                box[node, 2] = min(box[node, 2], x)
-                box[node, 3] = max(box[node, 3], x)
-                sums[node, 0] += 1
-                sums[node, 1] += y
-                sums[node, 2] += x
-                sums[node, 3] += y * y
-                sums[node, 4] += y * x
-                sums[node, 5] += x * x
-    return box, sums
+def _without_rim(places: np.ndarray, width: int) -> np.ndarray:
+    """Places in a picture of `width` columns, from those in the picture with its rim; in the same array."""
+    for k in range(len(places)):
+        row = np.uint32(places[k]) // np.uint32(width + 2)
+        places[k] -= width + 3 + 2 * (np.int64(row) - 1)
+    return places
 
 
 @compiled
@@ -239,7 +277,7 @@ def choose(
 
 @compiled
 def paint(
-    nodes: np.ndarray, parent: np.ndarray, chosen: np.ndarray, levels: np.ndarray
+    places: np.ndarray, nodes: np.ndarray, parent: np.ndarray, chosen: np.ndarray, levels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels 1, 2, ... of the chosen pieces, in row order of their seeds, and the seeds.
 
@@ -247,7 +285,6 @@ def paint(
 
     Returns (y, x) uint32 labels and (n, 2) int64 seeds.
     """
-    height, width = levels.shape
     owner = np.full(len(parent), -1, np.int32)
     count = np.int64(0)  # a bare 0 is a type of its own, for which name_by_seed would be compiled once more
     for node in range(len(parent) - 1, -1, -1):
@@ -257,12 +294,11 @@ def paint(
             count += 1
         elif above != node:
             owner[node] = owner[above]
-    labels = np.zeros((height, width), np.uint32)
-    for y in range(height):
-        for x in range(width):
-            node = nodes[y, x]
-            if node >= 0 and owner[node] >= 0:
-                labels[y, x] = owner[node] + 1
+    labels = np.zeros(levels.shape, np.uint32)
+    out = labels.ravel()
+    for k in range(len(places)):
+        if owner[nodes[k]] >= 0:
+            out[places[k]] = owner[nodes[k]] + 1
     return labels, name_by_seed(labels, labels.copy(), levels, count)
 
 
