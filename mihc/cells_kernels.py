@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mihc.kernels import compiled
+from mihc.kernels import compiled, room
 
 FARTHEST = 500  # pixels a nucleus can grow: a step in y or x fits in 10 bits
 NEAR = 30  # up to which steps fit in 6 bits, and a distance with its steps in 32
@@ -28,7 +28,7 @@ def _column_steps(labels: np.ndarray, reach: int) -> np.ndarray:
     """From each pixel to the nearest labelled one of its column, the upper of two; reach + 1 if none is in reach."""
     height, width = labels.shape
     none = np.int16(reach + 1)
-    step = np.empty((height, width), np.int16)
+    step = room((height, width), np.int16)
     away = np.full(width, none, np.int16)
     for y in range(height):
         for x in range(width):

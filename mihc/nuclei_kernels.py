@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mihc.kernels import compiled, compiled_unchecked
+from mihc.kernels import compiled, compiled_unchecked, copied, room
 
 FRACTION = 16  # smoothed values are in 1/16 of a count
 SCALE = 4096  # compressed values are in 1/4096
@@ -29,7 +29,7 @@ def smooth(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
     across = np.empty((rows, width), np.float32)  # the rows in reach, smoothed along x; row y lies at y % rows
     padded = np.empty(width + 2 * reach, np.float32)
     line = np.empty(width, np.float32)
-    out = np.empty((height, width), np.int32)
+    out = room((height, width), np.int32)
     for last in range(height + reach):
         if last < height:
             for x in range(width):
@@ -68,7 +68,7 @@ def _weigh(padded: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
 def despeckle(image: np.ndarray) -> np.ndarray:
     """Each pixel cut down to the brightest of its 8 neighbours, which takes single hot pixels away."""
     height, width = image.shape
-    out = image.copy()
+    out = copied(image)
     if image.size == 1:
         return out
     around = np.empty(width, image.dtype)
@@ -95,7 +95,7 @@ def despeckle(image: np.ndarray) -> np.ndarray:
 @compiled
 def steps_in_the_dark(image: np.ndarray, cut: int) -> np.ndarray:
     """Differences, without their sign, between neighbours along x of (y, x) int32 that are both at most `cut`."""
-    steps = np.empty(image.size, np.int32)
+    steps = room(image.size, np.int32)
     count = 0
     for y in range(image.shape[0]):
         for x in range(1, image.shape[1]):
@@ -111,7 +111,7 @@ def compress(smoothed: np.ndarray, background: float, half: float) -> np.ndarray
 
     Bright nuclei then do not outvote dim ones. `background` and `half` are in counts.
     """
-    out = np.empty(smoothed.shape, np.int16)
+    out = room(smoothed.shape, np.int16)
     none, scale = np.float32(0.0), np.float32(SCALE)
     dark, middle = np.float32(FRACTION * background), np.float32(FRACTION * half)
     for y in range(smoothed.shape[0]):
@@ -124,7 +124,7 @@ def compress(smoothed: np.ndarray, background: float, half: float) -> np.ndarray
 @compiled_unchecked
 def excess(smoothed: np.ndarray, low: np.ndarray, background: float, half: float) -> np.ndarray:
     """Smoothed counts above a compressed level, not below 0 -> int32 in 1/FRACTION of a count."""
-    out = np.empty(smoothed.shape, np.int32)
+    out = room(smoothed.shape, np.int32)
     for y in range(smoothed.shape[0]):
         for x in range(smoothed.shape[1]):
             dark = background + half * low[y, x] / (SCALE - low[y, x])
@@ -140,7 +140,7 @@ def above_cut(
 
     The step is uncompressed.
     """
-    out = np.empty(values.shape, np.bool_)
+    out = room(values.shape, np.bool_)
     part, rise, least, one = np.float32(share), np.float32(step), np.float32(floor), np.float32(1.0)
     for y in range(values.shape[0]):
         for x in range(values.shape[1]):
@@ -155,7 +155,7 @@ def above_cut(
 def box_mean(values: np.ndarray, reach: int) -> np.ndarray:
     """Mean of compressed values over the square of 2 reach + 1 pixels, as far as it lies in the array -> float32."""
     height, width = values.shape
-    out = np.empty((height, width), np.float32)
+    out = room((height, width), np.float32)
     column, columns = np.zeros(width, np.int32), _columns_in_reach(width, reach)
     line = np.empty(width, np.float32)
     rows = 0
@@ -205,8 +205,8 @@ def class_means(values: np.ndarray, mean: np.ndarray, floor: float, reach: int) 
     least, one = np.float32(floor), np.float32(1.0)
     columns = _columns_in_reach(width, reach)
     bright, others = np.empty(width, np.float32), np.empty(width, np.float32)
-    high = np.empty((height, width), np.float32)
-    low = np.empty((height, width), np.float32)
+    high = room((height, width), np.float32)
+    low = room((height, width), np.float32)
     # Of a column's pixels in reach: sums of the brighter and of all, at most SCALE each, and how many are brighter.
     high_sum, high_count, every_sum = np.zeros(width, np.int32), np.zeros(width, np.int32), np.zeros(width, np.int32)
     rows = 0
@@ -262,7 +262,8 @@ def splitting_levels(
     contrast of a fine against a wide smoothing, which has a summit even where a dim nucleus leans on a bright one.
     """
     height, width = fine.shape
-    out = np.zeros((height, width), np.uint8)
+    out = room((height, width), np.uint8)
+    out[...] = 0
     for y in range(height):
         for x in range(width):
             if not foreground[y, x]:
@@ -338,7 +339,7 @@ def trim(labels: np.ndarray, values: np.ndarray, bounds: np.ndarray) -> None:
 def _edge_pixels(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Places of labelled pixels that have an unlabelled mask pixel among their 8 neighbours."""
     height, width = labels.shape
-    out = np.empty(labels.size, np.int32)
+    out = room(labels.size, np.int32)
     free = np.zeros((3, width), np.uint8)  # of a row and the two beside it, row y at y % 3
     near = np.zeros(width + 2, np.uint8)
     count = 0
@@ -374,7 +375,8 @@ def grow(
     A label takes no pixel whose value is below the label's bound. Changes `labels` in place.
     """
     height, width = labels.shape
-    cost = np.full((height, width), limit + 1, np.int16)
+    cost = room((height, width), np.int16)
+    cost[...] = limit + 1
     first = np.full(limit + 1, -1, np.int64)  # per cost a chain of entries: a place, and the next entry
     places = _edge_pixels(labels, mask)
     count = len(places)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mihc.kernels import compiled
+from mihc.kernels import compiled, room
 
 
 @compiled
@@ -55,7 +55,7 @@ def places_by_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             pieces += 1
             size[run], total = total, total + size[run]
     starts[pieces] = total
-    places = np.empty(total, np.int32)
+    places = room(total, np.int32)
     for run in range(len(rows)):
         top = find_root(roots, run)
         line = rows[run] * mask.shape[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mihc.kernels import compiled
+from mihc.kernels import compiled, copied, room
 from mihc.nuclei_masks import fill_squared_distance
 from mihc.nuclei_tree import ellipse_quality, name_by_seed
 
@@ -34,11 +34,19 @@ def add_rest(
     first and the last of `areas`, and no side is above `longest`.
     """
     height, width = labels.shape
-    far = np.empty(labels.shape, np.int16)
-    fill_squared_distance(labels == 0, away + 1, far)
+    far = room(labels.shape, np.int16)
+    free = room(labels.shape, np.bool_)
+    for row in range(height):
+        for column in range(width):
+            free[row, column] = labels[row, column] == 0
+    fill_squared_distance(free, away + 1, far)
     limit = max(away * away, 2)  # farther than a corner neighbour
-    free = foreground & (far > limit)
-    queue = np.empty((free.sum(), 2), np.int32)
+    left_over = 0
+    for row in range(height):
+        for column in range(width):
+            free[row, column] = foreground[row, column] and far[row, column] > limit
+            left_over += free[row, column]
+    queue = np.empty((left_over, 2), np.int32)
     sums = np.empty(6, np.int64)
     for row in range(height):
         for column in range(width):
@@ -72,4 +80,4 @@ def add_rest(
                 count += 1
                 for k in range(found):
                     labels[queue[k, 0], queue[k, 1]] = count
-    return name_by_seed(labels, labels.copy(), levels, count)
+    return name_by_seed(labels, copied(labels), levels, count)

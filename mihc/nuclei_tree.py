@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mihc.kernels import compiled
+from mihc.kernels import compiled, copied, room
 from mihc.nuclei_masks import find_root, places_by_piece
 
 ONE = 1 << 16  # qualities are integers in 1/ONE, so that sums over pieces have no rounding
@@ -88,14 +88,16 @@ def level_set_tree(
     sums : (n, 6) int64: pixels, sum of y, x, yy, yx, xx.
     """
     height, width = levels.shape
-    rimmed = np.zeros((height + 2, width + 2), np.uint8)
+    rimmed = room((height + 2, width + 2), np.uint8)
+    rimmed[...] = 0
     rimmed[1:-1, 1:-1] = levels
     flat = rimmed.ravel()
     places, starts = places_by_piece(rimmed)
-    node_at, parents = np.full(len(flat), -1, np.int32), np.empty(len(flat), np.int32)
-    nodes, order, counts = np.empty(len(places), np.int32), np.empty(len(places), np.int32), np.zeros(257, np.int64)
-    parent, level = np.empty(len(places), np.int32), np.empty(len(places), np.uint8)
-    box, sums = np.empty((len(places), 4), np.int32), np.empty((len(places), 6), np.int64)
+    node_at, parents = room(len(flat), np.int32), room(len(flat), np.int32)
+    node_at[...] = -1
+    nodes, order, counts = room(len(places), np.int32), room(len(places), np.int32), np.zeros(257, np.int64)
+    parent, level = room(len(places), np.int32), room(len(places), np.uint8)
+    box, sums = room((len(places), 4), np.int32), room((len(places), 6), np.int64)
     count = np.int64(0)
     for piece in range(len(starts) - 1):  # one by one, so that all that is looked at lies near in memory
         here = slice(starts[piece], starts[piece + 1])
@@ -104,7 +106,7 @@ def level_set_tree(
         _unite_by_level(pixels, node_at, parents, width + 2)
         first, count = count, _number(pixels, flat, parents, node_at, parent, level, count)
         _measure(places[here], node_at, nodes[here], width + 2, first, parent[:count], box, sums)
-    return _without_rim(places, width), nodes, parent[:count].copy(), level[:count].copy(), box[:count], sums[:count]
+    return _without_rim(places, width), nodes, parent[:count], level[:count], box[:count], sums[:count]
 
 
 @compiled
@@ -294,12 +296,13 @@ def paint(
             count += 1
         elif above != node:
             owner[node] = owner[above]
-    labels = np.zeros(levels.shape, np.uint32)
+    labels = room(levels.shape, np.uint32)
+    labels[...] = 0
     out = labels.ravel()
     for k in range(len(places)):
         if owner[nodes[k]] >= 0:
             out[places[k]] = owner[nodes[k]] + 1
-    return labels, name_by_seed(labels, labels.copy(), levels, count)
+    return labels, name_by_seed(labels, copied(labels), levels, count)
 
 
 @compiled
