@@ -358,6 +358,7 @@ def _convincing(
     labels: np.ndarray, seeds: np.ndarray, views: _Views, wide: np.ndarray, reference: NucleusReference, recipe: Recipe
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pieces, and their seeds, that are neither haze (no summit of a nucleus' size) nor faint."""
+    from mihc.cells_kernels import name_labels
     from mihc.nuclei_kernels import SCALE, piece_evidence
 
     evidence = piece_evidence(labels, views.fine, wide, views.low, views.high, len(seeds))
@@ -367,9 +368,10 @@ def _convincing(
     keep = (summit >= recipe.summit * bright) | beside_brighter
     keep &= bright >= recipe.faint * SCALE * pixels
     keep &= (bright >= recipe.share * typical) & (bright >= recipe.beside * span)
-    new = np.zeros(len(seeds) + 1, np.uint32)
-    new[1:][keep] = np.arange(1, keep.sum() + 1)
-    return new[labels], seeds[keep]
+    new = np.zeros(len(seeds), np.uint32)
+    new[keep] = np.arange(1, keep.sum() + 1)
+    name_labels(labels, new, labels)
+    return labels, seeds[keep]
 
 
 def _end_at_half_maximum(
@@ -397,13 +399,14 @@ def _end_at_half_maximum(
 
 def _join(labels: np.ndarray, cores: np.ndarray, count: int, views: _Views, diameter: float, recipe: Recipe) -> int:
     """Join, in place, the parts of one nucleus -> how many nuclei there are."""
+    from mihc.nuclei_kernels import brightness
     from mihc.nuclei_merges import join_parts
 
     areas = np.array([0.0, recipe.small_from, recipe.large_from, recipe.largest])
     costs = np.array([recipe.small_cost, recipe.large_cost])
     needs = np.array([*recipe.joined, *recipe.joined_area, recipe.alike, recipe.unbroken])
-    bright = np.maximum(views.fine - views.low, 0).astype(np.int32)
     longest = _px(recipe.longest, diameter)
+    bright = brightness(views.fine, views.low)
     return join_parts(labels, cores, bright, count, JOININGS, longest, _usual_px(diameter), areas, costs, needs)
 
 

@@ -105,6 +105,15 @@ def steps_in_the_dark(image: np.ndarray, cut: int) -> np.ndarray:
     return steps[:count]
 
 
+@compiled
+def occurrences(values: np.ndarray, lowest: int, highest: int) -> np.ndarray:
+    """How often each whole number from `lowest` to `highest` occurs among the (n,) values: int64."""
+    counts = np.zeros(highest - lowest + 1, np.int64)
+    for value in values:
+        counts[value - lowest] += 1
+    return counts
+
+
 @compiled_unchecked
 def compress(smoothed: np.ndarray, background: float, half: float) -> np.ndarray:
     """x / (x + half) in 1/SCALE of the x by which smoothed values exceed the background: int16, 0 to SCALE - 1.
@@ -118,6 +127,16 @@ def compress(smoothed: np.ndarray, background: float, half: float) -> np.ndarray
         for x in range(smoothed.shape[1]):
             above = max(np.float32(smoothed[y, x]) - dark, none)
             out[y, x] = np.int16(min(scale * (above / (above + middle)), scale - np.float32(1.0)))
+    return out
+
+
+@compiled
+def brightness(fine: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """How far compressed values exceed a compressed level, not below 0 -> int32."""
+    out = room(fine.shape, np.int32)
+    for y in range(fine.shape[0]):
+        for x in range(fine.shape[1]):
+            out[y, x] = np.int32(max(fine[y, x] - low[y, x], np.float32(0.0)))
     return out
 
 
