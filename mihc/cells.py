@@ -227,7 +227,7 @@ def cells_in_window(
     labelled = Labelled(nuclei, cells, rows, ids[order], own, *place, *shape)
     table = cell_table(np.asarray(block[:, near[0], near[1]]), labelled, pixel_size_um, settings)
     core = window.core_in_padded
-    return WindowCells(_named(labels[core], ids), _named(grown[core], ids), table)
+    return WindowCells(_renamed(labels[core], ids), _renamed(grown[core], ids), table)
 
 
 def fixed_point_bits(plane: object) -> int:
@@ -272,12 +272,12 @@ def _brightest(values: np.ndarray) -> float:
     return float(values[np.isfinite(values)].max(initial=0.0))
 
 
-def _named(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def _renamed(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Labels 1, 2, ... replaced by their ids, in place."""
     from mihc.cells_kernels import name_labels
 
-    out = np.empty(labels.shape, np.uint32)
-    name_labels(labels, ids, out)
-    return out
+    name_labels(labels, ids, labels)
+    return labels
 
 
 def _rows(seeds: np.ndarray, ids: np.ndarray, window: Window, *, everyone: bool) -> tuple[int, np.ndarray, np.ndarray]:

@@ -92,10 +92,30 @@ def name_labels(labels: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
 @compiled
 def box_of_rows(labels: np.ndarray, rows: np.ndarray) -> tuple[int, int, int, int]:
     """First row and the one past the last, and so the columns, of the pixels whose label has a row; zeros if none."""
-    top, bottom, left, right = labels.shape[0], 0, labels.shape[1], 0
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
+    height, width = labels.shape
+    top, bottom, left, right = 0, height, width, 0
+    while top < height and not _any_of(labels[top], rows):
+        top += 1
+    if top == height:
+        return 0, 0, 0, 0
+    while not _any_of(labels[bottom - 1], rows):
+        bottom -= 1
+    for y in range(top, bottom):  # what lies between is not looked at
+        for x in range(left):
             if labels[y, x] != 0 and rows[labels[y, x]] >= 0:
-                top, bottom = min(top, y), y + 1
-                left, right = min(left, x), max(right, x + 1)
-    return (top, bottom, left, right) if bottom > 0 else (0, 0, 0, 0)
+                left = x
+                break
+        for x in range(width - 1, right - 1, -1):
+            if labels[y, x] != 0 and rows[labels[y, x]] >= 0:
+                right = x + 1
+                break
+    return top, bottom, left, right
+
+
+@compiled
+def _any_of(line: np.ndarray, rows: np.ndarray) -> bool:
+    """Whether a label of the line has a row."""
+    found = False
+    for label in line:
+        found |= label != 0 and rows[label] >= 0
+    return found
