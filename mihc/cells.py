@@ -274,7 +274,7 @@ def _brightest(values: np.ndarray) -> float:
 
 def _renamed(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Labels 1, 2, ... replaced by their ids, in place."""
-    from mihc.cells_kernels import name_labels
+    from mihc.nuclei_kernels import name_labels
 
     name_labels(labels, ids, labels)
     return labels

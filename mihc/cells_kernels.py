@@ -81,15 +81,6 @@ def _spread(
 
 
 @compiled
-def name_labels(labels: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
-    """Labels 1, 2, ... replaced by their ids in `out`; 0 stays 0."""
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            label = labels[y, x]
-            out[y, x] = ids[label - 1] if label != 0 else np.uint32(0)
-
-
-@compiled
 def box_of_rows(labels: np.ndarray, rows: np.ndarray) -> tuple[int, int, int, int]:
     """First row and the one past the last, and so the columns, of the pixels whose label has a row; zeros if none."""
     height, width = labels.shape

@@ -358,8 +358,7 @@ def _convincing(
     labels: np.ndarray, seeds: np.ndarray, views: _Views, wide: np.ndarray, reference: NucleusReference, recipe: Recipe
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pieces, and their seeds, that are neither haze (no summit of a nucleus' size) nor faint."""
-    from mihc.cells_kernels import name_labels
-    from mihc.nuclei_kernels import SCALE, piece_evidence
+    from mihc.nuclei_kernels import SCALE, name_labels, piece_evidence
 
     evidence = piece_evidence(labels, views.fine, wide, views.low, views.high, len(seeds))
     pixels, summit, bright, span = evidence.T

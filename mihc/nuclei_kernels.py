@@ -328,6 +328,15 @@ def piece_evidence(
 
 
 @compiled
+def name_labels(labels: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
+    """Labels 1, 2, ... replaced by their ids in `out`; 0 stays 0."""
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            label = labels[y, x]
+            out[y, x] = ids[label - 1] if label != 0 else np.uint32(0)
+
+
+@compiled
 def boxes(labels: np.ndarray, count: int, most: int) -> np.ndarray:
     """First row, last row, first column, last column of each label, with room for `most`."""
     box = np.empty((most + 1, 4), np.int64)
