@@ -67,7 +67,7 @@ def test_NP43_a_replicate_slide_with_the_same_cells_under_other_bytes_moves_no_n
     with (twice / "slides.csv").open("a") as slides:
         slides.writelines(f"R{number:02},P{number:02},R{number:02}.csv\n" for number in range(1, 7))
     for folder in (once, twice):
-        assert mihc.run(mihc.read_study(folder)).failed == {}
+        assert mihc.run(mihc.read_study(folder), until="statistics").failed == {}
     one, two = patients_of(once), patients_of(twice)
     assert (one["slides"] == 1).all() and (two["slides"] == 2).all()
     pd.testing.assert_frame_equal(one.drop(columns="slides"), two.drop(columns="slides"), rtol=1e-12, atol=0)
@@ -98,7 +98,7 @@ def two_panels(tmp_path_factory) -> Path:
             b_cells.astype({"CD20_positive": int}).to_csv(folder / f"B{number:02}.csv", index=False)
             lines.append(f"B{number:02},P{number:02},B,B{number:02}.csv\n")
     (folder / "slides.csv").write_text("".join(lines))
-    assert mihc.run(mihc.read_study(folder)).failed == {}
+    assert mihc.run(mihc.read_study(folder), until="statistics").failed == {}
     return folder
 
 
@@ -137,6 +137,6 @@ def test_NP41_clinical_rows_without_slides_change_no_number_of_a_run(tmp_path):
     clinical = pd.concat([pd.read_csv(more / "clinical.csv"), extra])
     clinical.to_csv(more / "clinical.csv", index=False)
     for folder in (one, more):
-        mihc.run(mihc.read_study(folder))
+        mihc.run(mihc.read_study(folder), until="statistics")
     for name in ("patients.csv", "statistics.csv", "regions.csv"):
         assert (one / "results" / name).read_bytes() == (more / "results" / name).read_bytes()
