@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,19 +79,27 @@ class Edits:
         if not len(added):
             return table if len(stays) == len(table) else table.take(stays).reset_index(drop=True)
         order = np.insert(stays, np.searchsorted(ids[stays], added["cell"]), len(table) + np.arange(len(added)))
+        table = _with_categories(table, added)
         both = pd.concat([table, added.astype(table.dtypes)], ignore_index=True)
         return both.take(order).reset_index(drop=True)  # rows are taken once: a million of them are not sorted
 
-    def over_parts(self, parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        """`over` of a table that comes part by part, in the order of its cells."""
-        waiting, last = self, 0
-        for part in parts:
-            last = int(part["cell"].iloc[-1]) if len(part) else last
-            now = waiting.rows["cell"] <= last
-            yield replace(waiting, rows=waiting.rows[now]).over(part)
-            waiting = replace(waiting, rows=waiting.rows[~now])
-        if len(waiting.rows):
-            yield waiting.rows[list(part)].astype(part.dtypes).reset_index(drop=True)
+    def in_groups(self, last: np.ndarray) -> dict[int, Edits]:
+        """The edits by the row group of the machine's table that they fall into.
+
+        `last` are the groups' last cells, ascending; cells with ids beyond are under the number of groups.
+        """
+        of_rows, of_gone = (np.searchsorted(last, ids) for ids in (self.rows["cell"].to_numpy(), self.gone))
+        return {
+            group: Edits(self.rows[of_rows == group], self.gone[of_gone == group])
+            for group in np.union1d(of_rows, of_gone).tolist()
+        }
+
+
+def _with_categories(table: pd.DataFrame, added: pd.DataFrame) -> pd.DataFrame:
+    """The table, whose columns of categories know those of the added rows too."""
+    known = {name: table[name].cat for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)}
+    more = {name: sorted({*added[name]} - {*one.categories}) for name, one in known.items()}
+    return table.assign(**{name: known[name].add_categories(names) for name, names in more.items() if names})
 
 
 def edits_of(job: Job, slide: str) -> Edits | None:
@@ -101,13 +109,6 @@ def edits_of(job: Job, slide: str) -> Edits | None:
         return None
     rows = store.read_cells(job.store.path(edited_table(slide)))
     return Edits(rows, np.array(record.notes["gone"], np.uint32))
-
-
-def final_parts(job: Job, slide: str, rows: int) -> Iterator[pd.DataFrame]:
-    """Everything measured of a slide's cells with the edits of the final review, at most about `rows` at a time."""
-    parts = store.read_cells_in_parts(job.store.path(measured_table(slide)), rows)
-    edits = edits_of(job, slide)
-    return parts if edits is None else edits.over_parts(parts)
 
 
 def cells_hash(cells: pd.DataFrame) -> str:
