@@ -50,6 +50,7 @@ MODULES = (
 STAGE = "edits"
 AUTOMATIC = "automatic_class"  # a column of the edited cells: their class by the automatic regions
 LABEL_COLUMNS = ("cell", "x_um", "y_um", "nucleus_area_um2", "cell_area_um2")
+PLACED = ("cell", "region", "tissue_class")
 LOOK_AROUND = {"background", "spillover"}  # features that look beyond their cell
 Box = tuple[int, int, int, int]  # y0, y1, x0, x1, half open
 
@@ -171,15 +172,23 @@ def _edit(job: Job, row: SlideRow, done: Mapping[str, Record], review: SlideRevi
 
 def _ledger(job: Job, slide: str, machine: pd.DataFrame, edits: Edits, shapes: dict) -> pd.DataFrame:
     """The account with the edits: from the machine's where no cell outside all regions comes or goes."""
-    columns = ["cell", "region", "tissue_class"]
-    placed = store.read_cells(job.store.path(place.regions_table(slide)), columns=columns)
-    left = placed[np.isin(placed["cell"], edits.gone)]
+    left = _places_of(job, slide, machine["cell"].to_numpy(), edits.gone)
     if OUTSIDE in {*left["tissue_class"], *edits.rows["tissue_class"]}:
+        placed = store.read_cells(job.store.path(place.regions_table(slide)), columns=PLACED)
         every = edits.over(placed.join(machine[["x_um", "y_um"]]))
         return place.whole_ledger(job, slide, every, shapes)
     change = Counter(zip(edits.rows["region"], edits.rows["tissue_class"]))
     change.subtract(zip(left["region"], left["tissue_class"]))
     return moved_cells(store.read_csv(job.store.path(place.part("area_ledger", slide))), change)
+
+
+def _places_of(job: Job, slide: str, ids: np.ndarray, cells: np.ndarray) -> pd.DataFrame:
+    """Where some of the machine's cells, all of whose ids are given, lie; only their row groups are read."""
+    path = job.store.path(place.regions_table(slide))
+    ends = np.cumsum(store.row_groups(path), dtype=np.int64)
+    groups = np.unique(np.searchsorted(ids[ends - 1], cells))
+    found = store.read_cells(path, columns=PLACED, groups=groups.tolist())
+    return found[np.isin(found["cell"], cells)]
 
 
 def _settings(job: Job, stored: StoredImage, image: Record, cells: Record) -> CellSettings:

@@ -67,7 +67,7 @@ def _pieces(
     measured: Path, sizes: list[int], edits: Edits | None, columns: Mapping[str, Path | None], table: pd.DataFrame
 ) -> Iterator[StoredRows | pd.DataFrame]:
     """The table's row groups: as they are stored, or with the edits that fall into them."""
-    ends = np.cumsum(sizes)
+    ends = np.cumsum(sizes, dtype=np.int64)
     ids = store.read_cells(measured, columns=["cell"])["cell"].to_numpy()
     edited = edits.in_groups(ids[ends - 1]) if edits else {}
     new, first = table[[name for name, stored in columns.items() if stored is None]], 0
