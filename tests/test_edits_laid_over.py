@@ -1,4 +1,4 @@
-"""Edited cells laid over the machine's tables: by hand, row group by row group, and placed one by one as all at once."""
+"""Edited cells laid over the machine's tables: by hand, by row groups, and placed one by one as all at once."""
 
 from __future__ import annotations
 
