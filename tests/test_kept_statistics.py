@@ -101,6 +101,13 @@ def test_dropout_that_stands_and_that_is_made_anew_are_what_is_made_at_once(tmp_
     assert stood.sum() == 2 * len(unchanged)
 
 
+def test_the_ends_of_intervals_are_read_by_no_test_and_change_none():
+    before = cohort(2).assign(**{f"{MARKERS[0]}_low": 1.0, f"{MARKERS[0]}_high": 9.0, "CPS_low": 0.5})
+    now = before.assign(**{f"{MARKERS[0]}_high": 8.0, "CPS_low": 0.4})
+    assert csv_text(associate(before, SETTINGS)) == csv_text(associate(now, SETTINGS))
+    assert fingerprints(before) == fingerprints(now)
+
+
 def test_other_columns_are_no_longer_kept():
     before, now = cohort(2), cohort(2).drop(columns=MARKERS[0])
     kept = kept_rows(fingerprints(before), associate(before, SETTINGS), fingerprints(now))

@@ -23,9 +23,13 @@ CLINICAL = ""  # under which the fingerprint of all that is no marker stands
 
 
 def fingerprints(patients: pd.DataFrame) -> dict[str, str]:
-    """Hash every marker's column of the study table, and under CLINICAL all the others with their order."""
+    """Hash every marker's column of the study table, and under CLINICAL all the others with their order.
+
+    The ends of markers' intervals, which no test reads, are in neither.
+    """
     markers = {marker.column for marker in marker_columns(patients)}
-    rest = patients.drop(columns=[*markers])
+    ends = {f"{marker}_{end}" for marker in markers for end in ("low", "high")}
+    rest = patients.drop(columns=[name for name in patients if name in markers or name in ends])
     found = {CLINICAL: _hash("\n".join(f"{name}\t{rest[name].tolist()!r}" for name in rest).encode())}
     return found | {name: _hash(patients[name].to_numpy(np.float64).tobytes()) for name in patients if name in markers}
 

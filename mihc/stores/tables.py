@@ -289,18 +289,21 @@ def _bare(text: str) -> str:
 
 
 def _text(cells: pd.Series) -> pd.Series:
-    return cells.map(_bare)
+    values = cells.tolist()
+    known = {cell: _bare(cell) for cell in set(values)}
+    return pd.Series([known[cell] for cell in values], index=cells.index, dtype=object)
 
 
 def _values(cells: pd.Series) -> pd.Series:
-    kinds = set(cells.unique())
+    values = cells.tolist()
+    kinds = set(values)
     filled = kinds - {""}
     if filled and filled <= {"True", "False"}:
         return cells.map({"True": True, "False": False, "": pd.NA}).astype("boolean")
     if kinds and all(_INTEGER.fullmatch(cell) and len(cell.lstrip("-")) < 19 for cell in kinds):
-        return cells.map(int).astype(np.int64)
+        return pd.Series([int(cell) for cell in values], index=cells.index, dtype=np.int64)
     if all(_NUMBER.fullmatch(cell) for cell in filled):
-        return cells.map(lambda cell: float(cell) if cell else math.nan).astype(np.float64)
+        return pd.Series([float(cell) if cell else math.nan for cell in values], index=cells.index, dtype=np.float64)
     return _text(cells)
 
 
