@@ -300,8 +300,9 @@ class Store:
         changed = records.changed_fields(record.key, key)
         if changed:
             return "changed: " + ", ".join(changed)
+        folder = str(self.folder)  # a slide has thousands of files: paths are put together as texts
         for name, (size, _) in record.files.items():
-            found = size_of(self.folder / record.where(name))
+            found = size_of(f"{folder}/{record.where(name)}")
             if found != size:
                 return f"missing file {name}" if found is None else f"changed file {name}"
         return ""

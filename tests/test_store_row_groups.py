@@ -19,6 +19,7 @@ from mihc.stores import tables
 from mihc.stores.footers import BINARY, DOUBLE, FALSE, I32, I64, LIST, STRUCT, TRUE, decode, encode
 
 GROUP = 8
+NEW = ["called", "level"]
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,7 @@ def stored_in(folder, table: pd.DataFrame) -> dict:
 def pieces_of(table: pd.DataFrame, anew: set[int]) -> list:
     ends = [*range(0, len(table), GROUP), len(table)]
     return [
-        table.iloc[a:b] if number in anew else StoredRows(number, table[["called", "level"]].iloc[a:b])
+        table.iloc[a:b] if number in anew else StoredRows(number, a, b - a)
         for number, (a, b) in enumerate(pairwise(ends))
     ]
 
@@ -66,7 +67,7 @@ def test_whichever_row_groups_are_copied_the_bytes_are_those_of_writing_all(tmp_
     table = whole_table()
     write_cells(tmp_path / "whole.parquet", table)
     columns = stored_in(tmp_path, table)
-    size, sha = write_joined_cells(tmp_path / "joined.parquet", columns, pieces_of(table, anew))
+    size, sha = write_joined_cells(tmp_path / "joined.parquet", columns, table[NEW], pieces_of(table, anew))
     joined = (tmp_path / "joined.parquet").read_bytes()
     assert joined == (tmp_path / "whole.parquet").read_bytes()
     assert (size, sha) == (len(joined), hashlib.sha256(joined).hexdigest())
@@ -79,7 +80,7 @@ def test_rows_that_came_and_went_are_where_they_belong(tmp_path):
     more = table.iloc[:2].assign(cell=np.array([900, 901], np.uint32), region="drawn")
     pieces = pieces_of(table, set())
     pieces[1] = shorter
-    write_joined_cells(tmp_path / "joined.parquet", columns, [*pieces, more])
+    write_joined_cells(tmp_path / "joined.parquet", columns, table[NEW], [*pieces, more])
     found = read_cells(tmp_path / "joined.parquet")
     pd.testing.assert_frame_equal(found, pd.concat([table.drop(index=[9, 12]), more], ignore_index=True))
     assert row_groups(tmp_path / "joined.parquet") == [8, 6, 8, 5, 2]
@@ -89,15 +90,15 @@ def test_rows_that_came_and_went_are_where_they_belong(tmp_path):
 def test_a_table_of_no_or_one_row_group(tmp_path, rows):
     table = whole_table(rows)
     columns = stored_in(tmp_path, table)
-    pieces = pieces_of(table, set()) if rows else [table]
-    write_joined_cells(tmp_path / "joined.parquet", columns, pieces)
+    pieces = pieces_of(table, set()) if rows else []
+    write_joined_cells(tmp_path / "joined.parquet", columns, table[NEW], pieces)
     pd.testing.assert_frame_equal(read_cells(tmp_path / "joined.parquet"), table)
 
 
 def test_another_program_reads_it_with_every_checksum(tmp_path):
     """Columns, single row groups and statistics by pyarrow's own reader."""
     table = whole_table()
-    write_joined_cells(tmp_path / "joined.parquet", stored_in(tmp_path, table), pieces_of(table, {2}))
+    write_joined_cells(tmp_path / "joined.parquet", stored_in(tmp_path, table), table[NEW], pieces_of(table, {2}))
     with pq.ParquetFile(tmp_path / "joined.parquet", page_checksum_verification=True) as file:
         for number in range(4):
             mine = table.iloc[number * GROUP : number * GROUP + GROUP]
@@ -113,14 +114,13 @@ def test_another_program_reads_it_with_every_checksum(tmp_path):
 def test_stored_rows_that_are_not_those_that_were_there_are_told(tmp_path):
     table = whole_table()
     columns = stored_in(tmp_path, table)
-    new = table[["called", "level"]]
-    for wrong in (StoredRows(0, new.iloc[:5]), StoredRows(7, new.iloc[:8])):
+    for wrong in (StoredRows(0, 0, 5), StoredRows(7, 0, 8)):
         with pytest.raises(DamagedError, match="has not the"):
-            write_joined_cells(tmp_path / "joined.parquet", columns, [wrong])
+            write_joined_cells(tmp_path / "joined.parquet", columns, table[NEW], [wrong])
     path = columns["mean"]
     path.write_bytes(path.read_bytes()[:-40] + b"\0" * 40)
     with pytest.raises(DamagedError):
-        write_joined_cells(tmp_path / "joined.parquet", columns, pieces_of(table, set()))
+        write_joined_cells(tmp_path / "joined.parquet", columns, table[NEW], pieces_of(table, set()))
 
 
 WHOLE = st.integers(-(2**63), 2**63 - 1)

@@ -74,15 +74,13 @@ class Edits:
     gone: np.ndarray  # ids of the machine's rows that count no more
 
     def over(self, table: pd.DataFrame) -> pd.DataFrame:
-        """A table of the machine's cells, sorted by `cell`, with the edits."""
+        """A table of the machine's cells, sorted by `cell`, with the edits; few rows come and go, so none is sorted."""
         ids, added = table["cell"].to_numpy(), self.rows[list(table)]
-        stays = np.flatnonzero(~np.isin(ids, self.gone))
-        if not len(added):
-            return table if len(stays) == len(table) else table.take(stays).reset_index(drop=True)
-        order = np.insert(stays, np.searchsorted(ids[stays], added["cell"]), len(table) + np.arange(len(added)))
-        table = _with_categories(table, added)
-        both = pd.concat([table, added.astype(table.dtypes)], ignore_index=True)
-        return both.take(order).reset_index(drop=True)  # rows are taken once: a million of them are not sorted
+        gone = np.searchsorted(ids, _among(ids, self.gone))
+        if not len(added) and not len(gone):
+            return table
+        at = np.searchsorted(np.delete(ids, gone), added["cell"])
+        return pd.DataFrame({name: _with_rows(table[name], gone, at, added[name]) for name in table}, copy=False)
 
     def in_groups(self, last: np.ndarray) -> dict[int, Edits]:
         """The edits by the row group of the machine's table that they fall into.
@@ -96,11 +94,25 @@ class Edits:
         }
 
 
-def _with_categories(table: pd.DataFrame, added: pd.DataFrame) -> pd.DataFrame:
-    """The table, whose columns of categories know those of the added rows too."""
-    known = {name: table[name].cat for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)}
-    more = {name: sorted({*added[name]} - {*one.categories}) for name, one in known.items()}
-    return table.assign(**{name: known[name].add_categories(names) for name, names in more.items() if names})
+def _with_rows(column: pd.Series, gone: np.ndarray, at: np.ndarray, added: pd.Series) -> pd.Series:
+    """A column without the rows `gone`, and then with others before the rows `at`."""
+    if isinstance(column.dtype, np.dtype):
+        kept = np.delete(column.to_numpy(), gone)
+        return pd.Series(np.insert(kept, at, added.astype(column.dtype)) if len(at) else kept, copy=False)
+    values = column.array
+    if isinstance(values, pd.Categorical):
+        values = values.add_categories(sorted({*added} - {*values.categories}))
+    both = pd.concat([pd.Series(values), added.astype(values.dtype)], ignore_index=True)
+    stays = np.delete(np.arange(len(column)), gone)
+    return both.take(np.insert(stays, at, len(column) + np.arange(len(at)))).reset_index(drop=True)
+
+
+def _among(ids: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Those of `some` that are among the ids, which rise; rising, each once."""
+    some = np.unique(some).astype(ids.dtype)
+    place = np.searchsorted(ids, some)
+    inside = place < len(ids)
+    return some[inside][ids[place[inside]] == some[inside]]
 
 
 def edits_of(job: Job, slide: str) -> Edits | None:
@@ -159,24 +171,34 @@ def _edit(job: Job, row: SlideRow, done: Mapping[str, Record], review: SlideRevi
     stored, labels = store.open_image(folder), {name: store.open_labels(folder, name)[0] for name in PARTS}
     measured = measure_edits(stored, labels, review, _settings(job, stored, done["slide"], done["cells"]))
     measured.insert(0, "slide", slide)
-    shapes = place.shapes_of(job, slide)
-    rows = measured.drop(columns="flags").join(place.placed_cells(job, slide, measured, shapes, done["outlines"]))
-    if shapes["automatic"]:
-        rows[AUTOMATIC] = place.automatic_classes(measured, shapes, done["outlines"])
-    gone = np.intersect1d(machine["cell"], [*review.removed, *measured["cell"]]).astype(np.uint32)
+    rows = measured.drop(columns="flags").join(_places(job, slide, measured, done["outlines"]))
+    gone = _among(machine["cell"].to_numpy(), np.array([*review.removed, *measured["cell"]], np.uint32))
     store.write_cells(transaction.path(edited_table(slide)), rows)
-    ledger = _ledger(job, slide, machine, Edits(rows, gone), shapes)
+    ledger = _ledger(job, slide, machine, Edits(rows, gone))
     store.write_csv(transaction.path(f".stages/edits/{slide}.area_ledger.csv"), ledger)
     transaction.notes |= {"removed": len(review.removed), "added": len(review.added), "gone": gone.tolist()}
 
 
-def _ledger(job: Job, slide: str, machine: pd.DataFrame, edits: Edits, shapes: dict) -> pd.DataFrame:
+def _places(job: Job, slide: str, measured: pd.DataFrame, outlines: Record) -> pd.DataFrame:
+    """Where edited cells lie; where all were deleted, no outline is read, which on a large slide are many."""
+    if not len(measured):
+        names, numbers = dict.fromkeys(PLACED[1:], object), {"distance_to_margin_um": float, "flags": np.uint32}
+        columns = names | numbers | ({AUTOMATIC: object} if "automatic_areas_mm2" in outlines.notes else {})
+        return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in columns.items()})
+    shapes = place.shapes_of(job, slide)
+    placed = place.placed_cells(job, slide, measured, shapes, outlines)
+    if shapes["automatic"]:
+        placed[AUTOMATIC] = place.automatic_classes(measured, shapes, outlines)
+    return placed
+
+
+def _ledger(job: Job, slide: str, machine: pd.DataFrame, edits: Edits) -> pd.DataFrame:
     """The account with the edits: from the machine's where no cell outside all regions comes or goes."""
     left = _places_of(job, slide, machine["cell"].to_numpy(), edits.gone)
     if OUTSIDE in {*left["tissue_class"], *edits.rows["tissue_class"]}:
         placed = store.read_cells(job.store.path(place.regions_table(slide)), columns=PLACED)
         every = edits.over(placed.join(machine[["x_um", "y_um"]]))
-        return place.whole_ledger(job, slide, every, shapes)
+        return place.whole_ledger(job, slide, every, place.shapes_of(job, slide))
     change = Counter(zip(edits.rows["region"], edits.rows["tissue_class"]))
     change.subtract(zip(left["region"], left["tissue_class"]))
     return moved_cells(store.read_csv(job.store.path(place.part("area_ledger", slide))), change)

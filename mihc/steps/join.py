@@ -39,7 +39,8 @@ def placed_cells(job: Job, row: SlideRow) -> pd.DataFrame:
     placed = store.read_cells(places, columns=["cell", *PLACES, "flags"], categories=NAMES)
     if not cells["cell"].equals(placed["cell"]):
         raise InputError("cells and regions are of different runs", place=row.slide, fix="Type the same command again.")
-    cells, edits = cells.join(placed.drop(columns="cell")), edits_of(job, row.slide)
+    both = {name: one[name] for one in (placed, cells) for name in one}
+    cells, edits = pd.DataFrame(both, copy=False), edits_of(job, row.slide)
     return cells if edits is None else edits.over(cells)
 
 
@@ -48,9 +49,9 @@ def write_cells_table(job: Job, slide: str, transaction: Transaction, table: pd.
     measured, placed = (job.store.path(one(slide)) for one in (measured_table, regions_table))
     sizes = store.row_groups(measured)
     columns = _columns(measured, placed if store.row_groups(placed) == sizes else None, table)
-    written = store.write_joined_cells(
-        transaction.path(cells_file(slide)), columns, _pieces(measured, sizes, edits_of(job, slide), columns, table)
-    )
+    added = table[[name for name, stored in columns.items() if stored is None]]
+    pieces = _pieces(measured, sizes, edits_of(job, slide), columns, table)
+    written = store.write_joined_cells(transaction.path(cells_file(slide)), columns, added, pieces)
     folder, _, name = cells_file(slide).partition("/")
     transaction.vouch(folder, {name: written})
 
@@ -70,18 +71,17 @@ def _pieces(
     ends = np.cumsum(sizes, dtype=np.int64)
     ids = store.read_cells(measured, columns=["cell"])["cell"].to_numpy()
     edited = edits.in_groups(ids[ends - 1]) if edits else {}
-    new, first = table[[name for name, stored in columns.items() if stored is None]], 0
+    first = 0
     for number, size in enumerate(sizes):
         if number in edited:
             rows = edited[number].over(store.read_cells(measured, groups=[number]))
             yield _whole(rows, table.iloc[first : first + len(rows)], columns)
             first += len(rows)
         else:
-            yield StoredRows(number, new.iloc[first : first + size])
+            yield StoredRows(number, first, size)
             first += size
-    if len(sizes) in edited or not sizes:
-        none = store.empty_cells(measured)
-        rows = edited[len(sizes)].over(none) if edited else none
+    if len(sizes) in edited:
+        rows = edited[len(sizes)].over(store.empty_cells(measured))
         yield _whole(rows, table.iloc[first:], columns)
 
 

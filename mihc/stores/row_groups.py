@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
 from mihc.errors import DamagedError
 from mihc.stores.footers import I64, LIST, STRUCT, Struct, decode, encode
 from mihc.stores.tables import arrow_table, arrow_writer, empty_cells
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAGIC = b"PAR1"
 # fields of parquet.thrift
@@ -33,14 +36,18 @@ PLACES = (9, 10, 11)  # of that: where its data, its index and its dictionary be
 
 @dataclass(frozen=True)
 class StoredRows:
-    """A row group whose cells are those of the stored tables' row group of this number; `added` has its new columns."""
+    """A row group whose cells are those of the stored tables' row group of this number."""
 
     number: int
-    added: pd.DataFrame
+    first: int  # of the new columns, the row that belongs to its first cell
+    rows: int
 
 
 def write_joined_cells(
-    path: str | Path, columns: Mapping[str, Path | None], pieces: Iterable[StoredRows | pd.DataFrame]
+    path: str | Path,
+    columns: Mapping[str, Path | None],
+    added: pd.DataFrame,
+    pieces: Iterable[StoredRows | pd.DataFrame],
 ) -> tuple[int, str]:
     """Write a table of cells of which much is stored -> its bytes and their sha256.
 
@@ -50,9 +57,11 @@ def write_joined_cells(
         Where to write.
     columns
         The table's columns in their order: the stored table that a column is taken from, None where it is new.
+    added
+        The new columns.
     pieces
-        The table's row groups in their order, at least one: as the stored tables have them with the new columns, or
-        with all columns. None has more rows than `ROW_GROUP`; those without rows are passed over.
+        The table's row groups in their order: as the stored tables have them with rows of `added`, or with all columns.
+        None has more rows than `ROW_GROUP`; those without rows are passed over.
 
     Raises
     ------
@@ -64,32 +73,35 @@ def write_joined_cells(
         tables = [table for table in dict.fromkeys(columns.values()) if table is not None]
         sources = {table: _Source(stack.enter_context(table.open("rb")), table) for table in tables}
         out = _Writer(stack.enter_context(Path(path).open("wb")))
-        for number, piece in enumerate(pieces):
-            new = piece.added if isinstance(piece, StoredRows) else piece
-            if not number:
-                out.begin(_header(columns, new))
-            if len(new):
-                out.add(len(new), list(_chunks(columns, sources, piece)))
+        out.begin(_header(columns, added))
+        new = arrow_table(added)
+        for piece in pieces:
+            if isinstance(piece, pd.DataFrame):
+                made = _encoded(arrow_table(piece[list(columns)])) if len(piece) else {}
+                rows = len(piece)
+            else:
+                made, rows = _encoded(new.slice(piece.first, piece.rows)) if new.num_columns else {}, piece.rows
+            if rows:
+                out.add(rows, list(_chunks(columns, sources, piece, made)))
         return out.finish()
 
 
-def _header(columns: Mapping[str, Path | None], new: pd.DataFrame) -> Struct:
+def _header(columns: Mapping[str, Path | None], added: pd.DataFrame) -> Struct:
     """The footer of the table without rows."""
     stored = {table: empty_cells(table) for table in set(columns.values()) if table is not None}
-    names = {name: (new if name in new else stored[table])[name].iloc[:0] for name, table in columns.items()}
-    return _footer(_written(pd.DataFrame(names)))
+    names = {name: (added if table is None else stored[table])[name].iloc[:0] for name, table in columns.items()}
+    return _footer(_written(arrow_table(pd.DataFrame(names))))
 
 
 def _chunks(
-    columns: Mapping[str, Path | None], sources: Mapping[Path, _Source], piece: StoredRows | pd.DataFrame
+    columns: Mapping[str, Path | None],
+    sources: Mapping[Path, _Source],
+    piece: StoredRows | pd.DataFrame,
+    made: Mapping[str, _Chunk],
 ) -> Iterator[_Chunk]:
-    """The column chunks of a row group, in the table's order."""
-    if isinstance(piece, pd.DataFrame):
-        yield from _encoded(piece[list(columns)]).values()
-        return
-    made = _encoded(piece.added) if len(piece.added.columns) else {}
+    """The column chunks of a row group, in the table's order: those that were `made`, and stored ones."""
     for name, table in columns.items():
-        yield made[name] if table is None else sources[table].chunk(piece.number, name, len(piece.added))
+        yield made[name] if name in made else sources[table].chunk(piece.number, name, piece.rows)
 
 
 @dataclass(frozen=True)
@@ -119,7 +131,7 @@ def _start(known: Struct) -> int:
     return min(known[field][1] for field in PLACES if field in known)
 
 
-def _encoded(table: pd.DataFrame) -> dict[str, _Chunk]:
+def _encoded(table: pa.Table) -> dict[str, _Chunk]:
     """The column chunks of a table that is one row group."""
     data = _written(table)
     return dict(_in_group(_footer(data)[GROUPS][1][1][0], lambda at, size: data[at : at + size]))
@@ -132,12 +144,12 @@ def _in_group(group: Struct, read: Callable[[int, int], bytes]) -> Iterator[tupl
         yield name.decode(), _Chunk(told, read(_start(known), known[STORED_SIZE][1]))
 
 
-def _written(table: pd.DataFrame) -> bytes:
+def _written(table: pa.Table) -> bytes:
     """A small table as a file."""
-    out, arrow = io.BytesIO(), arrow_table(table)
-    with arrow_writer(out, arrow.schema) as writer:
-        if arrow.num_rows:
-            writer.write_table(arrow.combine_chunks(), arrow.num_rows)
+    out = io.BytesIO()
+    with arrow_writer(out, table.schema) as writer:
+        if table.num_rows:
+            writer.write_table(table.combine_chunks(), table.num_rows)
     return out.getvalue()
 
 
