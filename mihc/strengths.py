@@ -31,13 +31,20 @@ def counted_places(cells: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, str
         (cells,) int64: the number of its region and class in the list, -1 where the class is not analysed; the list
         has those that any cell is in.
     """
-    import pandas as pd
-
-    regions, names = pd.factorize(cells["region"], use_na_sentinel=False)
-    classes, kinds = pd.factorize(cells["tissue_class"], use_na_sentinel=False)
+    regions, names = _coded(cells["region"])
+    classes, kinds = _coded(cells["tissue_class"])
     both = np.where(kinds.isin(ANALYSED)[classes], regions * len(kinds) + classes, -1)
     code, present = numbered(both, len(names) * len(kinds))
     return code, [(names[one // len(kinds)], kinds[one % len(kinds)]) for one in present]
+
+
+def _coded(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
+    """(rows,) int64: which of the texts each is; categories have that at hand."""
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype) and column.notna().all():
+        return column.cat.codes.to_numpy(dtype=np.int64), column.cat.categories
+    return pd.factorize(column, use_na_sentinel=False)
 
 
 def numbered(codes: np.ndarray, count: int) -> tuple[np.ndarray, list[int]]:
