@@ -16,7 +16,7 @@ import pytest
 from store_generations import Faults, leave_locks_dead
 
 import mihc
-from mihc import review
+from mihc import review, synthetic
 from mihc.errors import OutputConflict, ResourceError
 from mihc.reviews.journal import read_journal
 from mihc.stages import Event
@@ -27,9 +27,10 @@ SLIDE, REVIEWER = "S01", "anna"
 
 
 @pytest.fixture(scope="module")
-def edited(finished, tmp_path_factory) -> Path:
+def edited(tmp_path_factory) -> Path:
     """A study that was run and then edited: a cell deleted, a threshold set; not saved, not to be written to."""
-    folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("edited") / "study"))
+    folder = synthetic.draw_study(tmp_path_factory.mktemp("edited") / "study", patients=2, size_px=(384, 384))
+    assert mihc.run(mihc.read_study(folder), until="statistics").failed == {}
     study = mihc.read_study(folder)
     cells = mihc.slide_cells(study, SLIDE, columns=["cell", "tissue_class"])
     with review.open_review(study, SLIDE, REVIEWER) as session:
