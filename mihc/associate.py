@@ -119,7 +119,7 @@ def associate(patients: pd.DataFrame, settings: Settings, *, kept: Kept | None =
         rows += overall_rows(cohort, found)
         for marker in markers:
             stands = kept.survival(found.name, marker)
-            rows += marker_survival(cohort, found, marker) if stands is None else stands
+            rows += marker_survival(cohort, found, marker, kept) if stands is None else stands
         for grouping in columns:
             rows += group_survival_rows(cohort, found, grouping, about=f"Survival by {grouping.split[6:]}")
     for marker in markers:

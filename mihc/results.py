@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from mihc.store import Store, read_cells
 
 if TYPE_CHECKING:
     import pandas as pd
+    from shapely.geometry import MultiPolygon, Polygon
 
     from mihc.study import SlideRow, Study
 
@@ -100,7 +102,21 @@ def region_as_json(region: Region) -> dict:
 
 def region_from_json(content: dict) -> Region:
     """The region that `region_as_json` wrote."""
-    return Region(content["name"], content["tissue_class"], shapely.geometry.shape(content["polygon_um"]))
+    return Region(content["name"], content["tissue_class"], polygon_from_json(content["polygon_um"]))
+
+
+def polygon_from_json(content: dict) -> Polygon | MultiPolygon:
+    """A polygon as shapely's `shape` reads it from GeoJSON, many rings at once, as large slides have."""
+    is_one = content["type"] == "Polygon"
+    polygons = [content["coordinates"]] if is_one else content["coordinates"]
+    rings = [ring for polygon in polygons for ring in polygon]
+    if not rings or not all(polygons) or content["type"] not in ("Polygon", "MultiPolygon"):
+        return shapely.geometry.shape(content)
+    points = np.fromiter(chain.from_iterable(chain.from_iterable(rings)), np.float64).reshape(-1, 2)
+    ring_of_point = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
+    polygon_of_ring = np.repeat(np.arange(len(polygons)), [len(polygon) for polygon in polygons])
+    made = shapely.polygons(shapely.linearrings(points, indices=ring_of_point), indices=polygon_of_ring)
+    return made[0] if is_one else shapely.multipolygons(made)
 
 
 def population_columns(study: Study, slide: str) -> dict[str, str]:

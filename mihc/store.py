@@ -48,16 +48,19 @@ from mihc.stores.labels import (
 from mihc.stores.locks import Lock
 from mihc.stores.ngff import level_shapes
 from mihc.stores.records import Record
+from mihc.stores.row_groups import StoredRows, write_joined_cells
 from mihc.stores.tables import (
     cell_columns,
     csv_header,
     csv_lines,
     csv_text,
+    empty_cells,
     guarded,
     read_cells,
     read_cells_in_parts,
     read_csv,
     read_csv_parts,
+    row_groups,
     write_bytes,
     write_cells,
     write_cells_in_parts,
@@ -76,6 +79,7 @@ __all__ = [
     "Record",
     "Store",
     "StoredImage",
+    "StoredRows",
     "Transaction",
     "build_label_pyramid",
     "build_pyramid",
@@ -88,6 +92,7 @@ __all__ = [
     "csv_text",
     "digest_results",
     "display_window",
+    "empty_cells",
     "fingerprint",
     "guarded",
     "hash_file",
@@ -100,6 +105,7 @@ __all__ = [
     "read_csv",
     "read_csv_parts",
     "rebuild_marker",
+    "row_groups",
     "run_all",
     "set_display_windows",
     "write_beside",
@@ -109,6 +115,7 @@ __all__ = [
     "write_csv",
     "write_image_pass",
     "write_image_window",
+    "write_joined_cells",
     "write_json",
     "write_label_window",
     "write_text",
@@ -293,8 +300,9 @@ class Store:
         changed = records.changed_fields(record.key, key)
         if changed:
             return "changed: " + ", ".join(changed)
+        folder = str(self.folder)  # a slide has thousands of files: paths are put together as texts
         for name, (size, _) in record.files.items():
-            found = size_of(self.folder / record.where(name))
+            found = size_of(f"{folder}/{record.where(name)}")
             if found != size:
                 return f"missing file {name}" if found is None else f"changed file {name}"
         return ""

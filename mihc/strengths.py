@@ -17,6 +17,44 @@ ANALYSED = ("tumour", "stroma", "other")
 INTENSITY_COLUMNS = ("region", "tissue_class", "population", "marker", "positive_cells", "mean", "median")
 
 
+def counted_places(cells: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """Say where each cell is counted.
+
+    Parameters
+    ----------
+    cells
+        `region` and `tissue_class`, texts or categories.
+
+    Returns
+    -------
+    ndarray, list
+        (cells,) int64: the number of its region and class in the list, -1 where the class is not analysed; the list
+        has those that any cell is in.
+    """
+    regions, names = _coded(cells["region"])
+    classes, kinds = _coded(cells["tissue_class"])
+    both = np.where(kinds.isin(ANALYSED)[classes], regions * len(kinds) + classes, -1)
+    code, present = numbered(both, len(names) * len(kinds))
+    return code, [(names[one // len(kinds)], kinds[one % len(kinds)]) for one in present]
+
+
+def _coded(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
+    """(rows,) int64: which of the texts each is; categories have that at hand."""
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype) and column.notna().all():
+        return column.cat.codes.to_numpy(dtype=np.int64), column.cat.categories
+    return pd.factorize(column, use_na_sentinel=False)
+
+
+def numbered(codes: np.ndarray, count: int) -> tuple[np.ndarray, list[int]]:
+    """Number the codes below `count` that occur 0, 1, ..., -1 staying -1 -> (n,) int64, and the codes by number."""
+    present = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=count))
+    number = np.full(count + 1, -1, dtype=np.int64)
+    number[present] = np.arange(len(present))
+    return number[codes], present.tolist()
+
+
 def h_scores(cells: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
     """H-scores of rows of regions.csv: 1 x % weak + 2 x % moderate + 3 x % strong of all cells, from 0 to 300.
 
@@ -36,21 +74,20 @@ def h_scores(cells: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
     populations = rows["population"].to_numpy()
     if not any(f"{name}_level" in cells for name in set(populations)):
         return found
-    import pandas as pd
-
-    place = pd.MultiIndex.from_frame(rows[["region", "tissue_class"]].drop_duplicates())
-    code = place.get_indexer(pd.MultiIndex.from_frame(cells[["region", "tissue_class"]]))
-    total = np.bincount(code[code >= 0], minlength=len(place))
-    of_row = place.get_indexer(pd.MultiIndex.from_frame(rows[["region", "tissue_class"]]))
+    at, places = counted_places(cells)
+    number = {key: k for k, key in enumerate(dict.fromkeys([*zip(rows["region"], rows["tissue_class"]), *places]))}
+    code = np.array([*(number[key] for key in places), -1], dtype=np.int64)[at]
+    total = np.bincount(code[code >= 0], minlength=len(number))
+    of_row = np.array([number[key] for key in zip(rows["region"], rows["tissue_class"])], dtype=np.int64)
     for name in [name for name in dict.fromkeys(populations) if f"{name}_level" in cells]:
         levels = cells[f"{name}_level"].astype("UInt8")
         null = levels.isna().to_numpy()
         summed = sum(
             level
-            * np.bincount(code[(code >= 0) & (levels == level).fillna(False).to_numpy(bool)], minlength=len(place))
+            * np.bincount(code[(code >= 0) & (levels == level).fillna(False).to_numpy(bool)], minlength=len(number))
             for level in (1, 2, 3)
         )
-        unknown = np.bincount(code[(code >= 0) & null], minlength=len(place)) > 0
+        unknown = np.bincount(code[(code >= 0) & null], minlength=len(number)) > 0
         score = np.where((total > 0) & ~unknown, 100 * summed / np.maximum(total, 1), np.nan)
         found[populations == name] = score[of_row[populations == name]]
     return found
@@ -79,12 +116,12 @@ def intensities(
     """
     import pandas as pd
 
-    analysed = cells["tissue_class"].isin(ANALYSED).to_numpy()
-    place = cells.loc[analysed, ["region", "tissue_class"]]
-    keys = list(dict.fromkeys(sorted(place.drop_duplicates().itertuples(index=False, name=None))))
+    place, places = counted_places(cells)
+    keys = sorted(places)
     if not keys:
         return pd.DataFrame(columns=list(INTENSITY_COLUMNS))
-    code = pd.MultiIndex.from_tuples(keys).get_indexer(pd.MultiIndex.from_frame(place))
+    analysed = place >= 0
+    code = np.array([keys.index(key) for key in places])[place[analysed]]
     known = {name for names in populations.values() for name in names if _has_values(cells, name, compartments[name])}
     values = {name: marker_values(cells, name, compartments[name])[analysed] for name in sorted(known)}
     rows = []

@@ -1,4 +1,4 @@
-"""Edited cells laid over the machine's tables: by hand, part by part, and placed one by one as all at once."""
+"""Edited cells laid over the machine's tables: by hand, by row groups, and placed one by one as all at once."""
 
 from __future__ import annotations
 
@@ -41,17 +41,30 @@ def test_edits_are_laid_over_a_table_by_hand():
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 @pytest.mark.parametrize("edits", [EDITS, Edits(ROWS[:1], np.array([5], np.uint32)), Edits(ROWS[:0], EDITS.gone)])
-def test_part_by_part_is_the_same_as_at_once(size, edits):
+def test_row_group_by_row_group_is_the_same_as_at_once(size, edits):
     parts = [MACHINE[first : first + size].reset_index(drop=True) for first in range(0, len(MACHINE), size)]
-    together = pd.concat(edits.over_parts(iter(parts)), ignore_index=True)
-    pd.testing.assert_frame_equal(together, edits.over(MACHINE), check_dtype=True)
+    edited = edits.in_groups(np.array([part["cell"].iloc[-1] for part in parts]))
+    parts.append(MACHINE[:0])  # of the cells that were added
+    untouched = Edits(ROWS[:0], np.zeros(0, np.uint32))
+    together = [edited.get(number, untouched).over(part) for number, part in enumerate(parts)]
+    pd.testing.assert_frame_equal(pd.concat(together, ignore_index=True), edits.over(MACHINE), check_dtype=True)
+    for number, one in edited.items():
+        low, high = parts[number]["cell"].min(), parts[number]["cell"].max()
+        assert number == len(parts) - 1 or one.gone.size == 0 or low <= one.gone.min() <= one.gone.max() <= high
 
 
 def test_every_cell_of_a_slide_may_be_gone():
     gone = Edits(ROWS[:0], MACHINE["cell"].to_numpy())
-    assert sum(len(part) for part in gone.over_parts(iter([MACHINE]))) == 0
+    assert len(gone.over(MACHINE)) == 0 and list(gone.in_groups(np.array([5, 9]))) == [0, 1]
     assert EDITS.over(MACHINE[:0])["cell"].tolist() == [5, 20, 21]
-    assert [len(part) for part in EDITS.over_parts(iter([MACHINE[:0]]))] == [0, 3]
+    assert list(EDITS.in_groups(np.zeros(0, np.uint32))) == [0]
+
+
+def test_a_region_that_no_machine_cell_lies_in_is_known_to_a_table_of_categories():
+    machine = MACHINE.assign(region=MACHINE["region"].astype("category"))
+    edits = Edits(ROWS.assign(region=["drawn", "a", "b"]), EDITS.gone)
+    assert edits.over(machine)["region"].tolist() == ["a", "drawn", "b", "a", "b"]
+    assert Edits(ROWS[:0], EDITS.gone).over(machine)["region"].tolist() == ["a", "b"]
 
 
 SCANNED = box(0, 0, 100, 100)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import shapely
@@ -7,7 +9,7 @@ from study_folders import SETTINGS, write_study
 
 import mihc
 from mihc.errors import UsageError
-from mihc.results import region_as_json, region_from_json
+from mihc.results import polygon_from_json, region_as_json, region_from_json
 
 PANEL = (
     "panel,channel,marker,role,compartment,threshold\n"
@@ -91,3 +93,21 @@ def test_the_viewers_zero_is_the_first_pixels_centre_by_hand():
     # pixels of 0.5 (y) by 0.25 (x) µm: the centre of the first one is at mihc's (x, y) = (0.125, 0.25)
     y, x = mihc.viewer_um(np.array([0.125, 0.375]), np.array([0.25, 1.25]), pixel_size_um=(0.5, 0.25))
     assert (y.tolist(), x.tolist()) == ([0.0, 1.0], [0.0, 0.25])
+
+
+RING = [(0.0, 0.0), (4.0, 0.5), (4.0, 4.0), (1 / 3, 4.1)]
+SHAPES = {
+    "plain": shapely.Polygon(RING),
+    "with holes": shapely.Polygon(RING, [[(1, 1), (1, 2), (2, 2)], [(3, 3), (3, 3.5), (3.5, 3.5)]]),
+    "several": shapely.MultiPolygon([shapely.Polygon(RING, [[(1, 1), (1, 2), (2, 2)]]), shapely.box(9, 9, 10, 11)]),
+    "one of several": shapely.MultiPolygon([shapely.box(9, 9, 10, 11)]),
+    "empty": shapely.Polygon(),
+    "empty of several": shapely.MultiPolygon(),
+}
+
+
+@pytest.mark.parametrize("polygon", SHAPES.values(), ids=SHAPES)
+def test_polygons_are_read_as_shapely_reads_them(polygon):
+    content = json.loads(json.dumps(shapely.geometry.mapping(polygon)))
+    found, expected = polygon_from_json(content), shapely.geometry.shape(content)
+    assert shapely.to_wkb(found) == shapely.to_wkb(expected) == shapely.to_wkb(polygon)

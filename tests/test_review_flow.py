@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import shapely
 from shapely.geometry import mapping
+from store_generations import leave_locks_dead
 
 import mihc
 from mihc import review, store, synthetic
@@ -26,8 +27,10 @@ from mihc.results import slide_tumour
 from mihc.reviewing.session import open_review
 from mihc.reviews.journal import Journal, read_journal
 from mihc.store import digest_results, read_csv
+from mihc.stores import transactions
 
 SLIDE = "S01"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -343,20 +346,45 @@ def kill_editors(folder: Path, fresh: Path, kills: int) -> None:
     """Kill a reviewer who edits and saves, again and again; then what is there is what the journal says."""
     rng, machine = random.Random(3), machine_bytes(folder)
     path = folder / "review" / "anna" / SLIDE / "journal.jsonl"
+    trouble = fresh.parent / "trouble.txt"
     for _ in range(kills):
         command = [sys.executable, "-c", EDITOR, str(folder), SLIDE]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as child:
+        with (
+            trouble.open("w") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT) as child,
+        ):
             told = [child.stdout.readline()]
             time.sleep(rng.uniform(0.0, 5.0))
             os.kill(child.pid, signal.SIGKILL)
             told += child.stdout.read().splitlines()
         last = max(int(one) for one in told if one.strip().isdigit())
-        assert len(read_journal(path)) >= last
+        assert len(read_journal(path)) >= last and trouble.read_text() == ""
         assert machine_bytes(folder) == machine
     review.save(folder, reviewer="anna", slides=[SLIDE], report=False)
     shutil.copytree(folder / "review", fresh / "review", ignore=shutil.ignore_patterns(".locks"), dirs_exist_ok=True)
     mihc.run(mihc.read_study(fresh), until="statistics")
     assert digest(folder) == digest(fresh) and store.Store(folder / "results").verify() == []
+
+
+def test_S9_a_review_opens_what_a_kill_left_half_visible(folder):
+    """Killed between two renames of a commit: the slide's new files lie under the old record."""
+    edit_everything(folder)
+    review.choose_final(folder, "anna", slides=[SLIDE])
+    placed = transactions._placed
+
+    def killed(results, root, *others):
+        done = placed(results, root, *others)
+        if root.endswith("thresholds.csv"):
+            raise KeyboardInterrupt
+        return done
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(transactions, "_placed", killed)
+        review.save(folder, reviewer="anna", slides=[SLIDE], report=False)
+    leave_locks_dead(folder / "results")
+    with open_review(mihc.read_study(folder), SLIDE, "anna") as session:
+        assert session.thresholds()["CD20"].value == 900.0 and session.live_counts().values
+    assert store.Store(folder / "results").verify() == []
 
 
 def test_S9_editing_and_saving_survive_kills(folder, measured, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from mihc.areas.margins import distance_to_margin, tumour_outline
 from mihc.areas.membership import Edges
-from mihc.areas.region import OUTSIDE, Region
+from mihc.areas.region import Region
+from mihc.strengths import numbered
 
 SQUARE_UM = (1.0, 2.0)  # side of the squares that areas are shared out by: fine, and coarser for
 MOST_FINE_SQUARES = 16_000_000  # a slide that would have more of them; a band is at least ten squares wide
@@ -181,16 +181,19 @@ def _shared_out(
     }
 
 
-def labelled_by_band(cells: pd.DataFrame, bands: Bands) -> pd.DataFrame:
-    """Return the cells with `region` followed by the band, as `banded_name` writes it; outside where there is none."""
-    band = bands.of(cells["distance_to_margin_um"].to_numpy(dtype=np.float64, na_value=np.nan))
-    beyond = band == NO_BAND
-    known = functools.cache(banded_name)  # few names for many cells
-    names = [OUTSIDE if far else known(name, k) for name, k, far in zip(cells["region"], band.tolist(), beyond)]
-    return cells.assign(
-        region=pd.Series(names, index=cells.index, dtype=object),
-        tissue_class=cells["tissue_class"].astype(object).mask(beyond, OUTSIDE),
-    )
+def in_bands(
+    place: np.ndarray, places: Sequence[tuple[str, str]], distance_um: pd.Series, bands: Bands
+) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """What `counted_places` says of cells, with the region followed by the band, as `banded_name` writes it.
+
+    A cell that is in no band is counted nowhere.
+    """
+    band = bands.of(distance_um.to_numpy(dtype=np.float64, na_value=np.nan))
+    near, across = (place >= 0) & (band != NO_BAND), 2 * bands.per_side
+    code = np.where(near, place * across + np.where(near, band, 0) + bands.per_side, -1)
+    code, present = numbered(code, len(places) * across)
+    named = [(*places[both // across], both % across - bands.per_side) for both in present]
+    return code, [(banded_name(region, number), tissue_class) for region, tissue_class, number in named]
 
 
 def banded_name(region: str, band: int) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mihc.areas.bands import NO_BAND, Bands, banded_name, labelled_by_band, split_name
+from mihc.areas.bands import NO_BAND, Bands, banded_name, in_bands, split_name
 from mihc.areas.region import ANALYSED
 from mihc.bounds import Doubt
+from mihc.strengths import counted_places
 
 INTERVAL_COLUMNS = tuple(
     f"{name}_{end}" for name in ("positive_cells", "positivity_percent", "density_per_mm2") for end in ("low", "high")
@@ -48,13 +49,27 @@ def count_populations(
         denominator is 0 or unknown. Where a cell of the region (or every cell of the slide) is null, it is not known
         how many are positive: positive_cells and what follows are NaN, cells and area_mm2 stand.
     """
+    return _rows(cells, *counted_places(cells), populations, area_mm2, doubts)
+
+
+def region_codes(cells: pd.DataFrame) -> np.ndarray:
+    """(cells,) int64: 0, 1, ... for the region and class that a cell is counted in, -1 for one that is in no count."""
+    return counted_places(cells)[0]
+
+
+def _rows(
+    cells: pd.DataFrame,
+    place: np.ndarray,
+    places: Sequence[tuple[str, str]],
+    populations: Mapping[str, str],
+    area_mm2: Mapping[tuple[str, str], float],
+    doubts: Mapping[str, Doubt] | None,
+) -> pd.DataFrame:
+    """Rows of regions.csv where each cell is counted in one of `places`, (cells,) by number, or in none, -1."""
     keys = [key for key in area_mm2 if key[1] in ANALYSED]
-    present = cells.loc[cells["tissue_class"].isin(ANALYSED), ["region", "tissue_class"]].drop_duplicates()
-    keys += sorted(set(present.itertuples(index=False, name=None)) - set(keys))
-    index = pd.MultiIndex.from_tuples(keys, names=["region", "tissue_class"])
-    code = np.full(len(cells), -1, dtype=np.int64)
-    if keys:
-        code[:] = index.get_indexer(pd.MultiIndex.from_frame(cells[["region", "tissue_class"]]))
+    keys += sorted(set(places) - set(keys))
+    number = {key: k for k, key in enumerate(keys)}
+    code = np.array([*(number[key] for key in places), -1], dtype=np.int64)[place]
     total = np.bincount(code[code >= 0], minlength=len(keys))
     tables = [
         _count_one(cells[column], code, keys, total, name, area_mm2, (doubts or {}).get(column))
@@ -68,15 +83,6 @@ def count_populations(
     return rows.iloc[order].reset_index(drop=True)
 
 
-def region_codes(cells: pd.DataFrame) -> np.ndarray:
-    """(cells,) int64: 0, 1, ... for the region and class that a cell is counted in, -1 for one that is in no count."""
-    regions, _ = pd.factorize(cells["region"])
-    classes, kinds = pd.factorize(cells["tissue_class"])
-    counted = np.append(kinds.isin(ANALYSED), False)[classes]  # a class that is missing is -1, the last
-    codes, _ = pd.factorize(regions * len(kinds) + classes)
-    return np.where(counted, codes, -1).astype(np.int64)
-
-
 def _count_one(
     column: pd.Series,
     code: np.ndarray,
@@ -86,10 +92,9 @@ def _count_one(
     area_mm2: Mapping[tuple[str, str], float],
     doubt: Doubt | None,
 ) -> pd.DataFrame:
-    calls = column.astype("boolean")
-    null = calls.isna().to_numpy()
-    counted = (code >= 0) & calls.fillna(False).to_numpy(dtype=bool)
-    positive = _in_regions(code[counted], keys)
+    calls = column.astype("boolean").array
+    null, called = np.asarray(calls.isna()), calls.to_numpy(bool, na_value=False)
+    positive = _in_regions(code[called], keys)
     unknown = _in_regions(code[null], keys) > 0
     positive[unknown | (len(null) > 0 and null.all())] = np.nan
     area = np.array([area_mm2.get(key, np.nan) for key in keys], dtype=np.float64)
@@ -143,10 +148,8 @@ def count_bands(
         region has neither area nor cells has no row.
     """
     areas = {(banded_name(name, k), kind): area for (name, kind, k), area in area_mm2.items() if k != NO_BAND}
-    counted = cells[["region", "tissue_class", "distance_to_margin_um", *populations.values()]]
-    if not areas and counted["distance_to_margin_um"].isna().all():
-        counted = counted.iloc[:0]  # no margin, no band
-    rows = count_populations(labelled_by_band(counted, bands), populations=populations, area_mm2=areas)
+    place, places = in_bands(*counted_places(cells), cells["distance_to_margin_um"], bands)
+    rows = _rows(cells, place, places, populations, areas, None)
     placed = [split_name(name) for name in rows["region"]]
     limits = [bands.limits(band) for _, band in placed]
     rows["region"] = pd.Series([name for name, _ in placed], dtype=object)

@@ -5,6 +5,7 @@ With such dropout a split of censored times by their slope rejects 16 to 22 % of
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,12 +25,20 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def dropout_table(patients: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+def dropout_table(
+    patients: pd.DataFrame,
+    settings: Settings,
+    *,
+    before: pd.DataFrame | None = None,
+    unchanged: Collection[str] = (),
+) -> pd.DataFrame:
     """Cox regression of the time to censoring on each marker, per SD of log1p; rows of dropout.csv.
 
     Parameters
     ----------
     patients, settings : as in `associate`.
+    before, unchanged : an earlier table by the same clinical data and settings, and the columns of the study table
+        that are what they were then.
 
     Returns
     -------
@@ -38,10 +47,23 @@ def dropout_table(patients: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         adjustment, since it is to miss little.
     """
     markers = [marker for marker in marker_columns(patients) if not is_band(marker.tissue_class)]
-    rows = [_row(patients, found, marker) for found in endpoints(patients, settings) for marker in markers]
+    stand = _by_question(before) if before is not None else {}
+    rows = []
+    for found in endpoints(patients, settings):
+        for marker in markers:
+            kept = stand.get((found.name, *_named(marker).values())) if marker.column in unchanged else None
+            rows.append(kept or _row(patients, found, marker))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["p_adjusted"] = statistics.adjust(table["p"].to_numpy(dtype=float))
     return table
+
+
+def _by_question(table: pd.DataFrame) -> dict[tuple[str, ...], dict[str, object]]:
+    return {tuple(row[name] for name in COLUMNS[:4]): row for row in table.to_dict("records")}
+
+
+def _named(marker: Marker) -> dict[str, str]:
+    return {"population": marker.population, "tissue_class": marker.tissue_class, "measure": marker.measure}
 
 
 def dropout_warning(endpoint: Endpoint, values: np.ndarray) -> str:
@@ -52,9 +74,9 @@ def dropout_warning(endpoint: Endpoint, values: np.ndarray) -> str:
 def _row(patients: pd.DataFrame, endpoint: Endpoint, marker: Marker) -> dict[str, object]:
     found = _censoring(endpoint, values_of(patients, marker.column))
     return {
-        "endpoint": endpoint.name, "population": marker.population, "tissue_class": marker.tissue_class,
-        "measure": marker.measure, "n": found.n, "n_censored": found.n_events, "estimate": found.estimate,
-        "ci_low": found.ci_low, "ci_high": found.ci_high, "p": found.p, "warning": _warning(found),
+        "endpoint": endpoint.name, **_named(marker), "n": found.n, "n_censored": found.n_events,
+        "estimate": found.estimate, "ci_low": found.ci_low, "ci_high": found.ci_high, "p": found.p,
+        "warning": _warning(found),
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from mihc import statistics
 from mihc.associations.columns import Endpoint, Marker, label_text, values_of
 from mihc.associations.dropout import dropout_warning
 from mihc.associations.groupings import Grouping, marker_grouping
+from mihc.associations.kept import Kept
 from mihc.associations.rows import Row, not_made, row
 from mihc.associations.survival_rows import Cohort, group_survival_rows, hazard_per_sd, km_rows
 from mihc.estimates.records import FloatArray
@@ -102,8 +103,11 @@ def _split_words(split: str) -> str:
     return SPLIT_WORDS.get(split, f"Markers by column {split.removeprefix('group:')}")
 
 
-def marker_survival(cohort: Cohort, endpoint: Endpoint, marker: Marker) -> list[Row]:
-    """One marker against one endpoint: continuous first, then by the splits that study.toml asks for."""
+def marker_survival(cohort: Cohort, endpoint: Endpoint, marker: Marker, kept: Kept) -> list[Row]:
+    """One marker against one endpoint: continuous first, then by the splits that study.toml asks for.
+
+    Rows by groups of the same patients as before are taken from `kept`.
+    """
     values = cohort.patients[marker.column].astype(float)
     rows = hazard_per_sd(cohort, endpoint, marker, values.to_numpy())
     splits = cohort.settings.splits
@@ -114,7 +118,9 @@ def marker_survival(cohort: Cohort, endpoint: Endpoint, marker: Marker) -> list[
             followed = values.where((~pd.isna(endpoint.time)) & (~pd.isna(endpoint.event)))
             grouping = marker_grouping(followed, split, splits.given)
             about = f"Survival by marker ({split})"
-            rows += group_survival_rows(cohort, endpoint, grouping, about=about, marker=marker)
+            stands = kept.by_groups(endpoint.name, marker, grouping)
+            anew = stands is None
+            rows += group_survival_rows(cohort, endpoint, grouping, about=about, marker=marker) if anew else stands
     return rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,7 +100,8 @@ def _changed_regions(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 def _changed_patients(study: Study, before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """Values of patients that changed, and their groups by the median."""
     columns = ["patient", "column", "before", "after"]
-    values = [name for name in after if _is_tested(study, name)]
+    known = study.populations()
+    values = [name for name in after if _is_tested(known, name)]
     long = [_long(one, ("patient",), [name for name in values if name in one]) for one in (before, after)]
     changed = _changed(*(one.rename(columns={"measure": "column"}) for one in long), columns)
     for when, one in (("before", before), ("after", after)):
@@ -111,8 +112,7 @@ def _changed_patients(study: Study, before: pd.DataFrame, after: pd.DataFrame) -
     return changed
 
 
-def _is_tested(study: Study, column: str) -> bool:
-    known = study.populations()
+def _is_tested(known: Collection[str], column: str) -> bool:
     population, _, rest = column.partition("|")
     return population in known and rest.count("|") == 1 and rest.endswith(MEASURES[3:])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mihc.errors import CONTROL, MihcError, UsageError
+from mihc.errors import CONTROL, MihcError, OutputConflict, UsageError
 from mihc.positives import Threshold, manual_threshold
 from mihc.regions import ANALYSED, Region, map_classes, read_regions
 from mihc.results import cells_file, found_regions, population_columns, slide_cells, slide_image, slide_regions
@@ -51,6 +52,8 @@ def open_review(study: Study, slide: str, reviewer: str) -> Session:
         raise UsageError(
             f"slides.csv has no slide {slide!r}", fix=f"It has {', '.join(r.slide for r in study.slides)}."
         )
+    with suppress(OutputConflict):  # a run is at it, or it may not be written: it is read as it is
+        Store(study.results).recover()  # what a kill left of a save is half visible till then
     slide_cells(study, slide, columns=["cell"])
     return Session(study, row, Journal(study.folder, reviewer, slide))
 

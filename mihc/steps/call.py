@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
 
@@ -13,16 +13,14 @@ import pandas as pd
 from mihc import store
 from mihc.batches import Offer, accepted
 from mihc.bounds import Doubt, call_doubts
-from mihc.errors import InputError
 from mihc.panel import LEVEL_COLUMNS, Panel, PanelRow
 from mihc.positives import Threshold, call_positives, manual_threshold, marker_values, populations
 from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations, region_codes
+from mihc.results import cells_file
 from mihc.stages import Job, code_hash
 from mihc.steps.describe import describe, h_score_column, ready_to_call, score_calls, with_columns
-from mihc.steps.edit import edits_of, final_parts
-from mihc.steps.place import regions_table
+from mihc.steps.join import placed_cells, write_cells_table
 from mihc.steps.propose import described
-from mihc.steps.segment import measured_table
 from mihc.store import Record, Transaction, hash_json
 from mihc.studies.given_thresholds import typed_levels
 from mihc.study import SlideRow, given_cells, pdl1_expressions
@@ -46,11 +44,10 @@ MODULES = (
     "mihc.studies.pdl1",
     "mihc.steps.call",
     "mihc.steps.describe",
+    "mihc.steps.edit",
+    "mihc.steps.join",
 )
 WHO = {"manual": "a person", "given": "the table"}  # by verdict; every other verdict is mihc's
-ROWS = 1 << 16  # of the cells table that are written at a time
-PLACES = ["region", "tissue_class", "distance_to_margin_um"]
-NEEDED = ("slide", "cell", "x_um", "y_um", "nucleus_area_um2", "cell_area_um2")  # by calls and counts, beside values
 
 
 def part(table: str, slide: str) -> str:
@@ -117,42 +114,13 @@ def _key(job: Job, row: SlideRow, known: Known) -> dict[str, str]:
 def _call_measured(job: Job, row: SlideRow, known: Known, regions: Record, transaction: Transaction) -> None:
     areas = {(name, tissue_class): area for name, tissue_class, area in regions.notes["areas_mm2"]}
     in_bands = {(name, kind, band): area for name, kind, band, area in regions.notes["band_areas_mm2"]}
-    rows = partial(_whole_rows, job, row.slide)
-    _write(job, row, known, _placed_cells(job, row), areas, in_bands, transaction, rows)
-
-
-def _placed_cells(job: Job, row: SlideRow) -> pd.DataFrame:
-    """The cells with their regions; of what was measured, only what calls and counts need."""
-    lines = job.study.panel_of(row).markers
-    wanted = {*NEEDED, *(f"{one.marker}_{what}" for one in lines for what in (f"{one.compartment}_mean", "spillover"))}
-    path = job.store.path(measured_table(row.slide))
-    cells = store.read_cells(path, columns=[name for name in store.cell_columns(path) if name in wanted])
-    placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["cell", *PLACES, "flags"])
-    if not cells["cell"].equals(placed["cell"]):
-        raise InputError("cells and regions are of different runs", place=row.slide, fix="Type the same command again.")
-    cells, edits = cells.join(placed.drop(columns="cell")), edits_of(job, row.slide)
-    return cells if edits is None else edits.over(cells)
-
-
-def _whole_rows(job: Job, slide: str, table: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Everything that was measured of the cells with what `table` adds to it, some rows at a time."""
-    first = 0
-    for part in final_parts(job, slide, ROWS):
-        mine = table.iloc[first : first + len(part)].reset_index(drop=True)
-        first += len(part)
-        for offset, name in enumerate(PLACES):
-            part.insert(len(NEEDED) + offset, name, mine[name])
-        part["flags"] = mine["flags"]
-        yield pd.concat([part, mine[[name for name in mine if name not in part]]], axis=1)
-
-
-def _rows_of(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """A table, some rows at a time."""
-    return (table.iloc[first : first + ROWS] for first in range(0, max(len(table), 1), ROWS))
+    write = partial(write_cells_table, job, row.slide, transaction)
+    _write(job, row, known, placed_cells(job, row), areas, in_bands, transaction, write)
 
 
 def _call_given(job: Job, row: SlideRow, known: Known, transaction: Transaction) -> None:
-    _write(job, row, known, given_cells(job.study, row), None, {}, transaction, _rows_of)
+    write = partial(store.write_cells, transaction.path(cells_file(row.slide)))
+    _write(job, row, known, given_cells(job.study, row), None, {}, transaction, write)
 
 
 def _unknown_areas(cells: pd.DataFrame) -> dict[tuple[str, str], float]:
@@ -168,11 +136,12 @@ def _write(
     areas: dict[tuple[str, str], float] | None,
     areas_in_bands: dict[tuple[str, str, int], float],
     transaction: Transaction,
-    whole_rows: Callable[[pd.DataFrame], Iterator[pd.DataFrame]],
+    write_table: Callable[[pd.DataFrame], None],
 ) -> None:
     """Call the cells, which the caller holds no longer, and write what comes of it.
 
-    `whole_rows` gives the cells table's rows from those with calls; without a picture (`areas` None) no area is known.
+    `write_table` makes the cells table of the cells with their calls: first, so that the disk is at it while they are
+    counted. Without a picture (`areas` None) no area is known.
     """
     panel = job.study.panel_of(row)
     areas = _unknown_areas(cells) if areas is None else areas
@@ -183,14 +152,13 @@ def _write(
     names = populations([line.marker for line in panel.markers], _shown_phenotypes(job, panel))
     table = with_columns(cells, called, without=[f"{marker}_level" for marker in thresholds])
     del cells
-    counts = _counts(table, names, areas, doubts, row)
     scored = {name: f"phenotype_{name}" for name in _scores(job, panel)}
+    write_table(with_columns(table, {}, without=scored.values()))
+    counts = _counts(table, names, areas, doubts, row)
     scored, table = score_calls(job, row, table, thresholds, scored)
     pdl1 = _counts(table, scored, areas, doubts, row)
     analysed = called[table["tissue_class"].isin(ANALYSED)]
     describe(job, row, table, thresholds, transaction)
-    table = table.drop(columns=list(scored.values())) if scored else table
-    store.write_cells_in_parts(transaction.path(f"cells/{row.slide}.parquet"), whole_rows(table))
     store.write_csv(transaction.path(part("regions", row.slide)), counts)
     store.write_csv(transaction.path(part("bands", row.slide)), _band_counts(job, table, names, areas_in_bands, row))
     store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)

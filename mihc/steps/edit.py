@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,6 +50,7 @@ MODULES = (
 STAGE = "edits"
 AUTOMATIC = "automatic_class"  # a column of the edited cells: their class by the automatic regions
 LABEL_COLUMNS = ("cell", "x_um", "y_um", "nucleus_area_um2", "cell_area_um2")
+PLACED = ("cell", "region", "tissue_class")
 LOOK_AROUND = {"background", "spillover"}  # features that look beyond their cell
 Box = tuple[int, int, int, int]  # y0, y1, x0, x1, half open
 
@@ -73,25 +74,45 @@ class Edits:
     gone: np.ndarray  # ids of the machine's rows that count no more
 
     def over(self, table: pd.DataFrame) -> pd.DataFrame:
-        """A table of the machine's cells, sorted by `cell`, with the edits."""
+        """A table of the machine's cells, sorted by `cell`, with the edits; few rows come and go, so none is sorted."""
         ids, added = table["cell"].to_numpy(), self.rows[list(table)]
-        stays = np.flatnonzero(~np.isin(ids, self.gone))
-        if not len(added):
-            return table if len(stays) == len(table) else table.take(stays).reset_index(drop=True)
-        order = np.insert(stays, np.searchsorted(ids[stays], added["cell"]), len(table) + np.arange(len(added)))
-        both = pd.concat([table, added.astype(table.dtypes)], ignore_index=True)
-        return both.take(order).reset_index(drop=True)  # rows are taken once: a million of them are not sorted
+        gone = np.searchsorted(ids, _among(ids, self.gone))
+        if not len(added) and not len(gone):
+            return table
+        at = np.searchsorted(np.delete(ids, gone), added["cell"])
+        return pd.DataFrame({name: _with_rows(table[name], gone, at, added[name]) for name in table}, copy=False)
 
-    def over_parts(self, parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        """`over` of a table that comes part by part, in the order of its cells."""
-        waiting, last = self, 0
-        for part in parts:
-            last = int(part["cell"].iloc[-1]) if len(part) else last
-            now = waiting.rows["cell"] <= last
-            yield replace(waiting, rows=waiting.rows[now]).over(part)
-            waiting = replace(waiting, rows=waiting.rows[~now])
-        if len(waiting.rows):
-            yield waiting.rows[list(part)].astype(part.dtypes).reset_index(drop=True)
+    def in_groups(self, last: np.ndarray) -> dict[int, Edits]:
+        """The edits by the row group of the machine's table that they fall into.
+
+        `last` are the groups' last cells, ascending; cells with ids beyond are under the number of groups.
+        """
+        of_rows, of_gone = (np.searchsorted(last, ids) for ids in (self.rows["cell"].to_numpy(), self.gone))
+        return {
+            group: Edits(self.rows[of_rows == group], self.gone[of_gone == group])
+            for group in np.union1d(of_rows, of_gone).tolist()
+        }
+
+
+def _with_rows(column: pd.Series, gone: np.ndarray, at: np.ndarray, added: pd.Series) -> pd.Series:
+    """A column without the rows `gone`, and then with others before the rows `at`."""
+    if isinstance(column.dtype, np.dtype):
+        kept = np.delete(column.to_numpy(), gone)
+        return pd.Series(np.insert(kept, at, added.astype(column.dtype)) if len(at) else kept, copy=False)
+    values = column.array
+    if isinstance(values, pd.Categorical):
+        values = values.add_categories(sorted({*added} - {*values.categories}))
+    both = pd.concat([pd.Series(values), added.astype(values.dtype)], ignore_index=True)
+    stays = np.delete(np.arange(len(column)), gone)
+    return both.take(np.insert(stays, at, len(column) + np.arange(len(at)))).reset_index(drop=True)
+
+
+def _among(ids: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Those of `some` that are among the ids, which rise; rising, each once."""
+    some = np.unique(some).astype(ids.dtype)
+    place = np.searchsorted(ids, some)
+    inside = place < len(ids)
+    return some[inside][ids[place[inside]] == some[inside]]
 
 
 def edits_of(job: Job, slide: str) -> Edits | None:
@@ -101,13 +122,6 @@ def edits_of(job: Job, slide: str) -> Edits | None:
         return None
     rows = store.read_cells(job.store.path(edited_table(slide)))
     return Edits(rows, np.array(record.notes["gone"], np.uint32))
-
-
-def final_parts(job: Job, slide: str, rows: int) -> Iterator[pd.DataFrame]:
-    """Everything measured of a slide's cells with the edits of the final review, at most about `rows` at a time."""
-    parts = store.read_cells_in_parts(job.store.path(measured_table(slide)), rows)
-    edits = edits_of(job, slide)
-    return parts if edits is None else edits.over_parts(parts)
 
 
 def cells_hash(cells: pd.DataFrame) -> str:
@@ -157,28 +171,46 @@ def _edit(job: Job, row: SlideRow, done: Mapping[str, Record], review: SlideRevi
     stored, labels = store.open_image(folder), {name: store.open_labels(folder, name)[0] for name in PARTS}
     measured = measure_edits(stored, labels, review, _settings(job, stored, done["slide"], done["cells"]))
     measured.insert(0, "slide", slide)
-    shapes = place.shapes_of(job, slide)
-    rows = measured.drop(columns="flags").join(place.placed_cells(job, slide, measured, shapes, done["outlines"]))
-    if shapes["automatic"]:
-        rows[AUTOMATIC] = place.automatic_classes(measured, shapes, done["outlines"])
-    gone = np.intersect1d(machine["cell"], [*review.removed, *measured["cell"]]).astype(np.uint32)
+    rows = measured.drop(columns="flags").join(_places(job, slide, measured, done["outlines"]))
+    gone = _among(machine["cell"].to_numpy(), np.array([*review.removed, *measured["cell"]], np.uint32))
     store.write_cells(transaction.path(edited_table(slide)), rows)
-    ledger = _ledger(job, slide, machine, Edits(rows, gone), shapes)
+    ledger = _ledger(job, slide, machine, Edits(rows, gone))
     store.write_csv(transaction.path(f".stages/edits/{slide}.area_ledger.csv"), ledger)
     transaction.notes |= {"removed": len(review.removed), "added": len(review.added), "gone": gone.tolist()}
 
 
-def _ledger(job: Job, slide: str, machine: pd.DataFrame, edits: Edits, shapes: dict) -> pd.DataFrame:
+def _places(job: Job, slide: str, measured: pd.DataFrame, outlines: Record) -> pd.DataFrame:
+    """Where edited cells lie; where all were deleted, no outline is read, which on a large slide are many."""
+    if not len(measured):
+        names, numbers = dict.fromkeys(PLACED[1:], object), {"distance_to_margin_um": float, "flags": np.uint32}
+        columns = names | numbers | ({AUTOMATIC: object} if "automatic_areas_mm2" in outlines.notes else {})
+        return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in columns.items()})
+    shapes = place.shapes_of(job, slide)
+    placed = place.placed_cells(job, slide, measured, shapes, outlines)
+    if shapes["automatic"]:
+        placed[AUTOMATIC] = place.automatic_classes(measured, shapes, outlines)
+    return placed
+
+
+def _ledger(job: Job, slide: str, machine: pd.DataFrame, edits: Edits) -> pd.DataFrame:
     """The account with the edits: from the machine's where no cell outside all regions comes or goes."""
-    columns = ["cell", "region", "tissue_class"]
-    placed = store.read_cells(job.store.path(place.regions_table(slide)), columns=columns)
-    left = placed[np.isin(placed["cell"], edits.gone)]
+    left = _places_of(job, slide, machine["cell"].to_numpy(), edits.gone)
     if OUTSIDE in {*left["tissue_class"], *edits.rows["tissue_class"]}:
+        placed = store.read_cells(job.store.path(place.regions_table(slide)), columns=PLACED)
         every = edits.over(placed.join(machine[["x_um", "y_um"]]))
-        return place.whole_ledger(job, slide, every, shapes)
+        return place.whole_ledger(job, slide, every, place.shapes_of(job, slide))
     change = Counter(zip(edits.rows["region"], edits.rows["tissue_class"]))
     change.subtract(zip(left["region"], left["tissue_class"]))
     return moved_cells(store.read_csv(job.store.path(place.part("area_ledger", slide))), change)
+
+
+def _places_of(job: Job, slide: str, ids: np.ndarray, cells: np.ndarray) -> pd.DataFrame:
+    """Where some of the machine's cells, all of whose ids are given, lie; only their row groups are read."""
+    path = job.store.path(place.regions_table(slide))
+    ends = np.cumsum(store.row_groups(path), dtype=np.int64)
+    groups = np.unique(np.searchsorted(ids[ends - 1], cells))
+    found = store.read_cells(path, columns=PLACED, groups=groups.tolist())
+    return found[np.isin(found["cell"], cells)]
 
 
 def _settings(job: Job, stored: StoredImage, image: Record, cells: Record) -> CellSettings:

@@ -249,33 +249,38 @@ def compare(job: Job, table: Record) -> Record:
     def make(transaction: Transaction) -> None:
         patients = patients_table(job)
         marks = fingerprints(patients)
-        kept, splits = _kept(job, key, marks)
+        kept, dropout, splits = _kept(job, key, marks)
         found = associate(patients, settings, kept=kept)
         made = {
             "statistics": found,
             "families": family_table(found),
-            "dropout": dropout_table(patients, settings),
+            "dropout": dropout_table(patients, settings, before=dropout, unchanged=kept.unchanged),
         }
         for name, table in made.items():
             store.write_csv(transaction.path(f"{name}.csv"), table)
         store.write_text(transaction.path("splits.csv"), splits or store.csv_text(split_table(patients, settings)))
-        transaction.notes["columns"] = marks
+        transaction.notes |= {"columns": marks, "groups": kept.groups}
 
     return job.stage("statistics", "", key, make)
 
 
-def _kept(job: Job, key: Mapping[str, str], marks: Mapping[str, str]) -> tuple[Kept, str]:
-    """What stands of the statistics that are stored, and splits.csv, which is of clinical columns alone ("": anew)."""
+def _kept(job: Job, key: Mapping[str, str], marks: Mapping[str, str]) -> tuple[Kept, pd.DataFrame | None, str]:
+    """What stands of the statistics that are stored, dropout.csv as it is, and splits.csv, which is of clinical columns
+    alone ("": anew).
+    """
     record = job.store.record("statistics")
     if record is None or any(record.key.get(name) != key[name] for name in ("settings", "code")):
-        return Kept(), ""
+        return Kept(), None, ""
     before = record.notes.get("columns", {})
     try:
-        kept = kept_rows(before, store.read_csv(job.store.path("statistics.csv")), marks)
-        same = before.get(CLINICAL) == marks[CLINICAL]
-        return kept, job.store.path("splits.csv").read_text(encoding="utf-8") if same else ""
+        rows = store.read_csv(job.store.path("statistics.csv"))
+        kept = kept_rows(before, rows, marks, record.notes.get("groups", {}))
+        if before.get(CLINICAL) != marks[CLINICAL]:
+            return kept, None, ""
+        dropout = store.read_csv(job.store.path("dropout.csv"), text=["warning"])
+        return kept, dropout, job.store.path("splits.csv").read_text(encoding="utf-8")
     except MihcError:  # damaged, or taken away: it is all computed
-        return Kept(), ""
+        return Kept(), None, ""
 
 
 def patients_table(job: Job) -> pd.DataFrame:

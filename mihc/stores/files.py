@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,12 +69,13 @@ def hash_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def size_of(path: Path) -> int | None:
+def size_of(path: str | Path) -> int | None:
     """A file's bytes; None where there is no file."""
     try:
-        return path.stat().st_size if not path.is_dir() else None
+        told = Path(path).stat()
     except FileNotFoundError:
         return None
+    return None if stat.S_ISDIR(told.st_mode) else told.st_size
 
 
 def files_in(folder: Path, root: str) -> list[str]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ _TEXT = """slide patient panel batch control region tissue_class population mark
     reason remark own_verdict method who when status message family analysis endpoint measure split term adjust_method
     estimate_kind note unit other pair first second used"""
 TEXT_COLUMNS = frozenset(_TEXT.split())
-ROW_GROUP = 1 << 18  # rows
+ROW_GROUP = 1 << 16  # rows: of a slide's cells, what one corrected cell has written anew
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r\n]")
 _QUOTED = re.compile(r'[",\r\n]|^\s|\s$')
@@ -50,9 +50,9 @@ def write_cells_in_parts(path: str | Path, parts: Iterable[pd.DataFrame]) -> Non
     with ExitStack() as stack:
         writer, waiting, written = None, None, False
         for part in parts:
-            arrow = _arrow(part)
+            arrow = arrow_table(part)
             if writer is None:
-                writer = stack.enter_context(_writer(path, arrow.schema))
+                writer = stack.enter_context(arrow_writer(path, arrow.schema))
             waiting = arrow if waiting is None else pa.concat_tables([waiting, arrow.cast(waiting.schema)])
             while waiting.num_rows >= ROW_GROUP:
                 writer.write_table(waiting.slice(0, ROW_GROUP).combine_chunks(), ROW_GROUP)
@@ -61,7 +61,8 @@ def write_cells_in_parts(path: str | Path, parts: Iterable[pd.DataFrame]) -> Non
             writer.write_table(waiting.combine_chunks(), ROW_GROUP)
 
 
-def _arrow(table: pd.DataFrame) -> pa.Table:
+def arrow_table(table: pd.DataFrame) -> pa.Table:
+    """A table as it is written."""
     import pyarrow as pa
 
     plain = table.assign(
@@ -71,7 +72,8 @@ def _arrow(table: pd.DataFrame) -> pa.Table:
     return arrow.cast(pa.schema([_portable(field) for field in arrow.schema]))
 
 
-def _writer(path: str | Path, schema: pa.Schema) -> pq.ParquetWriter:
+def arrow_writer(path: str | Path | BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+    """What writes parquet as mihc does."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -95,16 +97,30 @@ def _portable(field: pa.Field) -> pa.Field:
     return pa.field(field.name, pa.string() if text else field.type)
 
 
-def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read_cells(
+    path: str | Path,
+    columns: Sequence[str] | None = None,
+    *,
+    groups: Sequence[int] | None = None,
+    categories: Sequence[str] = (),
+) -> pd.DataFrame:
     """Read a parquet table, every page against its checksum; booleans and levels (uint8) come back as nullable.
+
+    Parameters
+    ----------
+    columns, groups
+        Of these names, and of the row groups of these numbers; None: all.
+    categories
+        Columns of text that come as categories.
 
     Raises
     ------
     DamagedError
         the file cannot be read or a checksum does not hold
     """
-    with _opened(path) as file:
-        return _as_frame(file.read(columns=None if columns is None else list(columns)))
+    with _opened(path, categories) as file:
+        wanted = None if columns is None else list(columns)
+        return _as_frame(file.read(wanted) if groups is None else file.read_row_groups(list(groups), wanted))
 
 
 def read_cells_in_parts(path: str | Path, rows: int) -> Iterator[pd.DataFrame]:
@@ -118,6 +134,18 @@ def read_cells_in_parts(path: str | Path, rows: int) -> Iterator[pd.DataFrame]:
             yield _as_frame(pa.Table.from_batches([batch]))
 
 
+def empty_cells(path: str | Path) -> pd.DataFrame:
+    """The columns of a parquet table, without its rows, as `read_cells` has them."""
+    with _opened(path) as file:
+        return _as_frame(file.schema_arrow.empty_table())
+
+
+def row_groups(path: str | Path) -> list[int]:
+    """How many rows each row group of a parquet table has."""
+    with _opened(path) as file:
+        return [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
+
+
 def cell_columns(path: str | Path) -> list[str]:
     """The columns of a parquet table."""
     with _opened(path) as file:
@@ -125,12 +153,12 @@ def cell_columns(path: str | Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[pq.ParquetFile]:
+def _opened(path: str | Path, categories: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=list(categories)) as file:
             yield file
     except FileNotFoundError:
         raise
@@ -261,18 +289,21 @@ def _bare(text: str) -> str:
 
 
 def _text(cells: pd.Series) -> pd.Series:
-    return cells.map(_bare)
+    values = cells.tolist()
+    known = {cell: _bare(cell) for cell in set(values)}
+    return pd.Series([known[cell] for cell in values], index=cells.index, dtype=object)
 
 
 def _values(cells: pd.Series) -> pd.Series:
-    kinds = set(cells.unique())
+    values = cells.tolist()
+    kinds = set(values)
     filled = kinds - {""}
     if filled and filled <= {"True", "False"}:
         return cells.map({"True": True, "False": False, "": pd.NA}).astype("boolean")
     if kinds and all(_INTEGER.fullmatch(cell) and len(cell.lstrip("-")) < 19 for cell in kinds):
-        return cells.map(int).astype(np.int64)
+        return pd.Series([int(cell) for cell in values], index=cells.index, dtype=np.int64)
     if all(_NUMBER.fullmatch(cell) for cell in filled):
-        return cells.map(lambda cell: float(cell) if cell else math.nan).astype(np.float64)
+        return pd.Series([float(cell) if cell else math.nan for cell in values], index=cells.index, dtype=np.float64)
     return _text(cells)
 
 

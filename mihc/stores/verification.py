@@ -64,7 +64,7 @@ def check(results: Path, record: Record, relative: str) -> None:
 
 
 def _difference(results: Path, record: Record, name: str, expected: tuple[int, str], *, thorough: bool) -> str:
-    path = results / record.where(name)
+    path = f"{results}/{record.where(name)}"
     size = size_of(path)
     if size is None:
         return "the file is missing"

@@ -122,6 +122,11 @@ class Desk:
         return self._cells
 
     @property
+    def cell_count(self) -> int:
+        """How many cells the slide has."""
+        return len(mihc.slide_cells(self.study, self.view.slide, columns=["cell"]))
+
+    @property
     def live(self) -> mihc.review.LiveCounts:
         """The slide's cells, counted by the thresholds as they stand or are being moved."""
         if self._live is None:

@@ -90,11 +90,11 @@ def slide_view(study: mihc.Study, slide: str | None = None) -> SlideView:
     return SlideView(study, slide)
 
 
-def slide_layers(view: SlideView, *, population: str | None = None) -> list[LayerData]:
+def slide_layers(view: SlideView, *, population: str | None = None, regions: bool = True) -> list[LayerData]:
     """Everything there is to see of a slide, from the bottom up: channels, outlines, regions, positive cells."""
     path = view.path
     shown = _shown_channels(view, population)
-    layers = [*image_layers(path, shown=shown), *label_layers(path), region_layer(view)]
+    layers = [*image_layers(path, shown=shown), *label_layers(path), *([region_layer(view)] if regions else [])]
     return layers if population is None else [*layers, positive_layer(view, population)]
 
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
 
-STEP = 1.25  # lines are drawn anew when they are off by this factor
+STEP = 1.25  # lines are drawn anew when they are off by this factor,
+COARSE, MANY = 2.0, 2000  # or by this one where they are so many that drawing them takes a second
 _followed: WeakSet[napari.Viewer] = WeakSet()
 
 
@@ -39,6 +40,7 @@ def _outline(layer: Layer, zoom: float) -> None:
         layer.editable = False  # what the machine found is never painted over
     if "line_px" in layer.metadata and zoom > 0:
         width = layer.metadata["line_px"] / zoom
-        if not 1 / STEP < layer.edge_width[0] / width < STEP:
+        step = STEP if len(layer.edge_width) < MANY else COARSE
+        if not 1 / step < layer.edge_width[0] / width < step:
             layer.edge_width = width
             layer.refresh(extent=False, thumbnail=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 import mihc
 from napari_mihc.desk import Desk
-from napari_mihc.model import POINT_UM, UM, region_layer, slide_layers
+from napari_mihc.model import POINT_UM, UM, LayerData, SlideView, region_layer, slide_layers
 from napari_mihc.outlines import keep_outlines
 from napari_mihc.strokes import StrokePainter
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import napari
 
 LABELS = ("nuclei", "cells")
+MANY_CELLS = 200_000  # of a slide whose regions take seconds to draw: they come after the first picture
+Later = Callable[[Callable[[], Any], Callable[[Any], None]], object]
 DRAWN, CHOSEN, MOVING = "draw here", "chosen cells", "positive cells"
 KEYS = {
     "Shift-M": ("merge", "merge the chosen cells"),
@@ -67,6 +69,7 @@ class ReviewTable:
         self.said: list[str] = []  # what was told to the reviewer, the newest last
         self._listeners: list[Callable[[], None]] = []
         self._taken = False  # whether the gesture under way took what was drawn
+        self.later: Later = lambda work, then: then(work())  # how to do what the first picture does not wait for
         self.busy: Callable[[str], AbstractContextManager] = nullcontext  # how to show that something takes its time
         for key, (name, _) in KEYS.items():
             viewer.bind_key(key, self._on_key(name), overwrite=True)
@@ -123,7 +126,7 @@ class ReviewTable:
     def _show(self, slide: str | None, population: str | None) -> None:
         self.strokes.remember()
         view = self.desk.open(slide)
-        layers = slide_layers(view, population=population)
+        layers = slide_layers(view, population=population, regions=False)
         keep_outlines(self.viewer)
         self.viewer.layers.clear()
         for data, options, kind in layers:
@@ -133,8 +136,12 @@ class ReviewTable:
                 data = data if count > 1 else data[0]
             getattr(self.viewer, f"add_{kind}")(data, **options)
         self.viewer.title = f"mihc - {view.slide} - {self.desk.reviewer}"
-        self.show_regions()
-        self.tell(f"{view.slide}: {len(self.desk.cells)} cells")
+        count = self.desk.cell_count
+        if count < MANY_CELLS:
+            self.show_regions()
+        else:
+            self.later(lambda: self._region_layer(view), self._add_regions)
+        self.tell(f"{view.slide}: {count} cells")
 
     def show_edits(self) -> None:
         """Draw labels and chosen cells as they are now."""
@@ -153,11 +160,20 @@ class ReviewTable:
 
     def show_regions(self) -> None:
         """Draw the regions as they are with all edits so far."""
-        edited = self.desk.session.regions()
-        data, options, _ = region_layer(self.desk.view, edited)
         if "regions" in self.viewer.layers:
             self.viewer.layers.remove("regions")
-        self.viewer.add_shapes(data, **options)
+        self._add_regions(self._region_layer(self.desk.view))
+
+    def _region_layer(self, view: SlideView) -> LayerData:
+        """The regions of the slide on the desk, which was looked at as `view`."""
+        return region_layer(view, self.desk.session.regions())
+
+    def _add_regions(self, layer: LayerData) -> None:
+        """Add what was made of the regions, unless they were drawn meanwhile or another slide lies there."""
+        data, options, _ = layer
+        slide = options.get("metadata", {}).get("slide", self.desk.session and self.desk.session.row.slide)
+        if self.desk.session and slide == self.desk.session.row.slide and "regions" not in self.viewer.layers:
+            self.viewer.add_shapes(data, **options)
 
     def look_for(self, marker: str) -> None:
         """Show a marker's channel beside nuclei and tumour, and no other."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from qtpy.QtCore import Qt
+from qtpy.compat import isalive
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QLabel, QTabWidget, QVBoxLayout, QWidget
 
+from napari_mihc.panels.background import in_background
 from napari_mihc.panels.corrections import CellPanel, RegionPanel
 from napari_mihc.panels.guide import HelpPanel
 from napari_mihc.panels.pieces import button, row_of
@@ -17,6 +19,8 @@ from napari_mihc.panels.slides import SlidePanel
 from napari_mihc.panels.strokes import StrokePanel
 from napari_mihc.panels.thresholds import ThresholdPanel
 from napari_mihc.table import ReviewTable
+
+MS_TO_DRAW = 200  # that the viewer has for the first picture
 
 
 class ReviewPanels(QWidget):
@@ -50,7 +54,16 @@ class ReviewPanels(QWidget):
         layout.addWidget(self.said)
         self.tabs.currentChanged.connect(lambda _: self.refresh())
         table.listen(self.refresh)
-        table.busy = self.busy
+        table.busy, table.later = self.busy, self.later
+
+    def later(self, work: Callable[[], object], then: Callable[[object], None]) -> None:
+        """Do some work beside the viewer, once it has drawn what there is."""
+
+        def begin() -> None:
+            if isalive(self):
+                in_background(self, work, then, lambda error: self.table.tell(str(error)))
+
+        QTimer.singleShot(MS_TO_DRAW, begin)
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
