@@ -50,7 +50,7 @@ def more_tables(mark: str) -> dict[str, pd.DataFrame]:
     strokes = [
         {"panel": f"panel{mark}", "slide": slide, "drawn": f"tumour{mark}", "predicted": called, "strokes": 3,
          "percent": 80.0}
-        for called in (f"tumour{mark}", f"stroma{mark}")
+        for called in (f"tumour{mark}", f"stroma{mark}", f"other{mark}", f"glass{mark}")
     ]  # fmt: skip
     batch = {
         "panel": f"panel{mark}", "batch": f"A{mark}", "marker": f"CD20{named}", "slides": 3, "peak": 300.0,

@@ -11,12 +11,13 @@ import pytest
 from browser import tab
 
 import mihc
+from mihc.associate import associate, family_table
 from mihc.report import write_report
 from mihc.steps import tell
 from mihc.synthetic import draw_study
 
 SLIDES, PATIENTS = 100, 90  # ten patients have two slides
-OF_COHORT = {"statistics", "families", "splits", "dropout", "robustness", "robustness_summary", "batches", "history"}
+OF_COHORT = {"splits", "dropout", "robustness", "robustness_summary", "batches", "history"}
 OF_PATIENTS = {"patients", "influence"}
 
 
@@ -44,7 +45,7 @@ def hundredfold(given: dict) -> dict:
     origins = [slides[number % len(slides)] for number in range(SLIDES)]
     tables = {}
     for name, table in given["tables"].items():
-        if name in OF_COHORT or table.empty:
+        if name in OF_COHORT | {"statistics", "families"} or table.empty:
             tables[name] = table
         elif name in OF_PATIENTS:
             tables[name] = repeated_patients(table)
@@ -56,6 +57,8 @@ def hundredfold(given: dict) -> dict:
             if "patient" in table:
                 numbers = tables[name]["slide"].str[1:].astype(int) - 1
                 tables[name]["patient"] = numbers.map(patient_of)
+    tables["statistics"] = associate(tables["patients"], given["study"].settings)
+    tables["families"] = family_table(tables["statistics"])
     pictures = {picture.slide: picture for picture in given["pictures"]}
     again = [replace(pictures[slide], slide=f"S{number + 1:03d}") for number, slide in enumerate(origins)]
     return {**given, "tables": tables, "pictures": again}
@@ -68,7 +71,7 @@ def repeated_patients(table: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for number in range(PATIENTS):
         mine = table[table["patient"] == names[number % len(names)]].assign(patient=f"{number + 1:03d}")
-        values = mine.select_dtypes("float")
+        values = mine.select_dtypes("float").loc[:, lambda frame: ~frame.isin([0.0, 1.0]).all()]  # an event stays one
         parts.append(mine.assign(**(values * rng.uniform(0.9, 1.1, values.shape))))
     return pd.concat(parts, ignore_index=True)
 
