@@ -185,17 +185,21 @@ def _robust_sd(numbers: np.ndarray) -> float:
 
 def _peak_remarks(one: MarkerValues, peak: float, width: float, far: float) -> Iterable[str]:
     if abs(one.peak - peak) > far:
-        yield f"the negative peak of {one.slide} lies {_beside(one.peak, peak)} that of its batch"
+        yield f"the negative peak of {one.slide} lies {_beside(one.peak, peak)} that of {_others(one)}"
     ratio = one.width / width if width > 0 else math.nan
     if ratio > WIDER or ratio < NARROWER:
-        yield f"the negative peak of {one.slide} is {ratio:.1f} times as wide as those of its batch"
+        yield f"the negative peak of {one.slide} is {ratio:.1f} times as wide as those of {_others(one)}"
 
 
 def _cut_remarks(one: MarkerValues, peak: float, cut: float) -> Iterable[str]:
     if one.is_separable and cut > peak:
         ratio = (one.own.value - one.peak) / (cut - peak)
         if ratio > FAR_RATIO or ratio < 1 / FAR_RATIO:
-            yield f"its own threshold, {_number(one.own.value)}, is far from its batch's {_number(cut)}"
+            yield f"its own threshold, {_number(one.own.value)}, is far from {_number(cut)} of {_others(one)}"
+
+
+def _others(one: MarkerValues) -> str:
+    return f"batch {one.batch}" if one.batch else "the other slides"
 
 
 def _beside(value: float, other: float) -> str:
@@ -229,7 +233,7 @@ def positivity_remarks(positivity: Mapping[str, float]) -> dict[str, str]:
     middle = float(np.median(percents))
     far = max(FAR_POINTS, FAR_POSITIVITY_SDS * _robust_sd(percents))
     return {
-        slide: f"its positivity, {percent:.3g} %, is far from its batch's {middle:.3g} %; patients differ, so look"
+        slide: f"its positivity, {percent:.3g} %, is far from the others' {middle:.3g} %; patients differ, so look"
         for slide, percent in known.items()
         if abs(percent - middle) > far
     }

@@ -34,6 +34,7 @@ from mihc.reports.checklists import checklists
 from mihc.reports.checks import checks
 from mihc.reports.claims import (
     KINDS,
+    LEVEL,
     MEASURES,
     TEST_NAMES,
     claimable,
@@ -42,6 +43,7 @@ from mihc.reports.claims import (
     is_exploratory,
     nothing_found,
     split_words,
+    stands,
     tests,
 )
 from mihc.reports.commands import failed
@@ -52,6 +54,7 @@ from mihc.reports.heat import heat_maps
 from mihc.reports.methods import flattened, methods
 from mihc.reports.numbers import Numbers, as_float, counted, rounded, text
 from mihc.reports.outcomes import endpoints, responses
+from mihc.reports.patient_slides import patient_slides
 from mihc.reports.response_course import endpoint_units, response_courses
 from mihc.reports.robustness import robustness, sureness
 from mihc.reports.scripts import policy, scripts
@@ -136,7 +139,8 @@ def _page(
     groups = PatientGroups(numbers["patients"], study.settings)
     patient_columns, bounded = interval_columns(numbers["patients"].columns)
     region_columns, region_bounded = interval_columns(numbers["regions"].columns)
-    pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers), histograms)
+    suspected = suspects(numbers, claimed_markers(numbers, spoken, study.settings.phenotypes))
+    pages = slide_pages(numbers, pictures, study.panels, spoken or _leading_populations(numbers), histograms, suspected)
     asked = _asked(numbers, study)
     spoken_rows = [row for finding in found for row in finding.rows] or _smallest(numbers)
     explored = explorer(numbers, groups, spoken_rows)
@@ -169,7 +173,7 @@ def _page(
         "withheld": withheld(missing),
         "withheld_words": summed_up(withheld(missing)),
         "missing": missing,
-        "suspects": suspects(numbers, claimed_markers(numbers, spoken, study.settings.phenotypes)),
+        "suspects": suspected,
         "flows": flows,
         "whole_flow": pooled(counted_flows(numbers, flows)),
         "responses": responses(numbers, study),
@@ -181,6 +185,7 @@ def _page(
         "families": families(numbers),
         "calls": calls_chapter(numbers, study),
         "slides": pages,
+        "patient_slides": patient_slides(numbers),
         "ledgers": bool(drawn.get("area_ledger")),
         "anchors": {page.slide: page.anchor for page in pages},
         "layer_count": max((len(page.layers) for page in pages), default=0),
@@ -301,5 +306,5 @@ def _templates() -> Environment:
     environment.globals.update(
         effect_form=effect_form, counted=counted, kinds=KINDS, is_exploratory=is_exploratory, split_words=split_words
     )
-    environment.globals.update(has_interval=has_interval)
+    environment.globals.update(has_interval=has_interval, level=f"{LEVEL:g}", stands=stands)
     return environment

@@ -10,7 +10,9 @@ QUESTION = {"endpoint": "PFS", "population": "CD20", "tissue_class": "tumour"}
 
 def drawn_robustness(hostile: str = "") -> dict[str, pd.DataFrame]:
     """40 analyses, 24 patients left out, and what sums them up; `hostile` stands behind every name."""
-    question = {name: word if name != "population" else word + hostile for name, word in QUESTION.items()}
+    question = {
+        name: word if name != "population" else word + hostile.replace("|", "\u00a6") for name, word in QUESTION.items()
+    }
     question["endpoint"] += hostile
     rng = np.random.default_rng(3)
     choices = itertools.product(
@@ -47,7 +49,8 @@ def drawn_robustness(hostile: str = "") -> dict[str, pd.DataFrame]:
         "switching": f"P004 (31 %){hostile}", "exploratory": True, "note": "",
     }  # fmt: skip
     family = {
-        "family": f"Continuous marker: Cox{hostile}", "analysis": "cox", "split": "continuous", "endpoints": "PFS",
+        "family": f"Continuous marker: Cox{hostile}", "analysis": "cox", "split": "continuous",
+        "endpoints": question["endpoint"],
         "tests": 32, "patients": 24, "events": 18, "smallest_p": 0.001, "smallest_p_adjusted": 0.02,
         "adjust_method": "BH", "raw_below_0.05": 4, "adjusted_below_0.05": 1, "expected_by_chance": 1.6,
         "detectable_effect": 2.1, "detectable_in_family": 3.4, "effect_kind": "HR", "power_method": "",

@@ -76,14 +76,14 @@ def test_positive_cells_move_the_negative_peak_little(share):
 def test_a_drifted_slide_is_named_with_its_ratio():
     batch = [*alike(5), described("S07", drawn(0.2, negative=460, positive=900, seed=9))]
     found = beside_batches(batch)
-    assert found["S07", "CD3"].remark.startswith("the negative peak of S07 lies 2.3 times that of its batch")
+    assert found["S07", "CD3"].remark.startswith("the negative peak of S07 lies 2.3 times that of batch A")
     assert [one.remark for (slide, _), one in found.items() if slide != "S07"] == [""] * 5
     assert found["A0", "CD3"].batch_peak == pytest.approx(200, abs=10)
 
 
 def test_a_peak_of_another_form_is_named():
     found = beside_batches([*alike(5), described("S07", drawn(0.0, sd=60, seed=9))])
-    assert "times as wide as those of its batch" in found["S07", "CD3"].remark
+    assert "times as wide as those of batch A" in found["S07", "CD3"].remark
 
 
 @settings(max_examples=15)

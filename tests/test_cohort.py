@@ -86,7 +86,7 @@ def study(harmonised, tmp_path) -> Path:
 def test_a_drifted_slide_and_a_drifted_batch_are_named(alone):
     rows = thresholds_of(alone)
     assert re.fullmatch(
-        r"the negative peak of S07 lies 2\.[23] times that of its batch", rows.loc[("S07", "CD3"), "remark"]
+        r"the negative peak of S07 lies 2\.[23] times that of batch A", rows.loc[("S07", "CD3"), "remark"]
     )
     assert rows.loc[("S01", "CD3"), "remark"] == ""
     assert rows.loc[("S01", "CD3"), "batch_peak"] == pytest.approx(200, abs=10)

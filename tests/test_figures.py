@@ -10,6 +10,7 @@ import pytest
 from drawn_report import drawn_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 from shapely.geometry import MultiPolygon, Polygon, box
 
 from mihc.figures import (
@@ -34,7 +35,7 @@ from mihc.figures import (
 )
 from mihc.plots.overlays import MOST_POINTS, histogram_svg, ledger_areas, polygon_path, shown_points, slide_layers
 from mihc.plots.pictures import length_text, scale_bar_um
-from mihc.plots.style import REGION_COLOURS
+from mihc.plots.style import DOWN_COLOUR, GROUP_COLOURS, REGION_COLOURS, UP_COLOUR
 
 HOSTILE = '</text><script>a(1)</script>"><image href="https://x.example/"/> $\\frac{1}{0}$ \x00\u202egnp\u2028&amp;]]>'
 TIME, EVENT = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 0.0, 1.0, 0.0])
@@ -106,6 +107,15 @@ def test_a_forest_row_that_is_not_finite_keeps_its_label_without_a_mark():
     axes = forest_plot(rows, title="t", x_label="x").axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b"]
     assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "s"] == [0.5]
+
+
+def test_what_stands_in_a_forest_is_bold_and_no_colour_of_a_group():
+    rows = [ForestRow("a", 0.5, 0.2, 0.9, "stands", marked=True), ForestRow("b", 0.9, 0.5, 1.4, "does not")]
+    axes = forest_plot(rows, title="t", x_label="x").axes[0]
+    weights = {text.get_text(): text.get_fontweight() for text in axes.texts}
+    assert weights == {"stands": "bold", "does not": "normal"}
+    used = {to_hex(line.get_color()) for line in axes.lines} | {to_hex(text.get_color()) for text in axes.texts}
+    assert not used & {*GROUP_COLOURS, UP_COLOUR, DOWN_COLOUR} and len({UP_COLOUR, DOWN_COLOUR, *GROUP_COLOURS}) == 8
 
 
 def test_titles_name_the_test():

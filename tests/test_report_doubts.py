@@ -14,6 +14,7 @@ from mihc.reports.cell_flow import cell_flows, counted_flows, pooled
 from mihc.reports.commands import Target, quoted
 from mihc.reports.doubts import claimed_markers, doubts, suspects
 from mihc.reports.numbers import Numbers
+from mihc.reports.patient_slides import patient_slides
 from mihc.reports.slide_pages import slide_pages
 from mihc.reports.withheld import missing_values, withheld
 from mihc.steps import describe, tell
@@ -125,12 +126,37 @@ def test_each_command_opens_what_is_in_doubt(tables):
 
 
 def test_the_page_of_a_slide_has_the_same_commands(tables, html):
-    pages = {one.slide: one for one in slide_pages(Numbers(tables), [], {}, ["CD20"])}
+    numbers = Numbers(tables)
+    pages = {one.slide: one for one in slide_pages(numbers, [], {}, ["CD20"], suspected=suspects(numbers))}
     assert pages["S06"].doubt.commands == commands(tables)["S06"]
     assert f"In doubt: no threshold for CD3.<br><code>{pages['S06'].doubt.commands[0]}</code>" in html
     assert "Open it: <code>mihc review STUDY --slide S01 --region tumour --population CD20</code>" in html
     assert "Open it: <code>mihc review STUDY --slide S06 " not in html
     assert pages["S07"].command == ""
+
+
+def test_the_page_of_a_slide_gives_its_reasons_in_the_order_of_the_first_card(tables, tmp_path):
+    """Two markers of one slide cannot be told; the one that carries the claim comes first in both places."""
+    rows = tables["thresholds"].copy()
+    rows.loc[(rows["slide"] == "S06") & (rows["marker"] == "CD20"), "verdict"] = "cannot tell"
+    both = rows[(rows["slide"] == "S06") & rows["marker"].isin(["CD3", "CD20"])].index
+    rows.loc[both] = rows.loc[both[::-1]].to_numpy()  # CD3 stands first in the file
+    html = written(tmp_path, few_tests(tables | {"thresholds": rows}))
+    reasons = "no threshold for CD20; no threshold for CD3"
+    assert f"S06: {reasons}" in Page(html).text["check"] and f"In doubt: {reasons}.<br>" in html
+
+
+def test_every_patient_leads_to_its_slides(tables, tmp_path):
+    slides = tables["slides"].copy()
+    slides["control"] = ""
+    more = pd.DataFrame({"slide": ["S25", "S26", "C1"], "patient": ["P001", "P025", ""], "panel": "", "status": "ok",
+                         "message": "", "control": ["", "", "isotype"]})  # fmt: skip
+    numbers = Numbers(tables | {"slides": pd.concat([slides, more], ignore_index=True)})
+    found = {one.patient: one.slides for one in patient_slides(numbers)}
+    assert found["P001"] == (("S01", ""), ("S25", "")) and found["P007"] == (("S07", "failed"),)
+    assert list(found)[-1] == "P025" and len(found) == 25  # a control is nobody's, and a slide without values is told
+    html = written(tmp_path, few_tests(tables))
+    assert '<tr><td>P007</td><td class="n">1</td><td><a href="#slide-7">S07</a> (failed)</td></tr>' in html
 
 
 def test_a_population_that_a_slide_cannot_tell_is_not_opened_as_an_example(tables):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from browser import tab
 from drawn_report import drawn_picture, drawn_tables
@@ -15,6 +17,7 @@ from report_page import written
 
 from mihc.reports.numbers import rounded
 from mihc.statistics import kaplan_meier
+from mihc.steps import describe, tell
 
 CHOOSE = """(async () => {{
   for (const [name, words] of {wanted}) {{
@@ -155,6 +158,30 @@ def test_tables_are_sorted_and_taken_away_without_formulas(page, tmp_path):
     assert not [cell for row in rows for cell in row if cell[:1] in ("=", "+", "@")]
 
 
+OWN_WORDS = {  # what the program writes into the tables itself
+    "status", "control", "verdict", "own_verdict", "category", "tissue_class", "used", "analysis", "measure", "split",
+    "estimate_kind", "adjust_method", "pooling", "rule", "effect_kind", "power_method", ("robustness", "regions"),
+    ("splits", "note"),
+}  # fmt: skip
+
+
+def test_X7_every_table_is_hostile_in_every_column_that_people_and_files_write():
+    """What is the same under another mark is the program's own word; a table or column that comes later shows here."""
+    one, other = (marked(mark)["tables"] for mark in ("-one", "-other"))
+    given = inspect.getsource(tell._tell)
+    names = {
+        *re.findall(r'tables\["(\w+)"\]', given),
+        *re.findall(r'"(\w+)"', re.search(r"names = \((.*?)\)", given)[1]),
+    }
+    assert {"regions", "history", "slides", "given_cells"} < names
+    assert set(one) == names | {*tell.STATISTICAL, *describe.TABLES, "pdl1"}
+    for name, table in one.items():
+        for place, column in enumerate(table):
+            values, others = (frame[name].iloc[:, place] for frame in (one, other))
+            if not pd.api.types.is_numeric_dtype(values) and values.fillna("").equals(others.fillna("")):
+                assert {column, (name, column)} & OWN_WORDS, f"{name}.csv, {column}"
+
+
 def test_X7_forty_hostile_strings_do_nothing_in_a_browser(page, tmp_path):
     assert len(set(PAYLOADS)) == 40
     skeletons = []
@@ -165,7 +192,10 @@ def test_X7_forty_hostile_strings_do_nothing_in_a_browser(page, tmp_path):
         assert page.complaints() == []
         assert page.requests() == []
         skeletons.append(page.run(SKELETON))
-    assert len(skeletons[0]) > 1000
+    assert len(skeletons[0]) > 15_000
+    words = page.run("document.body.textContent")
+    for told in ("Ada", "anna", "ben", "too low", "few", "batch A", "C01", "models/nuclei", "clinical", "S07", "Tumor"):
+        assert f"{told}<script>alert(1)</script>" in words, told  # it is there, as text
     assert skeletons[0] == skeletons[1]
     assert page.run("document.title").startswith("Study<script>alert(1)</script>")
 
@@ -183,6 +213,24 @@ def test_nothing_is_wider_than_the_page(page, report, width):
     page.open(report, width=width)
     page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert page.run("document.documentElement.scrollWidth") <= width
+
+
+def test_on_a_phone_every_test_is_read_without_moving_sideways(page, report):
+    """Rows of the tables of tests are cards there, whose cells name their columns."""
+    page.open(report, width=390)
+    page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    wide = "[...document.querySelectorAll('{where} .scroll')].filter((one) => one.scrollWidth > one.clientWidth).length"
+    assert page.run(wide.format(where="#every-test")) == 0 and page.run(wide.format(where="section[id^=slide]")) == 0
+    cell = "#every-test tbody tr:last-child td:nth-last-child(2)"
+    shown = page.run(f"getComputedStyle(document.querySelector('{cell}'), '::before').content")
+    assert shown in ('"p"', '"adjusted p"', '"p, proportional"', '"note"')
+    assert page.run("getComputedStyle(document.querySelector('#every-test thead')).display") == "none"
+    page.open(report, width=1440)
+    page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.run("getComputedStyle(document.querySelector('#every-test thead')).display") != "none"
+    first = "document.querySelector('#every-test .scroll')"  # markers' ratios, with the check of proportional hazards
+    assert page.run(f"/hazard ratio.*p, proportional/s.test({first}.textContent)")
+    assert page.run(f"{first}.scrollWidth <= {first}.clientWidth")
 
 
 @pytest.mark.parametrize(("paper", "width"), [("A4", 688), ("Letter", 710)])  # px within margins of 14 mm

@@ -17,11 +17,11 @@ COLUMNS = (
     "family", "analysis", "endpoint", "population", "tissue_class", "measure", "split", "term", "time",
     "n", "n_events", "n_high", "n_low", "estimate", "ci_low", "ci_high", "estimate_kind",
     "statistic", "p", "p_adjusted", "adjust_method", "exploratory", "method", "note",
-    "p_permuted",
+    "p_permuted", "p_proportional",
 )  # fmt: skip
 LEVEL = 0.05  # of an adjusted p, below which something is claimed
 COUNTS = ("n", "n_events", "n_high", "n_low")
-NUMBERS = ("time", "estimate", "ci_low", "ci_high", "statistic", "p", "p_adjusted", "p_permuted")
+NUMBERS = ("time", "estimate", "ci_low", "ci_high", "statistic", "p", "p_adjusted", "p_permuted", "p_proportional")
 TESTED = (
     "rank_sum",
     "kruskal",
@@ -55,7 +55,8 @@ def row(
 ) -> Row:
     """One row; `groups` = how many patients are in the first and in the second group named in `term`.
 
-    `p_permuted` is the p of the same test by permutation, where p holds for many patients only (see `table`).
+    `p_permuted` is the p of the same test by permutation, where p holds for many patients only (see `table`);
+    `p_proportional`, of a Cox term, of the check that its hazards are proportional.
 
     Bands around the margin are families of their own: there are too many of them to share one with the tissue classes.
     """
@@ -68,6 +69,7 @@ def row(
         "ci_high": found.ci_high if kind else nan, "estimate_kind": kind, "statistic": found.statistic,
         "p": found.p if analysis in TESTED else nan, "exploratory": exploratory, "method": found.method,
         "note": "; ".join(dict.fromkeys(note for note in (found.note, *notes) if note)), "p_permuted": p_permuted,
+        "p_proportional": getattr(found, "proportional_p", nan),
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from mihc import statistics
 from mihc.associations.columns import Endpoint, Marker, covariate_columns, endpoints, level_columns
 from mihc.associations.groupings import Grouping
-from mihc.associations.rows import NO_MARKER, Row, not_made, row
+from mihc.associations.rows import LEVEL, NO_MARKER, Row, not_made, row
 from mihc.estimates.records import FloatArray
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _group_hazards(
             row("cox", not_made(grouping, int(whole.sum())), family=family, term=grouping.term, kind="HR", **common)
         ]
     design = columns if beside is None else pd.concat([columns, beside], axis=1)
-    terms = statistics.cox(endpoint.time, endpoint.event, design)
+    terms = statistics.cox(endpoint.time, endpoint.event, design, check=True)
     analysed = _complete(endpoint, design)
     rows = []
     for place, term in enumerate(terms):
@@ -165,7 +165,7 @@ def _group_hazards(
                 term=term.term,
                 kind="HR",
                 groups=_sizes(grouping, analysed, level, reference) if own else None,
-                notes=[*notes, few_events(term.n_events, len(terms))],
+                notes=[*notes, few_events(term.n_events, len(terms)), not_proportional(term)],
                 **common,
             )
         )
@@ -191,7 +191,7 @@ def hazard_per_sd(cohort: Cohort, endpoint: Endpoint, marker: Marker, values: Fl
                 split="continuous",
                 term="per SD of log1p",
                 kind="HR",
-                notes=[few_events(term.n_events, n_terms)],
+                notes=[few_events(term.n_events, n_terms), not_proportional(term)],
             )
         )
     return rows
@@ -208,7 +208,7 @@ def _per_sd(endpoint: Endpoint, values: FloatArray, covariates: pd.DataFrame | N
         why = "the marker is constant" if analysed.sum() > 1 else "fewer than two patients with all values"
         return statistics.CoxTerm(n=int(analysed.sum()), n_events=events, method="Cox, Efron, Wald", note=why), 1
     design["marker"] = design["marker"] / spread
-    return statistics.cox(endpoint.time, endpoint.event, design)[0], len(design.columns)
+    return statistics.cox(endpoint.time, endpoint.event, design, check=True)[0], len(design.columns)
 
 
 def _complete(endpoint: Endpoint, design: pd.DataFrame) -> np.ndarray:
@@ -232,3 +232,8 @@ def few_events(n_events: int | None, n_terms: int) -> str:
     if not n_events or n_events >= EVENTS_PER_TERM * n_terms:
         return ""
     return f"only {n_events} events for {n_terms} term{'s' if n_terms > 1 else ''}"
+
+
+def not_proportional(term: statistics.CoxTerm) -> str:
+    """A warning where the check speaks against one hazard ratio for all times; before adjustment, to miss little."""
+    return f"hazards may not be proportional (p = {term.proportional_p:.2g})" if term.proportional_p < LEVEL else ""

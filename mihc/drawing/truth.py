@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
+from mihc.associations.rows import LEVEL
 from mihc.drawing.tissue import inside
 from mihc.errors import InputError
 
@@ -273,13 +274,13 @@ def _associations(folder: Path) -> list[tuple]:
         mine = mine[mine[name] == truth[name]]
     rows = []
     for one in mine.drop_duplicates("endpoint").itertuples():
-        found = one.p_adjusted < 0.05 and (one.estimate < 1) == (truth["hazard_ratio"] < 1)
+        found = one.p_adjusted < LEVEL and (one.estimate < 1) == (truth["hazard_ratio"] < 1)
         note = f"{one.endpoint}: 95 % interval {one.ci_low:.3g} to {one.ci_high:.3g}, p_adjusted {one.p_adjusted:.2g}"
         row = _row(
             "hazard_ratio", (one.tissue_class, one.population, ""), truth["hazard_ratio"], one.estimate, note=note
         )
         rows.append((*row[:9], "ok" if found else "miss", note))
-    claimed = cox[cox["population"].isin(truth["independent"]) & (cox["p_adjusted"] < 0.05)]
+    claimed = cox[cox["population"].isin(truth["independent"]) & (cox["p_adjusted"] < LEVEL)]
     note = ", ".join(dict.fromkeys(f"{one.population} {one.tissue_class}" for one in claimed.itertuples()))
     rows.append(_row("claims on independent populations", ("", "", ""), 0.0, float(len(claimed)), note=note))
     return rows

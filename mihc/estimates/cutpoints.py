@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import nan
 
 import numpy as np
@@ -13,6 +14,9 @@ from mihc.errors import InputError
 from mihc.estimates.exact_limits import whole_score_limit
 from mihc.estimates.records import Estimate, FloatArray, check_choice, follow_up, numbers, same_length
 from mihc.estimates.survival import joined_times, log_rank
+
+AT_ONCE = 500_000  # values
+KEPT = 64  # distributions by chance, of 80 kB each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,14 +151,21 @@ def _standardised(scores: FloatArray, sizes: FloatArray) -> FloatArray:
 
 
 def _permutation_p(scores: FloatArray, sizes: FloatArray, observed: float, permutations: int, seed: int) -> float:
-    generator = np.random.default_rng(seed)
-    reached, left = 0, permutations
-    while left:
-        rows = min(left, max(1, 500_000 // len(scores)))
-        shuffled = generator.permuted(np.broadcast_to(scores, (rows, len(scores))), axis=1)
-        reached += int((_standardised(shuffled, sizes).max(axis=1) >= observed - 1e-9).sum())
-        left -= rows
+    by_chance = _largest_by_chance(np.sort(scores).tobytes(), sizes.tobytes(), permutations, seed)
+    reached = permutations - int(np.searchsorted(by_chance, observed - 1e-9))
     return (reached + 1) / (permutations + 1)
+
+
+@lru_cache(maxsize=KEPT)
+def _largest_by_chance(scores: bytes, sizes: bytes, permutations: int, seed: int) -> FloatArray:
+    """(permutations,) sorted largest statistics of shuffled scores: the same for all markers with the same cuts."""
+    values, at = np.frombuffer(scores), np.frombuffer(sizes)
+    generator, found = np.random.default_rng(seed), []
+    for start in range(0, permutations, rows := max(1, AT_ONCE // len(values))):
+        asked = min(rows, permutations - start)
+        shuffled = generator.permuted(np.broadcast_to(values, (asked, len(values))), axis=1)
+        found.append(_standardised(shuffled, at).max(axis=1))
+    return np.sort(np.concatenate(found)) if found else np.zeros(0)
 
 
 def _gauss(b: float, n: int, sizes: FloatArray) -> float:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from mihc.plots.style import GRID, GROUP_COLOURS, INK, QUIET, plain
+from mihc.associations.rows import LEVEL
+from mihc.plots.style import DOWN_COLOUR, GRID, INK, QUIET, UP_COLOUR, plain
 
 WIDTH, LEFT, RIGHT = 720.0, 150.0, 8.0
 TALL, ROW = 130.0, 13.0
-LEVEL = 0.05
 LEAST_P = 1e-6  # smaller ones are drawn as this
 
 
@@ -95,7 +95,7 @@ def _strengths(ordered: Sequence[Point], x: np.ndarray) -> Markup:
                 )
     radius = float(np.clip(160 / max(1, len(ordered)), 1.3, 3.2))
     for one, position, strength in zip(ordered, x, strengths):
-        colour = GROUP_COLOURS[0] if one.direction >= 0 else GROUP_COLOURS[1]
+        colour = UP_COLOUR if one.direction >= 0 else DOWN_COLOUR
         inside = colour if one.p < LEVEL else "#ffffff"
         ring = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="6" fill="none" stroke="{}"/>').format(
             position, y(strength), INK

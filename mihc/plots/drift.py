@@ -16,7 +16,8 @@ from mihc.plots.style import INK, QUIET, VERDICT_COLOURS, plain
 HEIGHT, TOP, BOTTOM, LEFT, RIGHT = 190.0, 22.0, 34.0, 46.0, 8.0
 STEP, NARROWEST, WIDEST = 16.0, 300.0, 860.0  # px per slide; of the whole picture
 BATCH_LABEL_PX = 6.2  # per letter
-INTERVAL, PEAK, HARMONISED = "#d0802b66", "#7d97ac", "#1f5f8b"
+INTERVAL, PEAK = "#d0802b66", "#8a95a0"
+DASHED = "3 1.5"  # a threshold that the batch lent
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def drift_svg(points: Sequence[DriftPoint], *, title: str) -> Markup:
     """Draw slides side by side on a log axis of counts, a gap and a line between batches.
 
     A dot with a whisker is the negative peak and its width, in a ring where it stands apart; the bar is the
-    threshold with its interval: thick where a person typed it, blue where it is the batch's, and a thin grey bar what
+    threshold with its interval: thick where a person typed it, dashed where it is the batch's, a thin grey bar what
     the slide alone gave. A question mark stands for "cannot tell". The dotted line is the batch's median peak.
     """
     batches = list(dict.fromkeys(point.batch for point in points))
@@ -157,8 +158,8 @@ def _slide(point: DriftPoint, x: float, step: float, place: Callable[[float], fl
     if np.isfinite(point.own):
         marks.append(_bar(x, half, place(point.own), "#9aa5af", 1.2))
     if np.isfinite(point.value):
-        colour = HARMONISED if point.verdict == "harmonised" else INK
-        marks.append(_bar(x, half, place(point.value), colour, 3.0 if point.verdict == "manual" else 1.8))
+        thick, dashed = 3.0 if point.verdict == "manual" else 1.8, point.verdict == "harmonised"
+        marks.append(_bar(x, half, place(point.value), INK, thick, DASHED if dashed else "none"))
     if point.verdict == "cannot tell":
         marks.append(
             Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle" font-size="10" fill="{}">?</text>').format(
@@ -176,7 +177,7 @@ def _slide(point: DriftPoint, x: float, step: float, place: Callable[[float], fl
     return Markup("<g>{}{}</g>").format(words, Markup("").join(marks))
 
 
-def _bar(x: float, half: float, y: float, colour: str, thick: float) -> Markup:
-    return Markup('<path d="M{:.1f} {:.1f}H{:.1f}" stroke="{}" stroke-width="{:.1f}"/>').format(
-        x - half, y, x + half, colour, thick
+def _bar(x: float, half: float, y: float, colour: str, thick: float, dashes: str = "none") -> Markup:
+    return Markup('<path d="M{:.1f} {:.1f}H{:.1f}" stroke="{}" stroke-width="{:.1f}" stroke-dasharray="{}"/>').format(
+        x - half, y, x + half, colour, thick, dashes
     )

@@ -33,7 +33,7 @@ class ForestRow:
     ci_low: float
     ci_high: float
     text: str  # what stands at the right: "0.45 (0.30–0.68)  p = 0.0002"
-    marked: bool = False  # True: significant after adjustment, drawn in colour
+    marked: bool = False  # True: stands after adjustment, drawn in bold
 
 
 def box_plot(
@@ -221,16 +221,17 @@ def _forest_range(rows: Sequence[ForestRow]) -> tuple[float, float]:
 
 
 def _forest_mark(axes: Axes, place: int, row: ForestRow, low: float, high: float) -> None:
-    colour = GROUP_COLOURS[0] if row.marked else INK
+    colour, weight = (INK, "bold") if row.marked else (QUIET, "normal")
     axes.text(
-        1.02, place, plain(row.text, 60), transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=colour
-    )
+        1.02, place, plain(row.text, 60), transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK,
+        fontweight=weight,
+    )  # fmt: skip
     if place % 2:
         axes.axhspan(place - 0.5, place + 0.5, color=GRID, alpha=0.35, linewidth=0)
     if not np.isfinite([row.estimate, row.ci_low, row.ci_high]).all() or row.estimate <= 0:
         return
     left, right = max(row.ci_low, low), min(row.ci_high, high)
-    axes.plot([left, right], [place, place], color=colour, linewidth=1.5, solid_capstyle="butt")
+    axes.plot([left, right], [place, place], color=colour, linewidth=2.4 if row.marked else 1.3, solid_capstyle="butt")
     if row.ci_low < low:
         axes.plot(low * 1.02, place, marker="<", color=colour, markersize=4)
     if row.ci_high > high:

@@ -26,6 +26,7 @@ GROUP_COLOURS = (
     "#8a8f98",
     "#b5525c",
 )  # told apart by every common colour vision
+UP_COLOUR, DOWN_COLOUR = "#1b7837", "#762a83"  # of a direction, never of a group; ColorBrewer's PRGn
 REGION_COLOURS = {  # bright on dark fluorescence; Okabe and Ito's colours
     "tumour": "#e69f00",
     "stroma": "#56b4e9",

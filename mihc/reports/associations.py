@@ -22,6 +22,7 @@ from mihc.reports.claims import (
     is_exploratory,
     is_multivariable,
     named_test,
+    not_proportional,
     place_words,
     question,
     rank,
@@ -245,11 +246,12 @@ def forests(numbers: Numbers, figures: dict[str, Figure]) -> list[str]:
         kind = "with covariates" if several else "one variable at a time"
         told = [f"the {MOST_FOREST} smallest p of {len(rows)}"] if len(rows) > MOST_FOREST else []
         told += [f"{missing} more could not be estimated"] if missing else []
+        told += ["† hazards may not be proportional"] * bool(rows.apply(not_proportional, axis=1).any())
         figures[key] = forest_plot(
             [_forest_row(row) for _index, row in rows.head(MOST_FOREST).iterrows()],
             title=f"{text(endpoint)}: Cox, {kind}",
             note="; ".join(told),
-            x_label="hazard ratio (populations: per SD), 95 % CI; below 1: longer; blue: adjusted p below 0.05",
+            x_label=f"hazard ratio (populations: per SD), 95 % CI; below 1: longer; bold: adjusted p below {LEVEL:g}",
         )
         keys.append(key)
     return keys
@@ -265,7 +267,7 @@ def _forest_row(row: pd.Series) -> ForestRow:
         estimate,
         low,
         high,
-        f"{told}  {p_text(p)}, adj. {rounded(adjusted, 'p_cell')}",
+        f"{told}{' †' if not_proportional(row) else ''}  {p_text(p)}, adj. {rounded(adjusted, 'p_cell')}",
         adjusted < LEVEL,
     )
 

@@ -245,12 +245,15 @@ def _beside(study: Study) -> str:
 
 
 def _further(numbers: Numbers) -> str:
-    found = [words for name, words in (
+    cox = numbers["statistics"]
+    checked = "p_proportional" in cox and pd.to_numeric(cox["p_proportional"], errors="coerce").notna().any()
+    found = ["proportional hazards of each Cox term (score test, beside its p)"] if checked else []
+    found += [words for name, words in (
         ("robustness", "every analysis under other plausible choices"), ("influence", "each patient left out in turn"),
         ("dropout", "censoring that goes with a marker"),
     ) if len(numbers[name])]  # fmt: skip
     return (
-        f"{', '.join(found).capitalize()}. No other cohort was seen."
+        f"{found[0][0].upper()}{', '.join(found)[1:]}. No other cohort was seen."
         if found
         else "None beside the checks of this report."
     )

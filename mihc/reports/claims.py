@@ -1,8 +1,8 @@
 """What was found, in sentences: only what stands after adjustment within its family is claimed.
 
-A claim is made where p_adjusted < 0.05. Tests of one question (a population in a class against an endpoint) are told as
-one finding, led by the continuous analysis; what came from a data-driven split is told apart, as exploratory. A finding
-whose leading test robustness_summary.csv calls fragile is said to be so, with the reason, after those that are steady.
+A claim is made where p_adjusted is below LEVEL. Tests of one question (a population in a class against an endpoint) are
+told as one finding, led by the continuous analysis; what came from a data-driven split is told apart, as exploratory. A
+finding whose leading test robustness_summary.csv calls fragile is said to be so, with the reason, after steady ones.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from markupsafe import Markup
 
+from mihc.associations.rows import LEVEL
 from mihc.reports.numbers import Numbers, as_float, counted, sentence, text
 
-LEVEL = 0.05
 TESTS = ("cox", "rank_sum", "kruskal", "log_rank", "fisher", "spearman", "maxstat")  # every other analysis describes
 TEST_NAMES = {
     "cox": "Cox regression",
@@ -349,7 +349,16 @@ def _size(numbers: Numbers, index: int) -> Markup:
         pair = {key: numbers.show("statistics", index, key, "count") for key in ("n_high", "n_low")}
         size += sentence(" ({n_high} against {n_low})", pair)
     few = re.search("only [0-9]+ events for [0-9]+ terms?", text(row["note"]))
-    return size + sentence(" ({few})", {"few": few.group()}) if few else size
+    cautions = [Markup.escape(few.group())] if few else []
+    if not_proportional(row):
+        shown = {"p": numbers.show("statistics", index, "p_proportional", "p")}
+        cautions.append(sentence("hazards may not be proportional, p\u00a0{p}", shown))
+    return size + sentence(" ({cautions})", {"cautions": Markup("; ").join(cautions)}) if cautions else size
+
+
+def not_proportional(row: pd.Series) -> bool:
+    """Whether the check speaks against one hazard ratio for all times."""
+    return as_float(row.get("p_proportional")) < LEVEL
 
 
 def nothing_found(numbers: Numbers) -> Markup:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from mihc.errors import PanelError
 from mihc.positives import parse_expression
 from mihc.reports.cell_flow import cell_flows
-from mihc.reports.claims import MEASURES, runaway, subject_of, tests
+from mihc.reports.claims import MEASURES, not_proportional, runaway, stands, subject_of, tests
 from mihc.reports.commands import Target, failed, opened
 from mihc.reports.numbers import Numbers, as_float, counted, sentence, text
 from mihc.reports.thresholds import drift_doubts, drifted
@@ -57,6 +57,7 @@ def doubts(numbers: Numbers) -> list[Markup]:
         *_withheld_patients(numbers),
         *_few(numbers),
         *_infinite(numbers),
+        *_not_proportional(numbers),
     ]
 
 
@@ -191,6 +192,23 @@ def _infinite(numbers: Numbers) -> Iterable[Markup]:
             "subjects": listed(group.apply(subject_of, axis=1), 4),
         }
         yield sentence("{endpoint}: {n} infinite or not to be estimated: {subjects}", pieces)
+
+
+def _not_proportional(numbers: Numbers) -> Iterable[Markup]:
+    """Claimed hazard ratios that may not be one number; the others are marked where they stand."""
+    rows = numbers["statistics"]
+    if rows.empty or "p_proportional" not in rows:
+        return
+    checked = rows[pd.to_numeric(rows["p_proportional"], errors="coerce").notna()]
+    against = checked[checked.apply(not_proportional, axis=1)] if len(checked) else checked
+    claimed = against[against.apply(stands, axis=1)] if len(against) else against
+    for endpoint, group in claimed.groupby("endpoint", sort=False) if len(claimed) else ():
+        pieces = {"endpoint": text(endpoint), "subjects": listed(group.apply(subject_of, axis=1), 4)}
+        yield sentence(
+            "{endpoint}: hazards may not be proportional for {subjects}, so that the ratio is a mean over the "
+            "follow-up; look at the curves",
+            pieces,
+        )
 
 
 def infinite_rows(statistics: pd.DataFrame) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
-from mihc.reports.claims import TEST_NAMES, split_words
+from mihc.reports.claims import LEVEL, TEST_NAMES, split_words
 from mihc.reports.doubts import listed
 from mihc.reports.numbers import Numbers, counted, sentence, text
 from mihc.study import EVALUABLE_TUMOUR_CELLS, Study
@@ -14,7 +14,8 @@ from mihc.study import EVALUABLE_TUMOUR_CELLS, Study
 _RULES = {
     "cox": "Cox proportional hazards regression with Efron's handling of ties, Wald 95 % intervals and listwise "
     "omission of missing values. A marker enters as log1p(value) divided by its standard deviation over the patients "
-    "analysed, so its ratio is per SD.",
+    "analysed, so its ratio is per SD. Each term is checked for proportional hazards by the score test of R's cox.zph "
+    "(survival 3, time by the Kaplan-Meier curve).",
     "rank_sum": "Wilcoxon rank-sum test by the rule of R 4.2's wilcox.test: exact where both groups have fewer than 50 "
     "patients and there are no ties, else the normal approximation with tie-corrected variance and continuity "
     "correction; shift and interval by Hodges and Lehmann.",
@@ -249,8 +250,8 @@ def _families(numbers: Numbers) -> list[Markup]:
     return [
         sentence(
             "A family is one analysis with one split over all populations, classes, measures and endpoints; p values "
-            "are adjusted within it ({methods}). A result is claimed where the adjusted p is below 0.05.",
-            {"methods": ", ".join(methods_used) or "BH"},
+            "are adjusted within it ({methods}). A result is claimed where the adjusted p is below {level}.",
+            {"level": f"{LEVEL:g}", "methods": ", ".join(methods_used) or "BH"},
         )
     ]
 

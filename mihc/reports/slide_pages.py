@@ -15,7 +15,7 @@ from mihc.plots.overlays import MOST_POINTS, histogram_svg, ledger_svg, slide_la
 from mihc.plots.pictures import Histogram, Histograms
 from mihc.plots.style import POINT_COLOURS
 from mihc.reports.commands import Target, opened
-from mihc.reports.doubts import Suspect, suspects
+from mihc.reports.doubts import Suspect
 from mihc.reports.numbers import Numbers, as_float, text
 
 BUDGET_BYTES = 5_000_000  # of all thumbnails together, as text in the page
@@ -86,6 +86,7 @@ def slide_pages(
     panels: dict[str, Panel],
     leading: Sequence[str],
     histograms: Histograms | None = None,
+    suspected: Sequence[Suspect] = (),
 ) -> list[SlidePage]:
     """One page per slide, in the order of the slides table.
 
@@ -100,6 +101,8 @@ def slide_pages(
         Populations that the report speaks of: their dots are shown from the start.
     histograms : dict of slide to dict of marker to Histogram
         For the table of thresholds; without them the pictures'.
+    suspected : sequence of Suspect
+        Why to look at a slide: the same reasons in the same order as at the top of the report.
     """
     slides = numbers["slides"]
     most = most_points(pictures)
@@ -109,7 +112,7 @@ def slide_pages(
         _page(numbers, index, row, by_slide.get(text(row["slide"])), panels, leading, most, shapes)
         for index, row in slides.iterrows()
     ]
-    doubtful = {suspect.slide: suspect for suspect in suspects(numbers)}
+    doubtful = {suspect.slide: suspect for suspect in suspected}
     can_open = opened(numbers)
     return [
         replace(page, doubt=doubtful.get(page.slide), command=page.command if page.slide in can_open else "")

@@ -118,13 +118,17 @@ def drift_doubts(numbers: Numbers) -> Iterable[Markup]:
     if thresholds.empty or "remark" not in thresholds:
         return
     of_slides: dict[tuple[str, ...], list[str]] = {}
+    rows = thresholds if "batch" in thresholds else thresholds.assign(batch="")
+    names = dict(zip(rows["slide"].map(text), rows["batch"].map(text)))
     counting = thresholds[~thresholds["slide"].map(text).isin(numbers.control_slides)]
     for marker, rows in counting[drifted(counting)].groupby("marker", sort=False):
         of_slides.setdefault(tuple(dict.fromkeys(rows["slide"].map(text))), []).append(text(marker))
     for slides, markers in of_slides.items():
+        batches = sorted({names[slide] for slide in slides})
+        others = f"their batch {_listed(batches)}" if all(batches) else "the other slides"
         pieces = {"markers": _listed(markers), "n": counted(len(slides), "slide"), "slides": _listed(slides)}
-        told = "{markers}: on {n} the negative cells or the threshold stand apart from batch or control: {slides}"
-        yield sentence(told, pieces)
+        told = "{markers}: on {n} the negative cells or the threshold stand apart from {others} or a control: {slides}"
+        yield sentence(told, pieces | {"others": others})
     lent = thresholds[thresholds["verdict"] == "harmonised"]
     if len(lent):
         pieces = {"n": counted(len(lent), "threshold"), "markers": _listed(lent["marker"])}

@@ -268,8 +268,10 @@
       body.append(make("tr", {}, make("td", {}, name), ...["n", "estimate"].map((one) => make("td", { class: "n" }, at(one))), span,
         ...["p", "p_adjusted"].map((one) => make("td", { class: "n" }, at(one)))));
     }
-    const heads = ["test", "n", "estimate", "95 % CI", "p", "adjusted p"].map((one, k) => make("th", k ? { class: "n" } : {}, one));
-    return body.children.length ? make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body)
+    const names = ["test", "n", "estimate", "95 % CI", "p", "adjusted p"];
+    for (const row of body.rows) names.forEach((name, k) => row.cells[k].setAttribute("data-column", name));
+    const heads = names.map((one, k) => make("th", k ? { class: "n" } : {}, one));
+    return body.children.length ? make("table", { class: "cards" }, make("thead", {}, make("tr", {}, ...heads)), body)
       : make("p", { class: "small" }, "This was not tested, or could not be.");
   };
 

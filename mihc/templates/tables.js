@@ -35,6 +35,17 @@
     });
   };
 
+  /* ---- on a phone a row becomes a card: each cell says its column, so that no column lies beyond the edge */
+  const FEWEST = 6, MOST = 16; // columns: fewer fit, and of more (a patient's values) a card would be endless
+  const stackable = (table) => {
+    const heads = [...table.tHead.rows[0].cells], rows = [...table.tBodies[0].rows];
+    if (heads.length < FEWEST || heads.length > MOST || table.classList.contains("heat")) return;
+    if (rows.some((row) => row.cells.length !== heads.length)) return;
+    table.classList.add("cards");
+    for (const row of rows)
+      heads.forEach((head, place) => row.cells[place].setAttribute("data-column", head.textContent.trim()));
+  };
+
   /* ---- CSV: a cell with several numbers becomes as many columns, named by where they come from */
   const quoted = (text) => {
     const safe = FORMULA.test(text) ? `'${text}` : text;
@@ -71,6 +82,7 @@
   for (const box of document.querySelectorAll(".scroll")) {
     const table = box.querySelector("table");
     if (!table?.tHead || !table.tBodies.length) continue;
+    stackable(table);
     sortable(table);
     const button = document.createElement("button");
     button.type = "button";
