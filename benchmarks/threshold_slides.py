@@ -20,7 +20,7 @@ import pandas as pd
 
 from benchmarks.thresholds import PREVALENCES, SEPARATIONS, row, summary
 from mihc import measure_cells
-from mihc.corrections import fit_corrections
+from mihc.corrections import Surroundings, fit_corrections
 from mihc.synthetic import Densities, DrawnSlide, Layout, Optics, draw_slide
 
 SLOPES = (0.0, 0.22, 0.8)  # by which part of its light the lamp changes over the slide
@@ -31,6 +31,7 @@ WAYS = {
     "autofluorescence": ("autofluorescence",),
     "both": ("background", "autofluorescence"),
 }
+WITHOUT = 4  # times as many slides without positives, each of which is one case
 MARKER, GLOW, PIXEL_UM = "CD20", "AF", 0.5
 
 
@@ -60,6 +61,7 @@ def measured(prevalence: float, slope: float, seed: int, side: int) -> tuple[dic
         name: pd.DataFrame({"mean": table[f"{name}_cell_mean"], "background": table[f"{name}_background"]})[analysed]
         for name in ("dark", "full", "glow")
     }
+    found["place"] = table.loc[analysed, ["x_um", "y_um"]]
     found["light"] = found["full"] - found["dark"]
     return found, truth[f"{MARKER}_positive"].to_numpy()[analysed]
 
@@ -80,10 +82,12 @@ def slide_rows(job: tuple[float, float, int, int]) -> list[dict]:
                 {f"{name}_{column}": table[kind] for name, table in ((MARKER, mixed), (GLOW, found["glow"]))
                  for kind, column in (("mean", "cell_mean"), ("background", "background"))}
             )  # fmt: skip
+            cells = pd.concat([cells, found["place"]], axis=1)
+            near = Surroundings(cells).near(cells)
             case = {"prevalence": prevalence, "separation": separation, "slope": slope, "tail": tail, "seed": seed}
             for way, asked in WAYS.items():
-                taken = fit_corrections(cells, {MARKER: "cell"}, glow=GLOW, asked=asked).get(MARKER)
-                values = taken.values(cells) if taken else cells[f"{MARKER}_cell_mean"].to_numpy()
+                taken = fit_corrections(cells, {MARKER: "cell"}, glow=GLOW, asked=asked, near=near).get(MARKER)
+                values = taken.values(cells, near) if taken else cells[f"{MARKER}_cell_mean"].to_numpy()
                 dim = values[~positive].std()
                 seen = {"way": way, "slope found": taken.slope if taken else 0.0, "narrower": dim / spread}
                 lost = {"no surroundings": cells[f"{MARKER}_background"].isna().mean(), "cells": len(cells)}
@@ -112,8 +116,11 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="a CSV file for one row per slide and way")
     parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args()
-    seeds = range(chosen.first, chosen.first + chosen.repeats)
-    jobs = list(itertools.product(PREVALENCES, SLOPES, seeds, [chosen.side]))
+    jobs = [
+        (prevalence, slope, seed, chosen.side)
+        for prevalence, slope in itertools.product(PREVALENCES, SLOPES)
+        for seed in range(chosen.first, chosen.first + chosen.repeats * (1 if prevalence else WITHOUT))
+    ]
     with ProcessPoolExecutor(chosen.workers) as pool:
         rows = pd.DataFrame([one for found in pool.map(slide_rows, jobs) for one in found])
     if chosen.rows:

@@ -1,13 +1,14 @@
 """What is taken from a marker's mean before calls are made: light that is not the marker's on that cell.
 
     spillover           what blur carries over from touching cells (`<marker>_spillover`)
-    background          by how much the background around the cell (`<marker>_background`) exceeds the slide's usual one
+    background          by how much the background around the cell exceeds the slide's usual one: `<marker>_background`,
+                        or where there is none, or one unlike that of the nearest cells, the middle one of theirs
     autofluorescence    by how much the cell's autofluorescence exceeds the usual one, times a slope: counts of the
                         marker for each count of the autofluorescence channel, as this slide's own cells show it
 
 They are applied in this order, each to what the one before has left; the autofluorescence channel itself is corrected
 like the marker before. Since usual light stays in, counts remain comparable with uncorrected ones. What is usual, and
-the slope, are found once per slide on its analysed cells; then each cell is corrected by itself.
+the slope, are found once per slide on its cells as the machine found them; then each cell is corrected by itself.
 """
 
 from __future__ import annotations
@@ -19,17 +20,54 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mihc.batches import negative_peak
+from mihc.batches import ROBUST_SD, negative_peak
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CORRECTIONS = ("spillover", "background", "autofluorescence")
 MOST_CELLS = 50_000  # that a fit looks at, evenly taken: more change it by less than it errs
-FAR, FEWEST_FAR = 3.0, 50  # widths of the usual autofluorescence from which a cell glows, and how many must
+NEAREST, UNLIKE = 9, 3.0  # cells around a cell that know its background, and how many SDs its own may lie from theirs
+FAR, FEWEST_FAR = 3.0, 30  # widths of the usual autofluorescence from which a cell glows, and how many must
 HEAVIEST = 10.0  # widths: what glows more counts no more than this, so that a few grains of dirt decide nothing
 PART = 0.25  # of the glowing cells' weight: their most usual colour is the middle of the shortest range that has it
 HELD, HELD_WIDTHS = 0.5, 3.0  # so many of them must lie so near the line: a marker's light varies from cell to cell
+
+
+class Surroundings:
+    """What the machine's cells of a slide know of the background: a cell lies among the nearest of them."""
+
+    def __init__(self, cells: pd.DataFrame) -> None:
+        """`cells` are all of the machine's cells: `x_um, y_um` and every `<marker>_background`."""
+        columns = [name for name in cells if str(name).endswith("_background")]
+        known = np.isfinite(cells[columns[0]].to_numpy(dtype=np.float64)) if columns else np.zeros(len(cells), bool)
+        self._backgrounds = {name: cells[name].to_numpy(dtype=np.float64)[known] for name in columns}
+        self._places = cells[["x_um", "y_um"]].to_numpy(dtype=np.float64)[known]
+
+    def near(self, cells: pd.DataFrame) -> Near:
+        """The nearest cells of each cell of a table with `x_um, y_um`."""
+        from scipy.spatial import KDTree
+
+        number = min(NEAREST, len(self._places))
+        if not number or not len(cells):
+            return Near(np.empty((len(cells), 0), np.int64), self._backgrounds)
+        places = cells[["x_um", "y_um"]].to_numpy(dtype=np.float64)
+        _, rows = KDTree(self._places).query(places, k=[*range(1, number + 1)])
+        return Near(rows, self._backgrounds)
+
+
+@dataclass(frozen=True)
+class Near:
+    """The nearest cells of each cell of a table."""
+
+    rows: np.ndarray  # (cells, nearest) of the machine's cells that know their background
+    backgrounds: Mapping[str, np.ndarray]  # column -> counts of those
+
+    def middle(self, marker: str) -> np.ndarray:
+        """(cells,) counts: the middle one of the nearest cells' backgrounds; NaN where no cell of the slide has any."""
+        if not self.rows.shape[1]:
+            return np.full(len(self.rows), np.nan)
+        return np.median(self.backgrounds[f"{marker}_background"][self.rows], axis=1)
 
 
 @dataclass(frozen=True)
@@ -40,6 +78,7 @@ class Correction:
     compartment: str
     spillover: bool = False
     background: float | None = None  # counts: the slide's usual one, which stays; None = left as it is
+    unlike: float = 0.0  # counts from the nearest cells' background, beyond which a cell's own is not believed
     glow: Correction | None = None  # the autofluorescence channel, as it is before its own slope
     usual_glow: float = 0.0  # counts, which stay
     slope: float = 0.0  # counts of the marker for each of autofluorescence
@@ -57,22 +96,24 @@ class Correction:
         said = [name for name in self.names if name != "autofluorescence"]
         return ", ".join([*said, f"autofluorescence x {self.slope:.3g}"] if self.glow else said)
 
-    def values(self, cells: pd.DataFrame) -> np.ndarray:
+    def values(self, cells: pd.DataFrame, near: Near | None = None) -> np.ndarray:
         """The corrected means of a table of cells, (cells,) float64 counts; NaN where the mean is.
+
+        `near` are the nearest cells of these cells; needed where background is corrected.
 
         Spillover lies in the cytoplasm where there is any, as it comes over the cell's border: cell = mean -
         spillover; cytoplasm = mean - spillover x cell area / cytoplasm area; nucleus = mean, or mean - spillover in a
-        cell without cytoplasm; never below 0. Background: mean - (its own - usual), the mean where a cell has no
-        surroundings. Autofluorescence: mean - slope x (its own - usual).
+        cell without cytoplasm; never below 0. Background: mean - (around it - usual). Autofluorescence: mean - slope x
+        (its own - usual).
         """
         values = cells[f"{self.marker}_{self.compartment}_mean"].to_numpy(dtype=np.float64)
         if self.spillover:
             values = np.maximum(values - _spilled(cells, self.marker, self.compartment), 0.0)
         if self.background is not None:
-            around = cells[f"{self.marker}_background"].to_numpy(dtype=np.float64)
-            values = values - np.where(np.isnan(around), 0.0, around - self.background)
+            own, theirs = _around(cells, self.marker, near)
+            values = values - (np.where(np.abs(own - theirs) <= self.unlike, own, theirs) - self.background)
         if self.glow is not None and self.slope:
-            values = values - self.slope * (self.glow.values(cells) - self.usual_glow)
+            values = values - self.slope * (self.glow.values(cells, near) - self.usual_glow)
         return values
 
 
@@ -95,52 +136,73 @@ def measured_corrections(cells: pd.DataFrame, marker: str, compartment: str, glo
 
 
 def fit_corrections(
-    cells: pd.DataFrame, compartments: Mapping[str, str], *, glow: str, asked: Collection[str]
+    cells: pd.DataFrame,
+    compartments: Mapping[str, str],
+    *,
+    glow: str,
+    asked: Collection[str],
+    near: Near | None = None,
 ) -> dict[str, Correction]:
     """Find what is taken from each marker on one slide.
 
     Parameters
     ----------
     cells
-        The slide's analysed cells: `<marker>_<compartment>_mean` and, as far as they are measured, `<marker>_spillover`
-        with the two areas, `<marker>_background`, and the means of the autofluorescence channel.
+        The slide's analysed cells, or some of them (`looked_at`): `<marker>_<compartment>_mean` and, as far as they are
+        measured, `<marker>_spillover` with the two areas, `<marker>_background`, the means of the autofluorescence
+        channel.
     compartments
         marker -> "nucleus" | "cytoplasm" | "cell".
     glow
         Name of the autofluorescence channel; "" = none.
     asked
         Some of CORRECTIONS. What is not measured is left out.
+    near
+        The nearest cells of these cells; without them background is left out.
 
     Returns
     -------
     dict
         marker -> correction, of the markers for which there is any.
     """
-    cells = cells.iloc[:: max(1, -(-len(cells) // MOST_CELLS))]
     found = {}
     for marker, compartment in compartments.items():
-        names = [name for name in measured_corrections(cells, marker, compartment, glow) if name in asked]
+        measured = measured_corrections(cells, marker, compartment, glow)
+        names = [name for name in measured if name in asked and (name != "background" or near)]
         if names:
-            found[marker] = _fit(cells, marker, compartment, glow, names)
-    return found
+            found[marker] = _fit(cells, marker, compartment, glow, names, near)
+    return {marker: one for marker, one in found.items() if one.names}
 
 
-def _fit(cells: pd.DataFrame, marker: str, compartment: str, glow: str, names: Collection[str]) -> Correction:
+def looked_at(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells that a fit looks at: evenly taken, MOST_CELLS at most."""
+    return cells.iloc[:: max(1, -(-len(cells) // MOST_CELLS))]
+
+
+def _fit(
+    cells: pd.DataFrame, marker: str, compartment: str, glow: str, names: Collection[str], near: Near | None
+) -> Correction:
     taken = Correction(marker, compartment, spillover="spillover" in names)
-    if "background" in names:
-        taken = replace(taken, background=_usual(cells[f"{marker}_background"].to_numpy(dtype=np.float64)))
+    if "background" in names and near is not None:
+        own, theirs = _around(cells, marker, near)
+        away = np.abs(own - theirs)
+        if np.isfinite(away).any():
+            taken = replace(
+                taken, background=float(np.median(theirs)), unlike=UNLIKE * ROBUST_SD * float(np.nanmedian(away))
+            )
     if "autofluorescence" not in names:
         return taken
     before = [name for name in measured_corrections(cells, glow, compartment, "") if name in names]
-    light = _fit(cells, glow, compartment, "", before)
-    usual, slope, note = glow_slope(taken.values(cells), light.values(cells))
+    light = _fit(cells, glow, compartment, "", before, near)
+    usual, slope, note = glow_slope(taken.values(cells, near), light.values(cells, near))
     return replace(taken, glow=light, usual_glow=usual, slope=slope, note=note)
 
 
-def _usual(background: np.ndarray) -> float | None:
-    """The middle one; None where no cell has surroundings."""
-    known = background[np.isfinite(background)]
-    return float(np.median(known)) if len(known) else None
+def _around(cells: pd.DataFrame, marker: str, near: Near | None) -> tuple[np.ndarray, np.ndarray]:
+    """(cells,) counts: each cell's own background, and the middle one of the nearest cells'."""
+    if near is None:
+        raise ValueError(f"the background of {marker} is corrected beside the nearest cells, and they are not given")
+    return cells[f"{marker}_background"].to_numpy(dtype=np.float64), near.middle(marker)
 
 
 def glow_slope(values: np.ndarray, glow: np.ndarray) -> tuple[float, float, str]:

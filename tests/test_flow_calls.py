@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import mihc
+from mihc.corrections import Surroundings, fit_corrections
 from mihc.store import digest_results, read_cells, read_csv
 from mihc.synthetic import draw_study
 
@@ -193,14 +194,14 @@ def test_background_and_autofluorescence_are_taken_where_asked_and_it_is_said(dr
     rows = results(folder, "thresholds").set_index(["slide", "marker"])
     background, glow = (effects(folder, name) for name in ("background", "autofluorescence"))
     slope = glow.loc[("S01", "CD20"), "slope"]
-    usual = cells["CD20_background"].median()
-    plain = cells["CD20_cell_mean"] - (cells["CD20_background"] - usual).fillna(0)
-    if slope:
-        apart = (plain - cells["CD20_corrected"]) / slope  # autofluorescence beyond the usual
-        dim = cells["AF_cell_mean"] - (cells["AF_background"] - cells["AF_background"].median()).fillna(0)
-        np.testing.assert_allclose(dim - apart, (dim - apart).iloc[0], rtol=1e-9)
-    else:
-        np.testing.assert_allclose(cells["CD20_corrected"], plain, rtol=1e-12)
+    whole = read_cells(folder / "results" / "cells" / "S01.parquet")
+    near = Surroundings(whole).near(cells)
+    (one,) = fit_corrections(
+        cells, {"CD20": "cell"}, glow="AF", asked=["background", "autofluorescence"], near=near
+    ).values()
+    assert one.slope == slope
+    np.testing.assert_array_equal(cells["CD20_corrected"], one.values(cells, near))
+    assert np.abs(cells["CD20_corrected"] - cells["CD20_cell_mean"]).median() > 1
     assert (cells["CD20_positive"] == (cells["CD20_corrected"] >= 700)).all()
     assert rows.loc[("S01", "CD20"), "correction"] == f"background, autofluorescence x {slope:.3g}"
     assert set(results(drawn, "thresholds")["correction"].fillna("")) == {""}

@@ -18,7 +18,7 @@ from mihc.panel import LEVEL_COLUMNS, Panel, PanelRow
 from mihc.positives import Threshold, call_positives, manual_threshold, marker_values, populations
 from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations, region_codes
 from mihc.stages import Job, code_hash
-from mihc.steps.correct import Corrections, correction_columns, found_corrections
+from mihc.steps.correct import Corrections, correction_columns, found_corrections, used_columns
 from mihc.steps.describe import describe, h_score_column, score_calls, with_columns
 from mihc.steps.edit import edits_of, final_parts
 from mihc.steps.place import regions_table
@@ -180,7 +180,7 @@ def _write(
     """
     panel = job.study.panel_of(row)
     areas = _unknown_areas(cells) if areas is None else areas
-    cells = with_columns(cells, known.corrections.columns(cells, known.corrections.asked))
+    cells = with_columns(cells, used_columns(job, row, known.corrections, cells))
     thresholds = {line.marker: _threshold(cells, line, known, job) for line in panel.markers}
     called = _calls(job, panel, cells, thresholds)
     doubts = _doubts(job, panel, cells, thresholds, called)

@@ -14,11 +14,23 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from mihc.corrections import CORRECTIONS, Correction, fit_corrections, measured_corrections, needed_columns
+from mihc import store
+from mihc.corrections import (
+    CORRECTIONS,
+    Correction,
+    Near,
+    Surroundings,
+    fit_corrections,
+    looked_at,
+    measured_corrections,
+    needed_columns,
+)
 from mihc.panel import Panel, PanelRow
 from mihc.positives import Threshold
 from mihc.stages import Job
+from mihc.steps.segment import measured_table
 from mihc.store import Record
+from mihc.study import SlideRow
 
 COLUMNS = (
     "slide", "marker", "correction", "threshold", "cells", "positive_cells_uncorrected", "positive_cells_corrected",
@@ -58,9 +70,9 @@ class Corrections:
         without = tuple(one for one in self.asked if one != name)
         return without, tuple(one for one in CORRECTIONS if one in without or one == name)
 
-    def columns(self, cells: pd.DataFrame, way: tuple[str, ...]) -> dict[str, np.ndarray]:
+    def columns(self, cells: pd.DataFrame, way: tuple[str, ...], near: Near | None) -> dict[str, np.ndarray]:
         """`<marker>_corrected` of a table of cells, of every marker from which something is taken."""
-        return {f"{marker}_corrected": one.values(cells) for marker, one in self.ways.get(way, {}).items()}
+        return {f"{marker}_corrected": one.values(cells, near) for marker, one in self.ways.get(way, {}).items()}
 
     def as_json(self) -> dict:
         """For the record of the values."""
@@ -94,17 +106,32 @@ def glow_of(panel: Panel) -> str:
 def correction_columns(panel: Panel) -> set[str]:
     """What of the cells table the panel's corrections may need."""
     needed = (needed_columns(line.marker, line.compartment, glow_of(panel)) for line in panel.markers)
-    return {"nucleus_area_um2", "cell_area_um2"}.union(*needed)
+    return {"x_um", "y_um", "nucleus_area_um2", "cell_area_um2"}.union(*needed)
 
 
-def find_corrections(job: Job, panel: Panel, cells: pd.DataFrame) -> Corrections:
+def near_cells(job: Job, row: SlideRow, cells: pd.DataFrame) -> Near | None:
+    """The nearest of the slide's cells, as the machine found them, of each cell; None where no background is measured.
+
+    An edited cell lies among the machine's cells too, so that it moves no other.
+    """
+    if row.cells is not None:
+        return None
+    path = job.store.path(measured_table(row.slide))
+    names = [name for name in store.cell_columns(path) if name.endswith("_background")]
+    return Surroundings(store.read_cells(path, columns=["x_um", "y_um", *names])).near(cells) if names else None
+
+
+def find_corrections(job: Job, row: SlideRow, cells: pd.DataFrame) -> Corrections:
     """Find them on a slide's analysed cells."""
-    glow, asked = glow_of(panel), asked_corrections(job)
+    panel, cells = job.study.panel_of(row), looked_at(cells)
+    glow, asked, near = glow_of(panel), asked_corrections(job), near_cells(job, row, cells)
     compartments = {line.marker: line.compartment for line in panel.markers}
     measured = {name for line in panel.markers for name in measured_corrections(cells, *_place(line), glow)}
     none = Corrections(asked, {})
     ways = {asked, *(way for name in CORRECTIONS if name in measured for way in none.both_ways(name))}
-    return Corrections(asked, {way: fit_corrections(cells, compartments, glow=glow, asked=way) for way in sorted(ways)})
+    return Corrections(
+        asked, {way: fit_corrections(cells, compartments, glow=glow, asked=way, near=near) for way in sorted(ways)}
+    )
 
 
 def found_corrections(record: Record) -> Corrections:
@@ -112,18 +139,24 @@ def found_corrections(record: Record) -> Corrections:
     return Corrections.from_json(record.notes["corrections"])
 
 
+def used_columns(job: Job, row: SlideRow, found: Corrections, cells: pd.DataFrame) -> dict[str, np.ndarray]:
+    """`<marker>_corrected` of some of a slide's cells, where study.toml asks for it: what calls are made by."""
+    near = near_cells(job, row, cells) if "background" in found.asked else None
+    return found.columns(cells, found.asked, near)
+
+
 def _place(line: PanelRow) -> tuple[str, str]:
     return line.marker, line.compartment
 
 
 def effect_rows(
-    slide: str, panel: Panel, cells: pd.DataFrame, thresholds: Mapping[str, Threshold], found: Corrections
+    job: Job, row: SlideRow, cells: pd.DataFrame, thresholds: Mapping[str, Threshold], found: Corrections
 ) -> pd.DataFrame:
     """Rows of corrections.csv: analysed cells that are positive without and with each, by the threshold in use.
 
     `cells` are the analysed ones. A marker whose calls came with a table of cells has no row.
     """
-    rows = []
+    panel, near, rows = job.study.panel_of(row), near_cells(job, row, cells) if found.shown else None, []
     for name in found.shown:
         without, corrected = found.both_ways(name)
         for line in panel.markers:
@@ -132,11 +165,11 @@ def effect_rows(
             if one is None or name not in one.names or chosen.method == "given":
                 continue
             other = found.ways[without].get(line.marker, Correction(*_place(line)))
-            counts = [_positive(way.values(cells), chosen) for way in (other, one)]
+            counts = [_positive(way.values(cells, near), chosen) for way in (other, one)]
             shares = [100 * count / len(cells) if len(cells) else np.nan for count in counts]
             used = "corrected" if name in found.asked else "uncorrected"
             slope = (one.slope, one.note) if name == "autofluorescence" else (np.nan, "")
-            rows.append((slide, line.marker, name, chosen.value, len(cells), *counts, *shares, used, *slope))
+            rows.append((row.slide, line.marker, name, chosen.value, len(cells), *counts, *shares, used, *slope))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

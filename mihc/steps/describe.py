@@ -15,7 +15,7 @@ from mihc import store
 from mihc.pairs import ANALYSED, coexpression, impossible_pairs, pair_checks, parse_pair
 from mihc.positives import Threshold, call_positives, parse_expression, populations
 from mihc.stages import Job
-from mihc.steps.correct import Corrections, correction_checks, correction_columns, effect_rows
+from mihc.steps.correct import Corrections, correction_checks, correction_columns, effect_rows, near_cells
 from mihc.store import Transaction
 from mihc.strengths import h_scores, intensities
 from mihc.studies.pdl1 import ENDS, POSITIVE_IMMUNE_CELLS, POSITIVE_TUMOUR_CELLS, near_tumour
@@ -96,7 +96,7 @@ def describe(
         one.insert(0, "slide", row.slide)
     needed = correction_columns(panel)
     analysed = table.loc[table["tissue_class"].isin(ANALYSED), [name for name in table if name in needed]]
-    parts["corrections"] = effect_rows(row.slide, panel, analysed, thresholds, corrections)
+    parts["corrections"] = effect_rows(job, row, analysed, thresholds, corrections)
     for name, one in parts.items():
         store.write_csv(transaction.path(part(name, row.slide)), one)
     checks = pair_checks(row.slide, found)
@@ -143,9 +143,10 @@ def _both_ways(
     """The calls without and with the correction for spillover, by the thresholds in use; None where not measured."""
     if "spillover" not in corrections.shown:
         return None, None
-    used = [f"{marker}_corrected" for marker in corrections.used]
+    used, near = [f"{marker}_corrected" for marker in corrections.used], near_cells(job, row, table)
     ways = [
-        with_columns(table, corrections.columns(table, way), without=used) for way in corrections.both_ways("spillover")
+        with_columns(table, corrections.columns(table, way, near), without=used)
+        for way in corrections.both_ways("spillover")
     ]
     calls = [_called(job, row, one, thresholds, {}).assign(tissue_class=table["tissue_class"]) for one in ways]
     return calls[0], calls[1]
