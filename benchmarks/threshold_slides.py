@@ -31,7 +31,7 @@ WAYS = {
     "autofluorescence": ("autofluorescence",),
     "both": ("background", "autofluorescence"),
 }
-WITHOUT = 4  # times as many slides without positives, each of which is one case
+WITHOUT = 2  # times as many slides without positives, each of which is one case
 MARKER, GLOW, PIXEL_UM = "CD20", "AF", 0.5
 
 
@@ -121,11 +121,13 @@ def main() -> None:
         for prevalence, slope in itertools.product(PREVALENCES, SLOPES)
         for seed in range(chosen.first, chosen.first + chosen.repeats * (1 if prevalence else WITHOUT))
     ]
+    rows = []
     with ProcessPoolExecutor(chosen.workers) as pool:
-        rows = pd.DataFrame([one for found in pool.map(slide_rows, jobs) for one in found])
-    if chosen.rows:
-        rows.to_csv(chosen.rows, index=False)
-    tables(rows)
+        for found in pool.map(slide_rows, jobs):
+            rows += found
+            if chosen.rows:
+                pd.DataFrame(rows).to_csv(chosen.rows, index=False)
+    tables(pd.DataFrame(rows))
 
 
 if __name__ == "__main__":
