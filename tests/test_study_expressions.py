@@ -186,6 +186,18 @@ def test_autofluorescence_cannot_be_taken_without_its_channel(tmp_path):
     assert errors_of(folder) == []
 
 
+def test_background_corrected_alone_is_warned_of(tmp_path):
+    """On drawn slides it makes more of them separable, and half of their intervals miss the truth."""
+    asked = '[measure]\nfeatures = ["background"]\nbackground_correction = "on"\n'
+    folder = write_study(
+        tmp_path / "study", panel=PANEL + "AF,AF,autofluorescence,cell,,,\n", settings=SETTINGS + asked
+    )
+    (problem,) = [one for one in warnings_of(folder) if "background_correction" in one.place]
+    assert problem.severity == "warning" and "autofluorescence" in problem.what
+    (folder / "study.toml").write_text(SETTINGS + asked + 'autofluorescence_correction = "on"\n')
+    assert not [one for one in warnings_of(folder) if "correction" in one.place]
+
+
 def test_an_h_score_may_have_a_clinical_cut_off(tmp_path):
     cut = '[splits]\nmarker = ["given"]\ngiven = { "CD20|tumour|h_score" = 150.0 }\n'
     assert errors_of(write_study(tmp_path / "study", panel=PANEL, settings=SETTINGS + cut)) == []

@@ -132,13 +132,17 @@ def _patient_problems(
 
 
 def _correction_problems(settings: Settings, panels: Mapping[str, Panel]) -> list[Problem]:
-    """A correction for autofluorescence without a channel of it: an error where no panel has one."""
-    if settings.measure.autofluorescence_correction == "off":
-        return []
+    """Corrections of the means that cannot be, or that mislead alone."""
+    place, measure = 'study.toml, [measure] {}_correction = "on"', settings.measure
+    if measure.autofluorescence_correction == "off":
+        what = "leaves autofluorescence to stand out among the evened cells, which then looks like positives"
+        fix = 'Write autofluorescence_correction = "on" too, or look at every threshold.'
+        alone = measure.background_correction == "on"
+        return [Problem(place.format("background"), what, fix, "warning")] if alone else []
     without = [name for name, panel in panels.items() if all(row.role != "autofluorescence" for row in panel.rows)]
     return [
         Problem(
-            'study.toml, [measure] autofluorescence_correction = "on"',
+            place.format("autofluorescence"),
             (f"panel {name!r}" if name else "panel.csv") + " has no channel of autofluorescence",
             'Give that channel the role autofluorescence in panel.csv, or write "off".',
             "error" if len(without) == len(panels) else "warning",
