@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 import mihc
+from mihc.corrections import Correction
 from mihc.pairs import impossible_pairs, parse_pair
-from mihc.positives import Threshold, corrected_values, manual_threshold
+from mihc.positives import Threshold, manual_threshold
 from mihc.synthetic import Densities, Layout, Optics, draw_slide
 
 MARKERS = ("CD3", "CD8", "CD20", "CD21")
@@ -48,7 +49,7 @@ def low(values: np.ndarray, positive: np.ndarray) -> Threshold:
 
 def judged(table: pd.DataFrame, truth: pd.DataFrame) -> Iterator[tuple[str, float, int]]:
     """Way, mean error of positivity in percentage points, and CD3+ CD20+ cells."""
-    changed = table.assign(**{f"{m}_corrected": corrected_values(table, m, "cell") for m in MARKERS})
+    changed = table.assign(**{f"{m}_corrected": Correction(m, "cell", spillover=True).values(table) for m in MARKERS})
     positive = {m: truth[f"{m}_positive"].to_numpy(bool) for m in MARKERS}
     raw = {m: table[f"{m}_cell_mean"].to_numpy() for m in MARKERS}
     chosen = {m: mihc.choose_threshold(raw[m]) for m in MARKERS}

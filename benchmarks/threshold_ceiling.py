@@ -23,7 +23,7 @@ import pandas as pd
 from scipy.special import j0
 
 from benchmarks.threshold_draws import DRIFT_SDS, GLOW_LOG_SD, GLOW_SDS, Draw, draws
-from benchmarks.thresholds import SIGNAL_SPREAD, Case, grid, repeats
+from benchmarks.thresholds import CELLS, SIGNAL_SPREAD, Case, grid, repeats
 
 POINTS = 1024  # of the grid on which densities are computed
 CONVINCING = math.log(10)
@@ -262,10 +262,12 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--cells", type=int, default=0, help="only this number of cells per slide")
     parser.add_argument("--draws", action="store_true")
+    parser.add_argument("--shape", default="", help="of the grid only this shape of the positives' light")
     parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args()
-    cases = draws() if chosen.draws else grid()
+    cases = draws() if chosen.draws else grid((chosen.cells,) if chosen.cells else CELLS)
     cases = [case for case in cases if not chosen.cells or case.cells == chosen.cells]
+    cases = [case for case in cases if not chosen.shape or not case.prevalence or case.shape == chosen.shape]
     with ProcessPoolExecutor(chosen.workers) as pool:
         rows = list(pool.map(oracle_row, repeats(cases, chosen.first, chosen.repeats, 2), chunksize=4))
     tables(pd.DataFrame(rows))

@@ -2,7 +2,7 @@
 
 python -m benchmarks.thresholds [--repeats N]         the grid of drawn cell values
 python -m benchmarks.thresholds --draws               three families of draws that share no formula with the grid
-python -m benchmarks.thresholds --slides              drawn slides, measured through their pixels
+python -m benchmarks.thresholds --cells 200000        the grid with that number of cells
 python -m benchmarks.thresholds --data FOLDER         agreement with gates that people set (needs scikit-learn)
 python -m benchmarks.thresholds --speed               20 markers on 1,000,000 cells
 python -m benchmarks.thresholds --pictures FOLDER     a dozen histograms with interval and verdict
@@ -14,7 +14,7 @@ import argparse
 import itertools
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -74,10 +74,10 @@ def _signal(shape: str, generator: np.random.Generator, cells: int) -> np.ndarra
     return generator.lognormal(-(spread**2) / 2, spread, cells)
 
 
-def grid() -> list[Case]:
-    """Every case; without positives, separation and shape say nothing."""
+def grid(numbers: Sequence[int] = CELLS) -> list[Case]:
+    """Every case with these numbers of cells; without positives, separation and shape say nothing."""
     cases = []
-    for prevalence, drift, tail, cells in itertools.product(PREVALENCES, DRIFTS, TAILS, CELLS):
+    for prevalence, drift, tail, cells in itertools.product(PREVALENCES, DRIFTS, TAILS, numbers):
         if not prevalence:
             cases.append(Case(prevalence, 0.0, drift, tail, cells, "normal"))
             continue
@@ -148,46 +148,6 @@ def tables(rows: pd.DataFrame) -> None:
         print(summary(rows, ["part", "cells"]), "\n")
     print(summary(rows, ["part", "tail", "cells"]) if "cells" in rows else "", "\n")
     print(summary(rows, ["tail", "prevalence", "separation"]))
-
-
-# ---- drawn slides, measured through their pixels
-
-
-def slide_rows(job: tuple[float, float, int]) -> list[dict]:
-    """A drawn slide at each separation and with more autofluorescence; cells are the planted ones.
-
-    The slide is drawn with and without antibodies; between the two pictures, pixel by pixel, every separation lies.
-    """
-    from mihc import measure_cells
-    from mihc.synthetic import Densities, Layout, Optics, draw_slide
-
-    prevalence, slope, seed = job
-    densities = Densities(b_tumour=5000 * prevalence, b_stroma=2900 * prevalence, t_tumour=200, t_stroma=300)
-    drawing = {"size_px": (1536, 1536), "seed": seed, "densities": densities, "optics": Optics(slope=slope)}
-    layout = Layout(aggregates=0, glass_fraction=0.05)
-    stained, bare = (draw_slide(**drawing, layout=layout, antibodies=antibodies) for antibodies in (True, False))
-    at, glow = stained.channels.index("CD20"), stained.channels.index("AF")
-    positive = stained.table["CD20_positive"].to_numpy()
-    whole = np.where(stained.nuclei > 0, stained.nuclei, stained.cells)
-
-    def measured(image: np.ndarray) -> np.ndarray:
-        plane = np.clip(np.rint(image), 0, 65535).astype(np.uint16)[None]
-        cells = measure_cells(plane, stained.nuclei, whole, markers=["CD20"], pixel_size_um=0.5)
-        return cells["CD20_cell_mean"].to_numpy()
-
-    rows = []
-    for tail, more in (("as drawn", 0.0), ("more granules", 0.25)):
-        excess = bare.image[glow].astype(float) - np.median(bare.image[glow])
-        negative = bare.image[at] + more * np.maximum(excess, 0)
-        light = stained.image[at].astype(float) - bare.image[at]
-        values = measured(negative)
-        spread = values[~positive].std()
-        full = measured(negative + light)
-        for separation in SEPARATIONS if prevalence else (0.0,):
-            step = (full[positive].mean() - full[~positive].mean()) / spread if prevalence else 1.0
-            case = {"prevalence": prevalence, "separation": separation, "slope": slope, "tail": tail}
-            rows.append(case | row(measured(negative + light * separation / step), positive))
-    return rows
 
 
 # ---- real data
@@ -324,7 +284,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="of the repeats: other numbers, other seeds")
     parser.add_argument("--draws", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--slides", action="store_true")
+    parser.add_argument("--cells", type=int, default=0, help="only this number of cells per slide")
+    parser.add_argument("--rows", type=Path, help="a CSV file for one row per slide")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--pictures", type=Path)
@@ -336,16 +297,14 @@ def main() -> None:
     elif chosen.pictures:
         picture(chosen.pictures)
     else:
+        cases, without = (draws(), 4) if chosen.draws else (grid((chosen.cells,) if chosen.cells else CELLS), 10)
+        cases = [case for case in cases if not chosen.cells or case.cells == chosen.cells]
+        jobs = repeats(cases, chosen.first, chosen.repeats, without)
         with ProcessPoolExecutor(chosen.workers) as pool:
-            if chosen.slides:
-                seeds = range(chosen.first, chosen.first + chosen.repeats)
-                jobs = list(itertools.product(PREVALENCES, (0.22, 0.8), seeds))
-                rows = [one for found in pool.map(slide_rows, jobs) for one in found]
-            else:
-                cases, without = (draws(), 4) if chosen.draws else (grid(), 10)
-                jobs = repeats(cases, chosen.first, chosen.repeats, without)
-                rows = list(pool.map(drawn_row, jobs, chunksize=8))
-        tables(pd.DataFrame(rows))
+            rows = pd.DataFrame(list(pool.map(drawn_row, jobs, chunksize=8)))
+        if chosen.rows:
+            rows.to_csv(chosen.rows, index=False)
+        tables(rows)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ __all__ = [
     "call_positives",
     "choose_threshold",
     "conjuncts",
-    "corrected_values",
     "manual_threshold",
     "marker_values",
     "parse_expression",
@@ -36,39 +35,11 @@ __all__ = [
 def marker_values(cells: pd.DataFrame, marker: str, compartment: str) -> np.ndarray:
     """Return the marker's value of every cell, (cells,) float64 counts: what calls are made by.
 
-    That is `<marker>_corrected` where the table has it, else the mean in the panel's compartment.
+    That is `<marker>_corrected` where the table has it (`mihc.corrections`), else the mean in the panel's compartment.
     """
     corrected = f"{marker}_corrected"
     name = corrected if corrected in cells else f"{marker}_{compartment}_mean"
     return cells[name].to_numpy(dtype=np.float64)
-
-
-def corrected_values(cells: pd.DataFrame, marker: str, compartment: str) -> np.ndarray:
-    """Take the light of touching neighbours from a marker's mean, (cells,) float64 counts, never below 0.
-
-    Parameters
-    ----------
-    cells
-        With `<marker>_<compartment>_mean`, `<marker>_spillover` (counts per pixel of the cell), `nucleus_area_um2` and
-        `cell_area_um2`.
-    marker, compartment
-        Whose mean, and where.
-
-    Returns
-    -------
-    ndarray
-        The light comes over the cell's border, so it lies in the cytoplasm where there is any: cell = mean -
-        spillover; cytoplasm = mean - spillover x cell area / cytoplasm area; nucleus = mean, or mean - spillover in a
-        cell without cytoplasm. NaN where the mean is.
-    """
-    mean = cells[f"{marker}_{compartment}_mean"].to_numpy(dtype=np.float64)
-    spilled = cells[f"{marker}_spillover"].to_numpy(dtype=np.float64)
-    if compartment != "cell":
-        nucleus, cell = (cells[f"{part}_area_um2"].to_numpy(dtype=np.float64) for part in ("nucleus", "cell"))
-        cytoplasm = cell - nucleus
-        some = np.where(cytoplasm > 0, cytoplasm, np.nan)
-        spilled = spilled * cell / some if compartment == "cytoplasm" else np.where(cytoplasm > 0, 0.0, spilled)
-    return np.maximum(mean - spilled, 0.0)
 
 
 def populations(markers: Iterable[str], phenotypes: Iterable[str]) -> dict[str, str]:

@@ -91,8 +91,8 @@ def write_report(
     study : Study
     tables : dict of DataFrame
         "regions", "bands", "patients", "statistics", "thresholds", "area_ledger", "qc" and, as far as the study has
-        them, "classifier", "coexpression", "intensities", "pairs", "spillover", "pdl1" with the columns of the files of
-        those names; "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um,
+        them, "classifier", "coexpression", "intensities", "pairs", "corrections", "pdl1", as the files of those names
+        have them; "slides": slide, patient, panel, status ("ok" | "failed"), message and, where known, pixel_size_um,
         pixel_size_source; "notes": why patients' values are missing, as `study_notes` has them; "given_cells": slide,
         tissue_class, region, cells of the slides that came as tables of cells; "batches": how batches lie beside each
         other, "history": who typed which threshold when; "robustness", "robustness_summary", "influence",

@@ -1,4 +1,4 @@
-"""A small drawn study that uses levels, phenotypes of phenotypes, impossible pairs, spillover and PD-L1 scores."""
+"""A small drawn study that uses levels, phenotypes of phenotypes, impossible pairs, corrections and PD-L1 scores."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 
 import mihc
+from mihc.corrections import Surroundings, fit_corrections
 from mihc.store import digest_results, read_cells, read_csv
 from mihc.synthetic import draw_study
 
 CALLS = """
 [measure]
-features = ["spillover"]
+features = ["background", "spillover"]
 spillover_correction = "off"
 [phenotypes]
 "cytotoxic T cell" = "T cell & CD8+"
@@ -142,7 +143,7 @@ def test_the_report_shows_all_of_it(drawn):
     report = (drawn / "results" / "report.html").read_text()
     said = [
         "Pairs that cannot exist",
-        "Light from touching neighbours",
+        "Light that is not the marker's",
         "Co-expression",
         "H-scores",
         "research use only",
@@ -167,12 +168,54 @@ def test_the_correction_is_used_only_where_it_is_asked_for_and_the_mean_stays(dr
     expected = np.maximum(after["CD20_cell_mean"] - after["CD20_spillover"], 0)
     assert np.array_equal(after["CD20_corrected"], expected)
     assert (after["CD20_positive"] == (after["CD20_corrected"] >= 700)).all()
-    off, on = (results(one, "spillover").set_index(["slide", "marker"]) for one in (drawn, folder))
+    off, on = (effects(one, "spillover") for one in (drawn, folder))
     assert set(off["used"]) == {"uncorrected"} and set(on["used"]) == {"corrected"}
     counted = after[after["tissue_class"].isin(["tumour", "stroma", "other"])]["CD20_positive"].sum()
     assert on.loc[("S01", "CD20"), "positive_cells_corrected"] == counted
     same = ["cells", "positive_cells_uncorrected", "positive_cells_corrected"]
     assert off.loc[("S01", "CD20"), same].tolist() == on.loc[("S01", "CD20"), same].tolist()  # a typed threshold
+
+
+def effects(folder: Path, correction: str) -> pd.DataFrame:
+    """The rows of corrections.csv of one correction."""
+    table = results(folder, "corrections")
+    return table[table["correction"] == correction].set_index(["slide", "marker"])
+
+
+def test_background_and_autofluorescence_are_taken_where_asked_and_it_is_said(drawn, tmp_path):
+    folder = Path(shutil.copytree(drawn, tmp_path / "study"))
+    switched = 'background_correction = "on"\nautofluorescence_correction = "on"'
+    toml = (folder / "study.toml").read_text().replace('spillover_correction = "off"', switched)
+    (folder / "study.toml").write_text(toml)
+    done = mihc.run(mihc.read_study(folder))
+    remade = {step.stage for step in done.steps if step.why != "reused"}
+    assert done.failed == {} and not {"slide", "cells", "regions"} & remade
+    cells, off = cells_of(folder, "S01"), cells_of(drawn, "S01")
+    rows = results(folder, "thresholds").set_index(["slide", "marker"])
+    background, glow = (effects(folder, name) for name in ("background", "autofluorescence"))
+    slope = glow.loc[("S01", "CD20"), "slope"]
+    whole = read_cells(folder / "results" / "cells" / "S01.parquet")
+    near = Surroundings(whole).near(cells)
+    (one,) = fit_corrections(
+        cells, {"CD20": "cell"}, glow="AF", asked=["background", "autofluorescence"], near=near
+    ).values()
+    assert one.slope == slope
+    np.testing.assert_array_equal(cells["CD20_corrected"], one.values(cells, near))
+    assert np.abs(cells["CD20_corrected"] - cells["CD20_cell_mean"]).median() > 1
+    assert (cells["CD20_positive"] == (cells["CD20_corrected"] >= 700)).all()
+    assert rows.loc[("S01", "CD20"), "correction"] == f"background, autofluorescence x {slope:.3g}"
+    assert set(results(drawn, "thresholds")["correction"].fillna("")) == {""}
+    assert background.loc[("S01", "CD20"), "positive_cells_corrected"] == cells["CD20_positive"].sum()
+    assert glow.loc[("S01", "CD20"), "positive_cells_corrected"] == cells["CD20_positive"].sum()
+    assert set(glow["used"]) == set(background["used"]) == {"corrected"}
+    shown = effects(drawn, "background").loc[("S01", "CD20")]  # without being asked for
+    assert (shown["used"], shown["positive_cells_uncorrected"]) == ("uncorrected", off["CD20_positive"].sum())
+    checks = results(folder, "qc").set_index(["slide", "check"])
+    assert checks.loc[("S01", "autofluorescence correction"), "value"] == glow.loc["S01", "slope"].max()
+    assert f"CD20 {slope:.3g}" in checks.loc[("S01", "autofluorescence correction"), "explanation"]
+    report = (folder / "results" / "report.html").read_text()
+    assert "by means corrected for background, then for autofluorescence, and thresholds are counts of these" in report
+    assert "Thresholds are counts of these corrected means." in report
 
 
 def test_the_settings_are_in_run_json(drawn):
@@ -199,8 +242,9 @@ def test_a_table_of_cells_may_bring_levels(tmp_path):
     assert len(digest_results(tmp_path / "results")) == 64
 
 
-def test_a_table_of_cells_cannot_be_corrected_and_says_so(tmp_path):
-    settings = '[study]\nname = "x"\n[measure]\nfeatures = ["spillover"]\nspillover_correction = "on"\n'
+def test_a_table_of_cells_cannot_be_corrected_for_what_it_lacks_and_says_so(tmp_path):
+    asked = 'spillover_correction = "on"\nbackground_correction = "on"\n'
+    settings = f'[study]\nname = "x"\n[measure]\nfeatures = ["spillover", "background"]\n{asked}'
     (tmp_path / "study.toml").write_text(settings)
     (tmp_path / "panel.csv").write_text(
         "channel,marker,role,compartment,threshold\nD,D,nuclei,,\nCD3,CD3,marker,cell,5\n"
@@ -208,6 +252,27 @@ def test_a_table_of_cells_cannot_be_corrected_and_says_so(tmp_path):
     (tmp_path / "slides.csv").write_text("slide,patient,cells\nS1,P1,S1.csv\n")
     (tmp_path / "S1.csv").write_text("x_um,y_um,CD3_cell_mean\n1,1,4\n2,1,6\n")
     assert mihc.run(mihc.read_study(tmp_path)).failed == {}
-    (check,) = results(tmp_path, "qc").to_dict("records")
-    assert (check["check"], check["verdict"]) == ("spillover correction", "warn")
-    assert "by the means as they are" in check["explanation"]
+    checks = results(tmp_path, "qc")
+    assert checks["check"].tolist() == ["spillover correction", "background correction"]
+    assert set(checks["verdict"]) == {"warn"}
+    assert checks["explanation"].str.contains("by the means as they are").all()
+
+
+def test_a_table_of_cells_with_an_autofluorescence_channel_can_be_corrected_for_it(tmp_path):
+    (tmp_path / "study.toml").write_text('[study]\nname = "x"\n[measure]\nautofluorescence_correction = "on"\n')
+    (tmp_path / "panel.csv").write_text("channel,marker,role\nD,D,nuclei\nCD3,CD3,marker\nAF,Glow,autofluorescence\n")
+    (tmp_path / "slides.csv").write_text("slide,patient,cells\nS1,P1,S1.parquet\n")
+    generator = np.random.default_rng(1)
+    glow = 100 + generator.normal(0, 10, 4000) + (generator.random(4000) < 0.1) * generator.exponential(120, 4000)
+    positive = np.arange(4000) < 80
+    light = 300 + generator.normal(0, 25, 4000) + 0.8 * glow + positive * generator.gamma(8, 30, 4000)
+    cells = pd.DataFrame({"x_um": np.arange(4000.0), "y_um": 1.0, "CD3_cell_mean": light, "Glow_cell_mean": glow})
+    cells.to_parquet(tmp_path / "S1.parquet")
+    assert mihc.run(mihc.read_study(tmp_path)).failed == {}
+    (row,) = results(tmp_path, "thresholds").to_dict("records")
+    assert row["verdict"] == "separable" and row["correction"].startswith("autofluorescence x 0.8")
+    assert abs(row["positive_cells"] - 80) <= 20
+    found = read_cells(tmp_path / "results" / "cells" / "S1.parquet")
+    assert (found["CD3_positive"] == (found["CD3_corrected"] >= row["value"])).all()
+    (effect,) = results(tmp_path, "corrections").to_dict("records")
+    assert effect["positive_cells_corrected"] == row["positive_cells"] and effect["note"] == ""

@@ -53,7 +53,7 @@ def test_every_file_of_the_contract_is_there(finished):
         "area_ledger.csv",
         "qc.csv",
     ]
-    names += ["coexpression.csv", "intensities.csv", "pairs.csv", "spillover.csv", "report.html", "run.json"]
+    names += ["coexpression.csv", "intensities.csv", "pairs.csv", "corrections.csv", "report.html", "run.json"]
     names += [f"cells/{slide}.parquet" for slide in slides] + [f"slides/{slide}.ome.zarr/zarr.json" for slide in slides]
     assert [name for name in names if not (results / name).is_file()] == []
     labels = sorted(path.name for path in (results / "slides" / f"{slides[0]}.ome.zarr" / "labels").iterdir())

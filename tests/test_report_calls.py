@@ -86,14 +86,20 @@ def test_coexpression_pools_counts_and_never_shares():
     assert math.isnan(grid.rows[0][0])
 
 
-def test_the_light_of_neighbours_is_shown_in_percent_of_the_analysed_cells():
-    columns = ["slide", "marker", "cells", "positive_cells_uncorrected", "positive_cells_corrected", "used"]
-    rows = [("S1", "CD3", 100, 20, 10, "uncorrected"), ("S2", "CD3", 300, 20, 20, "uncorrected")]
-    rows += [("S2", "CD20", 300, math.nan, math.nan, "uncorrected")]
-    found = chapter(spillover=pd.DataFrame(rows, columns=columns))
-    (light,) = found.lights
-    assert (light.marker, light.slides, light.uncorrected, light.corrected) == ("CD3", 2, 10.0, 7.5)
-    assert found.used == "uncorrected"
+def test_corrections_are_shown_in_percent_of_the_analysed_cells_with_the_slopes_of_the_slides():
+    columns = ["slide", "correction", "marker", "cells", "positive_cells_uncorrected", "positive_cells_corrected"]
+    rows = [("S1", "spillover", "CD3", 100, 20, 10, "uncorrected", math.nan)]
+    rows += [("S2", "spillover", "CD3", 300, 20, 20, "uncorrected", math.nan)]
+    rows += [("S2", "spillover", "CD20", 300, math.nan, math.nan, "uncorrected", math.nan)]
+    rows += [("S1", "autofluorescence", "CD3", 100, 20, 20, "corrected", 0.2)]
+    rows += [("S2", "autofluorescence", "CD3", 300, 20, 12, "corrected", 0.4)]
+    found = chapter(corrections=pd.DataFrame(rows, columns=[*columns, "used", "slope"]))
+    touching, glow = found.lights
+    assert (touching.correction, touching.marker, touching.slides) == ("spillover", "CD3", 2)
+    assert (touching.uncorrected, touching.corrected) == (10.0, 7.5) and math.isnan(touching.slopes[1])
+    assert (glow.uncorrected, glow.corrected) == (10.0, 8.0)
+    assert glow.slopes == pytest.approx((0.2, 0.3, 0.4))
+    assert found.corrected_for == ("autofluorescence",)
 
 
 def test_scores_stand_by_patient_and_say_where_immune_cells_were_counted():

@@ -1,4 +1,4 @@
-"""Levels, H-scores, intensities and the correction for spillover, by hand."""
+"""Levels, H-scores and intensities, by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mihc.positives import Threshold, call_positives, corrected_values, manual_threshold, marker_values
+from mihc.positives import Threshold, call_positives, manual_threshold, marker_values
 from mihc.regions import count_populations
 from mihc.strengths import h_scores, intensities
 
@@ -113,25 +113,7 @@ def test_a_marker_without_values_is_left_out():
     assert intensities(cells, {"CD3_positive": ("CD3",)}, compartments=CELL).empty
 
 
-# ---- spillover
-
-
-def test_spillover_is_taken_from_where_it_lies():
-    # 100 µm² of cell, 25 of them nucleus; 6 counts per pixel of the cell are 8 per pixel of its cytoplasm
-    cells = pd.DataFrame(
-        {
-            "nucleus_area_um2": [25.0, 100.0, 25.0],
-            "cell_area_um2": [100.0, 100.0, 100.0],
-            "CD3_cell_mean": [50.0, 50.0, 2.0],
-            "CD3_cytoplasm_mean": [60.0, math.nan, 4.0],
-            "CD3_nucleus_mean": [20.0, 50.0, 1.0],
-            "CD3_spillover": [6.0, 6.0, 6.0],
-        }
-    )
-    assert corrected_values(cells, "CD3", "cell").tolist() == [44.0, 44.0, 0.0]  # never below 0
-    cytoplasm = corrected_values(cells, "CD3", "cytoplasm")
-    assert cytoplasm[[0, 2]].tolist() == [52.0, 0.0] and math.isnan(cytoplasm[1])
-    assert corrected_values(cells, "CD3", "nucleus").tolist() == [20.0, 44.0, 1.0]
+# ---- corrected values
 
 
 def test_calls_are_made_by_the_corrected_value_where_the_table_has_it():

@@ -148,6 +148,10 @@ def test_a_pair_that_is_none_is_refused(tmp_path, pair, said):
         ("[measure]\nspillover_correction = 'yes'", 'one of "off", "on"'),
         ("[measure]\nspillover_correction = true", 'one of "off", "on"'),
         ("[measure]\nspillover_correction = 'on'", "a spillover that is not measured"),
+        ("[measure]\nbackground_correction = 'yes'", 'one of "off", "on"'),
+        ("[measure]\nbackground_correction = 'on'", "a background that is not measured"),
+        ("[measure]\nautofluorescence_correction = 1", 'one of "off", "on"'),
+        ("[measure]\nautofluoresence_correction = 'on'", "did you mean autofluorescence_correction"),
         ("[pdl1]\nmarker = 'a'\ntumour = 'b+'\nimmune = 'c+'\nimmune_within_um = '50'", "a number in µm"),
         ("[pdl1]\nmarker = 'a'\ntumour = 'b+'\nimmune = 'c+'\nimmune_within_um = 0", "from 1 to 100000"),
         ("[pdl1]\nmarker = 'a'\ntumour = 'b+'\nimmune = 'c+'\nimmune_within = 5", "did you mean immune_within_um"),
@@ -163,7 +167,35 @@ def test_the_correction_is_read_where_spillover_is_measured():
     text = '[study]\nname = "x"\n[measure]\nfeatures = ["spillover"]\nspillover_correction = "on"\n'
     settings, problems = parse_settings(text)
     assert problems == []
-    assert settings.measure == Measure(("mean", "spillover"), "on")
+    assert settings.measure == Measure(("mean", "spillover"), "on", "off", "off")
+
+
+def test_every_correction_is_read_by_its_own_key():
+    text = '[study]\nname = "x"\n[measure]\nfeatures = ["background"]\n'
+    settings, problems = parse_settings(text + 'background_correction = "on"\nautofluorescence_correction = "on"\n')
+    assert problems == []
+    assert settings.measure == Measure(("mean", "background"), "off", "on", "on")
+
+
+def test_autofluorescence_cannot_be_taken_without_its_channel(tmp_path):
+    asked = '[measure]\nautofluorescence_correction = "on"\n'
+    folder = write_study(tmp_path / "study", panel=PANEL, settings=SETTINGS + asked)
+    problem = the_error(folder)
+    assert "panel.csv has no channel of autofluorescence" in problem.what and '"off"' in problem.fix
+    (folder / "panel.csv").write_text(PANEL + "AF,AF,autofluorescence,cell,,,\n")
+    assert errors_of(folder) == []
+
+
+def test_background_corrected_alone_is_warned_of(tmp_path):
+    """On drawn slides it makes more of them separable, and half of their intervals miss the truth."""
+    asked = '[measure]\nfeatures = ["background"]\nbackground_correction = "on"\n'
+    folder = write_study(
+        tmp_path / "study", panel=PANEL + "AF,AF,autofluorescence,cell,,,\n", settings=SETTINGS + asked
+    )
+    (problem,) = [one for one in warnings_of(folder) if "background_correction" in one.place]
+    assert problem.severity == "warning" and "autofluorescence" in problem.what
+    (folder / "study.toml").write_text(SETTINGS + asked + 'autofluorescence_correction = "on"\n')
+    assert not [one for one in warnings_of(folder) if "correction" in one.place]
 
 
 def test_an_h_score_may_have_a_clinical_cut_off(tmp_path):

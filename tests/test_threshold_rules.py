@@ -34,3 +34,21 @@ def test_half_a_percent_three_sds_up_is_not_denied():
     """50 of 10,000 cells are too few to be found at 3 SDs, and too many to be called none."""
     assert choose_threshold(slide(0.005, 3.0, 0)).verdict == "cannot tell"
     assert choose_threshold(slide(0.0, 3.0, 0)).verdict == "negative slide"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("share", "verdict"), [(0.002, "negative slide"), (0.003, "negative slide"), (0.006, "separable")]
+)
+def test_what_stands_out_is_no_population_under_four_in_a_thousand(share, verdict, seed):
+    """12 SDs up nothing is in doubt but what so few cells are: debris, or positives."""
+    chosen = choose_threshold(slide(share, 12.0, seed))
+    assert chosen.verdict == verdict, chosen.reason
+    assert ("stand out" in chosen.reason) == (verdict == "negative slide")
+
+
+def test_five_cells_are_no_population_however_far_they_stand_out():
+    """4 of 600 cells are 0.7 %, more than debris; 8 of them may be positives."""
+    few, more = (choose_threshold(slide(number / 600, 14.0, 0, number=600)) for number in (4, 8))
+    assert few.verdict == "negative slide" and "stand out" in few.reason
+    assert more.verdict == "separable", more.reason

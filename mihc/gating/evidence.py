@@ -32,6 +32,7 @@ TRIED_SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5)
 FARTHEST_LOGITS = (-11.0, 5.0)
 STRIDES = 14
 NARROWEST = 0.6  # of a plausible range is kept when the chance of drawing these cells is taken out of it
+INEXACT = 0.016  # times the root of a share (1 point of 40 %): no description is more exact, however many cells
 TOLERANCE = 0.1  # of the plausible shares, within which the cut moves to the middle of a valley
 
 
@@ -208,12 +209,12 @@ def _between(fit: Fit, before: Fit, after: Fit, plausible: float) -> float:
 
 def _of_these_cells(share: float, low: float, high: float, cells: int) -> tuple[float, float]:
     """The range without the chance of having drawn these cells: the share of this slide is asked, not of all tissue."""
-    drawn = 1.96 * math.sqrt(share * (1 - share) / cells)
+    drawn, least = 1.96 * math.sqrt(share * (1 - share) / cells), min(INEXACT * math.sqrt(share), share)
     down, up = (
-        max(math.sqrt(max(half * half - drawn * drawn, 0.0)), NARROWEST * half)
+        max(math.sqrt(max(half * half - drawn * drawn, 0.0)), NARROWEST * half, least)
         for half in (max(share - low, 0.0), max(high - share, 0.0))
     )
-    return share - down, share + up
+    return share - down, min(share + up, 1.0)
 
 
 def _possible(fitter: Fitter, twos: list[Fit], plausible: float) -> float:

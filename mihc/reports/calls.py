@@ -1,4 +1,4 @@
-"""The chapter of calls: phenotypes and their parents, pairs that cannot be, co-expression, spillover, levels, PD-L1."""
+"""The chapter of calls: phenotypes, pairs that cannot be, co-expression, corrections of means, levels, PD-L1."""
 
 from __future__ import annotations
 
@@ -57,12 +57,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Light:
-    """A marker with and without the correction for spillover, slides pooled, in % of the analysed cells."""
+    """A marker with and without a correction of its means, slides pooled, in % of the analysed cells."""
 
+    correction: str  # of mihc.corrections.CORRECTIONS
     marker: str
     slides: int
     uncorrected: float
     corrected: float
+    slopes: tuple[float, float, float]  # of autofluorescence: of the slides the lowest, middle, highest; else NaN
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Calls:
     kinds: tuple[Kind, ...]
     pairs: tuple[PairOfStudy, ...]
     lights: tuple[Light, ...]
-    used: str  # "corrected" | "uncorrected" | "" where spillover was not measured
+    corrected_for: tuple[str, ...]  # the corrections by which calls were made
     grids: tuple[Grid, ...]
     strengths: tuple[Strength, ...]
     h_scores: tuple[int, ...]  # rows of regions.csv
@@ -105,14 +107,14 @@ class Calls:
 
 
 def calls_chapter(numbers: Numbers, study: Study) -> Calls:
-    """Gather the chapter from coexpression, intensities, pairs, spillover, pdl1 and regions."""
-    spilled = _counting(numbers, "spillover")
+    """Gather the chapter from coexpression, intensities, pairs, corrections, pdl1 and regions."""
+    corrections = _counting(numbers, "corrections")
     levelled = _with(numbers["regions"], "h_score")
     return Calls(
         kinds=tuple(_kinds(numbers, study)),
         pairs=tuple(_pairs(numbers)),
-        lights=tuple(_lights(spilled)),
-        used=text(spilled["used"].iloc[0]) if len(spilled) else "",
+        lights=tuple(_lights(corrections)),
+        corrected_for=tuple(_used(corrections)),
         grids=tuple(_grids(numbers)),
         strengths=tuple(_strengths(numbers)),
         h_scores=tuple(int(index) for index in levelled.index),
@@ -217,14 +219,20 @@ def _pooled_pair(rows: pd.DataFrame) -> Markup:
 
 
 def _lights(table: pd.DataFrame) -> Iterable[Light]:
-    for marker, rows in table.groupby("marker", sort=False) if len(table) else ():
+    for (name, marker), rows in table.groupby(["correction", "marker"], sort=False) if len(table) else ():
         known = rows.dropna(subset=["positive_cells_uncorrected", "positive_cells_corrected"])
         total = float(known["cells"].sum())
         if total:
             plain, corrected = (
                 100 * float(known[f"positive_cells_{way}"].sum()) / total for way in ("uncorrected", "corrected")
             )
-            yield Light(text(marker), len(known), plain, corrected)
+            low, middle, high = known["slope"].dropna().quantile([0.0, 0.5, 1.0])
+            yield Light(text(name), text(marker), len(known), plain, corrected, (low, middle, high))
+
+
+def _used(table: pd.DataFrame) -> Iterable[str]:
+    """The corrections by whose values calls were made."""
+    return dict.fromkeys(table.loc[table["used"] == "corrected", "correction"].map(text)) if len(table) else ()
 
 
 def _grids(numbers: Numbers) -> Iterable[Grid]:

@@ -39,6 +39,14 @@ _EDITS = {
     "cells_made_or_changed": ("cell made or changed", "cells made or changed"),
     "region_edits": ("edit of regions", "edits of regions"),
 }
+_CORRECTED = {
+    "spillover": "From each mean the light was taken that a blur of 0.5 µm carries over the borders with touching "
+    "cells, down to 0 at most.",
+    "background": "From each mean it was taken by how much the background around the cell (pixels of no cell within "
+    "15 µm) exceeds the middle one of the slide.",
+    "autofluorescence": "From each mean it was taken by how much the cell's autofluorescence exceeds the slide's usual "
+    "one, times the most usual ratio of both lights among the cells that glow (corrections.csv).",
+}
 _SOURCES = {
     "both": "annotations where a slide has them, otherwise found automatically from the panel's tumour marker",
     "annotations": "annotations only",
@@ -115,13 +123,10 @@ def _corrections(study: Study) -> list[Markup]:
         said.append(
             Markup("H-score = 1 × % weak + 2 × % moderate + 3 × % strong of all cells, where levels are typed.")
         )
-    if study.settings.measure.spillover_correction == "on":
-        said.append(
-            Markup(
-                "From each mean the light was taken that a blur of 0.5 µm carries over the borders with touching "
-                "cells, down to 0 at most."
-            )
-        )
+    measure = study.settings.measure
+    asked = [told for name, told in _CORRECTED.items() if getattr(measure, f"{name}_correction") == "on"]
+    if asked:
+        said.append(Markup(" ".join([*asked, "Thresholds are counts of these corrected means."])))
     return said
 
 

@@ -18,7 +18,8 @@ from mihc.positives import Threshold, call_positives, manual_threshold, marker_v
 from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations, region_codes
 from mihc.results import cells_file
 from mihc.stages import Job, code_hash
-from mihc.steps.describe import describe, h_score_column, ready_to_call, score_calls, with_columns
+from mihc.steps.correct import Corrections, found_corrections, used_columns
+from mihc.steps.describe import describe, h_score_column, score_calls, with_columns
 from mihc.steps.join import placed_cells, write_cells_table
 from mihc.steps.propose import described
 from mihc.store import Record, Transaction, hash_json
@@ -28,6 +29,7 @@ from mihc.study import SlideRow, given_cells, pdl1_expressions
 MODULES = (
     "mihc.batches",
     "mihc.bounds",
+    "mihc.corrections",
     "mihc.positives",
     "mihc.thresholds",
     "mihc.gating",
@@ -43,6 +45,7 @@ MODULES = (
     "mihc.studies.given_thresholds",
     "mihc.studies.pdl1",
     "mihc.steps.call",
+    "mihc.steps.correct",
     "mihc.steps.describe",
     "mihc.steps.edit",
     "mihc.steps.join",
@@ -63,6 +66,7 @@ class Known:
     typed: Mapping[str, Mapping[str, object]]  # marker -> its row of thresholds.csv, or of the final review: value,
     # who, when, reason
     offers: Mapping[str, Offer | str]  # marker -> the batch's threshold, or why there is none
+    corrections: Corrections  # as they were found with the values
     reviewed: frozenset[str] = frozenset()  # markers whose typed threshold is the final review's
 
 
@@ -84,7 +88,7 @@ def call(
     typed, reviewed = _typed(job, row), _reviewed(job, row)
     given = {line.marker for line in job.study.panel_of(row).markers if line.threshold is not None}
     open_to = {marker: offer for marker, offer in (offers or {}).items() if marker not in {*typed, *given}}
-    known = Known(own, typed, open_to, reviewed)
+    known = Known(own, typed, open_to, found_corrections(done["values"]), reviewed)
     inputs = {name: done[name].digest for name in ("cells", "regions", "edits") if name in done}
     key = (inputs or {"cells": job.input_hash(row.cells)}) | _key(job, row, known)
     if row.cells is not None:
@@ -105,7 +109,8 @@ def _key(job: Job, row: SlideRow, known: Known) -> dict[str, str]:
         "batch": hash_json(offers),
         "phenotypes": hash_json(_expressions(job, panel)),
         "bands": hash_json([settings.regions.band_um, settings.regions.bands_to_um]),
-        "pairs": hash_json([job.study.impossible_pairs(panel), settings.measure.spillover_correction]),
+        "pairs": hash_json(job.study.impossible_pairs(panel)),
+        "corrections": hash_json(known.corrections.as_json()),
         "pdl1": hash_json(astuple(settings.pdl1) if settings.pdl1 else None),
         "code": code_hash(*MODULES),
     }
@@ -145,7 +150,7 @@ def _write(
     """
     panel = job.study.panel_of(row)
     areas = _unknown_areas(cells) if areas is None else areas
-    cells = ready_to_call(job, panel, cells)
+    cells = with_columns(cells, used_columns(job, row, known.corrections, cells))
     thresholds = {line.marker: _threshold(cells, line, known, job) for line in panel.markers}
     called = _calls(job, panel, cells, thresholds)
     doubts = _doubts(job, panel, cells, thresholds, called)
@@ -158,7 +163,7 @@ def _write(
     scored, table = score_calls(job, row, table, thresholds, scored)
     pdl1 = _counts(table, scored, areas, doubts, row)
     analysed = called[table["tissue_class"].isin(ANALYSED)]
-    describe(job, row, table, thresholds, transaction)
+    describe(job, row, table, thresholds, known.corrections, transaction)
     store.write_csv(transaction.path(part("regions", row.slide)), counts)
     store.write_csv(transaction.path(part("bands", row.slide)), _band_counts(job, table, names, areas_in_bands, row))
     store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)
@@ -316,6 +321,7 @@ def _threshold_rows(
                 "verdict": chosen.verdict,
                 **_whose(chosen, known.typed.get(marker, {})),
                 "reason": chosen.reason,
+                "correction": _told(known.corrections, marker, chosen),
                 "cells": len(analysed),
                 "positive_cells": _positive(analysed[f"{marker}_positive"]),
                 **_alone(known.own.get(marker)),
@@ -329,6 +335,12 @@ def _whose(chosen: Threshold, typed: Mapping[str, object]) -> dict[str, object]:
     """Who set a threshold, and when: what thresholds.csv says of those that it gave."""
     said = typed if chosen.method == "manual" and typed else {}
     return {"who": said.get("who") or WHO.get(chosen.verdict, "mihc"), "when": said.get("when", "")}
+
+
+def _told(corrections: Corrections, marker: str, chosen: Threshold) -> str:
+    """What the counts of a threshold are corrected for."""
+    used = corrections.used.get(marker)
+    return used.told if used and chosen.method != "given" else ""
 
 
 def _alone(own: Threshold | None) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What is told of one slide's calls beside its counts: pairs, co-expression, intensities, spillover, PD-L1's interval.
+"""What is told of one slide's calls beside its counts: pairs, co-expression, intensities, PD-L1's interval.
 
 Its parts lie beside those of `mihc.steps.call`, which calls it, and are joined by `mihc.steps.gather`.
 """
@@ -13,23 +13,15 @@ import pandas as pd
 
 from mihc import store
 from mihc.pairs import ANALYSED, coexpression, impossible_pairs, pair_checks, parse_pair
-from mihc.panel import Panel
-from mihc.positives import Threshold, call_positives, corrected_values, parse_expression, populations
+from mihc.positives import Threshold, call_positives, parse_expression, populations
 from mihc.stages import Job
+from mihc.steps.correct import Corrections, correction_checks, correction_columns, effect_rows, near_cells
 from mihc.store import Transaction
 from mihc.strengths import h_scores, intensities
 from mihc.studies.pdl1 import ENDS, POSITIVE_IMMUNE_CELLS, POSITIVE_TUMOUR_CELLS, near_tumour
 from mihc.study import SlideRow, pdl1_expressions
 
-TABLES = ("coexpression", "intensities", "pairs", "spillover")  # the files in results/ that are made here
-NOT_CORRECTED = (
-    "The correction for light of touching neighbours is asked for, but this slide's cells came without a measured "
-    "spillover: calls were made by the means as they are."
-)
-SPILLOVER_COLUMNS = (
-    "slide", "marker", "threshold", "cells", "positive_cells_uncorrected", "positive_cells_corrected",
-    "positivity_percent_uncorrected", "positivity_percent_corrected", "used",
-)  # fmt: skip
+TABLES = ("coexpression", "intensities", "pairs", "corrections")  # the files in results/ that are made here
 
 
 def part(table: str, slide: str) -> str:
@@ -44,22 +36,6 @@ def with_columns(table: pd.DataFrame, columns: Mapping[str, object], *, without:
     """
     kept = {name: table[name] for name in table if name not in columns and name not in without}
     return pd.DataFrame(kept | {name: columns[name] for name in columns}, index=table.index, copy=False)
-
-
-def ready_to_call(job: Job, panel: Panel, cells: pd.DataFrame) -> pd.DataFrame:
-    """Add `<marker>_corrected` where study.toml asks for the correction and the spillover is measured."""
-    if job.study.settings.measure.spillover_correction == "off":
-        return cells
-    return with_columns(cells, _corrected(panel, cells))
-
-
-def _corrected(panel: Panel, cells: pd.DataFrame) -> dict[str, np.ndarray]:
-    measured = [line for line in panel.markers if _is_measured(line.marker, line.compartment, cells)]
-    return {f"{one.marker}_corrected": corrected_values(cells, one.marker, one.compartment) for one in measured}
-
-
-def _is_measured(marker: str, compartment: str, cells: pd.DataFrame) -> bool:
-    return {f"{marker}_spillover", f"{marker}_{compartment}_mean"} <= set(cells)
 
 
 def h_score_column(cells: pd.DataFrame, counts: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -92,9 +68,14 @@ def score_calls(
 
 
 def describe(
-    job: Job, row: SlideRow, table: pd.DataFrame, thresholds: Mapping[str, Threshold], transaction: Transaction
+    job: Job,
+    row: SlideRow,
+    table: pd.DataFrame,
+    thresholds: Mapping[str, Threshold],
+    corrections: Corrections,
+    transaction: Transaction,
 ) -> None:
-    """Write a slide's parts of coexpression.csv, intensities.csv, pairs.csv, spillover.csv and qc.csv.
+    """Write a slide's parts of coexpression.csv, intensities.csv, pairs.csv, corrections.csv and qc.csv.
 
     `table` is the cells table with its calls.
     """
@@ -103,22 +84,24 @@ def describe(
     names = populations(markers, [name for name in job.study.settings.phenotypes if f"phenotype_{name}" in table])
     shown = {column: _markers_of(job, markers, name) for name, column in names.items()}
     compartments = {line.marker: line.compartment for line in panel.markers}
-    without, corrected = _both_ways(job, row, table, thresholds)
     pairs = [parse_pair(text, markers, _phenotypes(job, table)) for text in job.study.impossible_pairs(panel)]
+    without, corrected = _both_ways(job, row, table, thresholds, corrections) if pairs else (None, None)
     found = impossible_pairs(table, pairs, uncorrected=without, corrected=corrected)
     parts = {
         "coexpression": coexpression(table, markers),
         "intensities": intensities(table, shown, compartments=compartments),
         "pairs": found,
     }
-    for name, one in parts.items():
+    for one in parts.values():
         one.insert(0, "slide", row.slide)
+    needed = correction_columns(panel)
+    analysed = table.loc[table["tissue_class"].isin(ANALYSED), [name for name in table if name in needed]]
+    parts["corrections"] = effect_rows(job, row, analysed, thresholds, corrections)
+    for name, one in parts.items():
         store.write_csv(transaction.path(part(name, row.slide)), one)
-    spilled = _spillover(job, row, table, thresholds, without, corrected)
-    store.write_csv(transaction.path(part("spillover", row.slide)), spilled)
     checks = pair_checks(row.slide, found)
-    if job.study.settings.measure.spillover_correction == "on" and without is None:
-        checks.loc[len(checks)] = [row.slide, "spillover correction", np.nan, "", "warn", NOT_CORRECTED]
+    for check in correction_checks(row.slide, corrections):
+        checks.loc[len(checks)] = check
     store.write_csv(transaction.path(part("qc", row.slide)), checks)
 
 
@@ -155,38 +138,15 @@ def _called(
 
 
 def _both_ways(
-    job: Job, row: SlideRow, table: pd.DataFrame, thresholds: Mapping[str, Threshold]
+    job: Job, row: SlideRow, table: pd.DataFrame, thresholds: Mapping[str, Threshold], corrections: Corrections
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """The calls without and with the correction for spillover, by the thresholds in use; None where not measured."""
-    added = _corrected(job.study.panel_of(row), table)
-    if not added:
+    if "spillover" not in corrections.shown:
         return None, None
-    ways = (with_columns(table, {}, without=added), with_columns(table, added))
+    used, near = [f"{marker}_corrected" for marker in corrections.used], near_cells(job, row, table)
+    ways = [
+        with_columns(table, corrections.columns(table, way, near), without=used)
+        for way in corrections.both_ways("spillover")
+    ]
     calls = [_called(job, row, one, thresholds, {}).assign(tissue_class=table["tissue_class"]) for one in ways]
     return calls[0], calls[1]
-
-
-def _spillover(
-    job: Job,
-    row: SlideRow,
-    table: pd.DataFrame,
-    thresholds: Mapping[str, Threshold],
-    without: pd.DataFrame | None,
-    corrected: pd.DataFrame | None,
-) -> pd.DataFrame:
-    """Analysed cells that are positive for each marker, without and with the correction."""
-    rows = []
-    used = "corrected" if job.study.settings.measure.spillover_correction == "on" else "uncorrected"
-    analysed = table["tissue_class"].isin(ANALYSED)
-    total = int(analysed.sum())
-    for line in job.study.panel_of(row).markers if without is not None and corrected is not None else ():
-        if not _is_measured(line.marker, line.compartment, table):
-            continue
-        counts = [_positive(calls.loc[analysed, f"{line.marker}_positive"]) for calls in (without, corrected)]
-        shares = [100 * count / total if total else np.nan for count in counts]
-        rows.append((row.slide, line.marker, thresholds[line.marker].value, total, *counts, *shares, used))
-    return pd.DataFrame(rows, columns=list(SPILLOVER_COLUMNS))
-
-
-def _positive(calls: pd.Series) -> float:
-    return np.nan if calls.isna().any() else float(calls.sum())

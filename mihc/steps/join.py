@@ -16,6 +16,7 @@ from mihc import store
 from mihc.errors import InputError
 from mihc.results import cells_file
 from mihc.stages import Job
+from mihc.steps.correct import correction_columns
 from mihc.steps.edit import Edits, edits_of
 from mihc.steps.place import regions_table
 from mihc.steps.segment import measured_table
@@ -30,9 +31,7 @@ Columns = dict[str, Path | None]  # of a table, in its order -> the stored table
 
 def placed_cells(job: Job, row: SlideRow) -> pd.DataFrame:
     """The cells with their regions and the edits; of what was measured, only what calls and counts need."""
-    lines = job.study.panel_of(row).markers
-    values = {f"{one.marker}_{what}" for one in lines for what in (f"{one.compartment}_mean", "spillover")}
-    wanted = {*FIRST[1:], *values}
+    wanted = {*FIRST[1:], *correction_columns(job.study.panel_of(row))}
     path = job.store.path(measured_table(row.slide))
     cells = store.read_cells(path, columns=[name for name in store.cell_columns(path) if name in wanted])
     places = job.store.path(regions_table(row.slide))

@@ -17,12 +17,13 @@ import pandas as pd
 
 from mihc import store
 from mihc.batches import MarkerValues, describe
-from mihc.panel import PanelRow
+from mihc.panel import Panel
 from mihc.plots.pictures import Histogram, value_histogram
 from mihc.positives import Threshold, choose_threshold, marker_values
 from mihc.regions import ANALYSED
 from mihc.stages import Job, code_hash
-from mihc.steps.describe import ready_to_call
+from mihc.steps.correct import asked_corrections, correction_columns, find_corrections, glow_of, used_columns
+from mihc.steps.describe import with_columns
 from mihc.steps.place import regions_table
 from mihc.steps.segment import measured_table
 from mihc.store import Record, Transaction, hash_json
@@ -32,11 +33,13 @@ MODULES = (
     "mihc.thresholds",
     "mihc.gating",
     "mihc.batches",
+    "mihc.corrections",
     "mihc.positives",
     "mihc.plots.pictures",
     "mihc.studies.cell_files",
     "mihc.studies.cell_tables",
     "mihc.studies.given_cells",
+    "mihc.steps.correct",
     "mihc.steps.describe",
     "mihc.steps.propose",
 )
@@ -60,10 +63,11 @@ def propose(job: Job, row: SlideRow, done: Mapping[str, Record], controls: Seque
         Of its batch and panel, what this stage wrote of the negative controls.
     """
     measured = {name: done[name].digest for name in ("cells", "regions") if name in done}
+    panel = job.study.panel_of(row)
     key = (measured or {"cells": job.input_hash(row.cells)}) | {
-        "panel": hash_json([(line.marker, line.compartment) for line in job.study.panel_of(row).markers]),
+        "panel": hash_json([(line.marker, line.compartment) for line in panel.markers]),
         "thresholds": job.study.settings.thresholds.method,
-        "spillover": job.study.settings.measure.spillover_correction,
+        "corrections": hash_json([asked_corrections(job), glow_of(panel)]),
         "batch": hash_json([row.panel, row.batch, row.control]),
         "controls": hash_json(sorted(record.digest for record in controls)),
         "code": code_hash(*MODULES),
@@ -93,8 +97,10 @@ def histograms(job: Job, slide: str) -> dict[str, Histogram]:
 
 
 def _describe(job: Job, row: SlideRow, controls: Sequence[Record], transaction: Transaction) -> None:
-    lines = job.study.panel_of(row).markers
-    cells = _analysed(job, row, lines)
+    panel = job.study.panel_of(row)
+    lines, cells = panel.markers, _analysed(job, row, panel)
+    corrections = find_corrections(job, row, cells)
+    cells = with_columns(cells, used_columns(job, row, corrections, cells))
     found, counted, kept = [], [], {}
     for line in lines:
         if f"{line.marker}_{line.compartment}_mean" not in cells:
@@ -112,21 +118,21 @@ def _describe(job: Job, row: SlideRow, controls: Sequence[Record], transaction: 
     store.write_csv(transaction.path(part("histograms.csv", row.slide)), table)
     if kept:
         store.write_cells(transaction.path(part("parquet", row.slide)), pd.DataFrame(kept))
-    transaction.notes |= {"markers": [_as_json(one) for one in found], "control_of": sorted(kept)}
+    notes = {"markers": [_as_json(one) for one in found], "control_of": sorted(kept)}
+    transaction.notes |= notes | {"corrections": corrections.as_json()}
 
 
-def _analysed(job: Job, row: SlideRow, lines: Sequence[PanelRow]) -> pd.DataFrame:
+def _analysed(job: Job, row: SlideRow, panel: Panel) -> pd.DataFrame:
     """The markers' values of the cells in tumour, stroma and other: folds and glass have their own light."""
     if row.cells is not None:
         cells = given_values(job.study, row)
     else:
-        wanted = {f"{line.marker}_{what}" for line in lines for what in (f"{line.compartment}_mean", "spillover")}
-        wanted |= {"nucleus_area_um2", "cell_area_um2"}
+        wanted = correction_columns(panel)
         path = job.store.path(measured_table(row.slide))
         cells = store.read_cells(path, columns=[name for name in store.cell_columns(path) if name in wanted])
         placed = store.read_cells(job.store.path(regions_table(row.slide)), columns=["tissue_class"])
         cells = cells.assign(tissue_class=placed["tissue_class"])
-    return ready_to_call(job, job.study.panel_of(row), cells[cells["tissue_class"].isin(ANALYSED)])
+    return cells[cells["tissue_class"].isin(ANALYSED)]
 
 
 def _own(job: Job, values: np.ndarray, negatives: np.ndarray | None) -> Threshold:

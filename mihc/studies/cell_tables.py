@@ -53,7 +53,8 @@ def read_cell_table(
     phenotypes
         Names for which calls may be given; a phenotype without calls is made from its expression.
     means_only
-        Read and check `tissue_class` and the means in the markers' own compartments, and nothing else.
+        Read and check `tissue_class` and the means in the markers' own compartments, those of autofluorescence too, and
+        nothing else.
 
     Returns
     -------
@@ -88,7 +89,9 @@ def read_cell_table(
 
 def _means(panel: Panel, *, own_only: bool) -> list[str]:
     if own_only:
-        return [f"{row.marker}_{row.compartment}_mean" for row in panel.markers]
+        glow = [row.marker for row in panel.rows if row.role == "autofluorescence"]
+        names = [f"{one}_{row.compartment}_mean" for row in panel.markers for one in (row.marker, *glow)]
+        return list(dict.fromkeys(names))
     return [f"{row.marker}_{compartment}_mean" for row in panel.measured for compartment in COMPARTMENTS]
 
 

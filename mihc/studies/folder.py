@@ -109,6 +109,7 @@ def gather(folder: Path) -> tuple[Study | None, list[Problem]]:
         found = near_names(settings, panels) + population_problems(settings, panels)
         found += _cut_problems(settings, all_markers(panels))
         problems += found or level_problems(settings, panels, slides, thresholds)
+    problems += _correction_problems(settings, panels)
     problems += _patient_problems(slides, clinical, settings, clinical_name(folder))
     problems += _annotation_problems(slides, settings) + _control_problems(slides) + _nothing_asked(settings)
     if not panels or not slides:
@@ -128,6 +129,26 @@ def _patient_problems(
     if clinical is None:
         return problems
     return problems + check_join(patients, clinical["patient"], min_match=settings.clinical.min_match, table=table)
+
+
+def _correction_problems(settings: Settings, panels: Mapping[str, Panel]) -> list[Problem]:
+    """Corrections of the means that cannot be, or that mislead alone."""
+    place, measure = 'study.toml, [measure] {}_correction = "on"', settings.measure
+    if measure.autofluorescence_correction == "off":
+        what = "leaves autofluorescence to stand out among the evened cells, which then looks like positives"
+        fix = 'Write autofluorescence_correction = "on" too, or look at every threshold.'
+        alone = measure.background_correction == "on"
+        return [Problem(place.format("background"), what, fix, "warning")] if alone else []
+    without = [name for name, panel in panels.items() if all(row.role != "autofluorescence" for row in panel.rows)]
+    return [
+        Problem(
+            place.format("autofluorescence"),
+            (f"panel {name!r}" if name else "panel.csv") + " has no channel of autofluorescence",
+            'Give that channel the role autofluorescence in panel.csv, or write "off".',
+            "error" if len(without) == len(panels) else "warning",
+        )
+        for name in without
+    ]
 
 
 def _nothing_asked(settings: Settings) -> list[Problem]:

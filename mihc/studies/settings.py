@@ -43,6 +43,8 @@ class Measure:
 
     features: tuple[str, ...] = ("mean",)  # as `mihc.measures.features.known_features` orders them
     spillover_correction: str = "off"  # "on": calls are made by means less the light of touching neighbours
+    background_correction: str = "off"  # "on": less what the background around the cell is over the slide's usual one
+    autofluorescence_correction: str = "off"  # "on": less what the autofluorescence channel explains
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,11 @@ method = "auto"                  # "auto": mihc's own; "cellpose", "stardist" or
 # What is measured of each cell beside its place, its areas and the means of its markers: some of median,
 # percentile:90 (any number), sd, integrated (sums), shape, background (around the cell), spillover (from neighbours).
 # [measure]
-# features = ["median", "percentile:90", "shape", "spillover"]
-# spillover_correction = "on"    # calls by means less the light of touching neighbours; "off": shown, not used
+# features = ["median", "percentile:90", "shape", "background", "spillover"]
+# Calls by means less light that is not the marker's on that cell; "off": the effect is shown and not used.
+# spillover_correction = "on"    # of touching neighbours; needs "spillover" among the features
+# background_correction = "on"   # of an uneven background; needs "background" among them
+# autofluorescence_correction = "on"   # as far as it comes with the channel of that role in panel.csv
 
 [thresholds]
 method = "auto"                  # "auto": found for each slide and marker that has none in panel.csv or thresholds.csv

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from mihc.corrections import CORRECTIONS
 from mihc.errors import CONTROL, Problem, quoted_path
 from mihc.segmenters import SENSITIVITIES, known_methods
 from mihc.studies import toml_kinds as kinds
@@ -177,11 +178,13 @@ def _measure(root: _Section) -> Measure:
     section, default = root.subsection("measure"), Measure()
     taken = Measure(
         section.take("features", kinds.features, default.features),
-        section.take("spillover_correction", kinds.one_of(SWITCH), default.spillover_correction),
+        *(section.take(f"{one}_correction", kinds.one_of(SWITCH), "off") for one in CORRECTIONS),
     )
-    if taken.spillover_correction == "on" and "spillover" not in taken.features:
-        what = 'spillover_correction = "on" corrects by a spillover that is not measured'
-        section.problem("spillover_correction", what, 'Write features = ["spillover"] under [measure].')
+    for name in ("spillover", "background"):
+        key = f"{name}_correction"
+        if getattr(taken, key) == "on" and name not in taken.features:
+            what = f'{key} = "on" corrects by a {name} that is not measured'
+            section.problem(key, what, f'Write features = ["{name}"] under [measure], beside what stands there.')
     section.refuse_unknown()
     return taken
 
