@@ -76,6 +76,11 @@ def test_OT7_OT8_patients_in_one_table_only_are_counted_and_named(tmp_path):
     whats = [problem.what for problem in warnings_of(folder)]
     assert "1 patient with slides has no row: 'X9'" in whats
     assert "1 patient has no slide: 'P3'" in whats
+    slides = SLIDES.replace("P3", "X9") + "S4,d.tif,P1\nS5,e.tif,X8\n"
+    more = write_study(tmp_path / "more", slides=slides, clinical=CLINICAL + "P7,9,1,CR,yes,60,x\n")
+    whats = [problem.what for problem in warnings_of(more)]
+    assert "2 patients with slides have no row: 'X8', 'X9'" in whats
+    assert "2 patients have no slide: 'P3', 'P7'" in whats
 
 
 def test_OT9_no_match_at_all_shows_five_ids_of_each_table(tmp_path):
