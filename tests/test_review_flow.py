@@ -322,6 +322,8 @@ def test_levels_stay_above_their_threshold(folder):
             session.set_threshold("CD99", 850.0)
         session.set_threshold("CD20", None)
         assert session.thresholds()["CD20"].verdict == "negative slide"
+        with pytest.raises(UsageError, match="no cell is named"):
+            session.delete([])
 
 
 EDITOR = """
@@ -332,7 +334,7 @@ folder, slide = sys.argv[1:]
 while True:
     study = mihc.read_study(folder)
     with review.open_review(study, slide, "anna") as session:
-        alive = [cell for cell in session.labels("cells")[0][:, :].ravel().tolist()[::997] if cell]
+        alive = [cell for cell in session.labels("cells")[0][:, :].ravel().tolist()[::97] if cell]
         line = session.delete(alive[:1])
         print(line.number, flush=True)
         line = session.set_threshold("CD20", 500.0 + line.number)

@@ -243,6 +243,8 @@ class Session:
         if outline is not None and len(outline):
             low, high = np.floor(np.min(outline, axis=0)), np.ceil(np.max(outline, axis=0))
             boxes.append((int(low[0]), int(high[0]), int(low[1]), int(high[1])))
+        if not boxes:
+            raise UsageError("no cell is named", place=self.row.slide, fix="Choose cells in the view.")
         around, (height, width) = AROUND_PX, self._shape
         while True:
             y0, x0 = (max(min(box[k] for box in boxes) - around, 0) for k in (0, 2))

@@ -80,7 +80,7 @@ def review(study: Path, target: Path) -> None:
     _wait(lambda: panels.save.working is None)
     _keep(viewer, panels, "Save", target / "review-save.png")
     with mihc.review.open_review(desk.study, "S01", "ben") as other:
-        other.set_threshold("CD20", 500.0)
+        other.set_threshold("CD20", 1300.0)  # above some of the cells that anna calls
     _open(panels, "Reviewers")
     panels.reviewers.refresh()
     panels.reviewers.compare()
