@@ -232,7 +232,7 @@ def glow_slope(values: np.ndarray, glow: np.ndarray) -> tuple[float, float, str]
     more = glow - usual
     far, near = more > FAR * width, np.abs(more) <= width
     if np.count_nonzero(far) < FEWEST_FAR or not width > 0:
-        return usual, 0.0, f"{np.count_nonzero(far)} cells glow, {FEWEST_FAR} are needed"
+        return usual, 0.0, f"cells that glow: {np.count_nonzero(far)}, {FEWEST_FAR} are needed"
     dark, spread = negative_peak(np.sort(values[near]))
     light, more = values[far] - dark, more[far]
     first = _summit(light / more, np.minimum(more, HEAVIEST * width))

@@ -37,9 +37,11 @@ def more_tables(mark: str) -> dict[str, pd.DataFrame]:
         for one in MARKERS
     ]  # fmt: skip
     light = {
-        "slide": slide, "patient": patient, "marker": f"CD3{named}", "threshold": 500.0, "cells": 100,
-        "positive_cells_uncorrected": 20, "positive_cells_corrected": 15, "positivity_percent_uncorrected": 20.0,
+        "slide": slide, "patient": patient, "marker": f"CD3{named}", "correction": "autofluorescence",
+        "threshold": 500.0, "cells": 100, "positive_cells_uncorrected": 20,
+        "positive_cells_corrected": 15, "positivity_percent_uncorrected": 20.0,
         "positivity_percent_corrected": 15.0, "used": "uncorrected",
+        "slope": 0.5, "note": "no cell has both values",
     }  # fmt: skip
     scores = [
         {"patient": patient, "slide": name, "viable_tumour_cells": 900, "positive_tumour_cells": 90,
@@ -64,7 +66,7 @@ def more_tables(mark: str) -> dict[str, pd.DataFrame]:
     given = {"slide": f"S24{mark}", "tissue_class": "tumour", "region": f"nest{mark}", "cells": 70}
     return {
         "pairs": pd.DataFrame([pair]), "coexpression": pd.DataFrame(together), "intensities": pd.DataFrame(bright),
-        "spillover": pd.DataFrame([light]), "pdl1": pd.DataFrame(scores), "classifier": pd.DataFrame(strokes),
+        "corrections": pd.DataFrame([light]), "pdl1": pd.DataFrame(scores), "classifier": pd.DataFrame(strokes),
         "batches": pd.DataFrame([batch]), "history": pd.DataFrame([typed]), "given_cells": pd.DataFrame([given]),
         "bands": _bands(mark),
     }  # fmt: skip

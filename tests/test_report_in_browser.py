@@ -161,7 +161,7 @@ def test_tables_are_sorted_and_taken_away_without_formulas(page, tmp_path):
 OWN_WORDS = {  # what the program writes into the tables itself
     "status", "control", "verdict", "own_verdict", "category", "tissue_class", "used", "analysis", "measure", "split",
     "estimate_kind", "adjust_method", "pooling", "rule", "effect_kind", "power_method", ("robustness", "regions"),
-    ("splits", "note"),
+    ("splits", "note"), "correction", ("corrections", "note"),
 }  # fmt: skip
 
 

@@ -159,7 +159,7 @@ def _slide(point: DriftPoint, x: float, step: float, place: Callable[[float], fl
         marks.append(_bar(x, half, place(point.own), "#9aa5af", 1.2))
     if np.isfinite(point.value):
         thick, dashed = 3.0 if point.verdict == "manual" else 1.8, point.verdict == "harmonised"
-        marks.append(_bar(x, half, place(point.value), INK, thick, DASHED if dashed else "none"))
+        marks.append(_bar(x, half, place(point.value), INK, thick, DASHED if dashed else ""))
     if point.verdict == "cannot tell":
         marks.append(
             Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle" font-size="10" fill="{}">?</text>').format(
@@ -177,7 +177,8 @@ def _slide(point: DriftPoint, x: float, step: float, place: Callable[[float], fl
     return Markup("<g>{}{}</g>").format(words, Markup("").join(marks))
 
 
-def _bar(x: float, half: float, y: float, colour: str, thick: float, dashes: str = "none") -> Markup:
-    return Markup('<path d="M{:.1f} {:.1f}H{:.1f}" stroke="{}" stroke-width="{:.1f}" stroke-dasharray="{}"/>').format(
-        x - half, y, x + half, colour, thick, dashes
+def _bar(x: float, half: float, y: float, colour: str, thick: float, dashes: str = "") -> Markup:
+    dashed = Markup(' stroke-dasharray="{}"').format(dashes) if dashes else ""
+    return Markup('<path d="M{:.1f} {:.1f}H{:.1f}" stroke="{}" stroke-width="{:.1f}"{}/>').format(
+        x - half, y, x + half, colour, thick, dashed
     )
