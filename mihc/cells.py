@@ -276,7 +276,7 @@ def _renamed(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Labels 1, 2, ... replaced by their ids, in place."""
     from mihc.nuclei_kernels import name_labels
 
-    name_labels(labels, ids, labels)
+    name_labels(labels, ids)
     return labels
 
 

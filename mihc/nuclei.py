@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mihc.errors import InputError
-from mihc.nuclei_ids import block_of_id, named, nucleus_ids
+from mihc.nuclei_ids import block_of_id, nucleus_ids
 from mihc.nuclei_reference import (
     NucleusReference,
     diameter_px,
@@ -52,7 +52,6 @@ __all__ = [
     "find_nuclei",
     "halo_px",
     "longest_nucleus_px",
-    "named",
     "nucleus_ids",
     "recipe_for",
     "reference_blocks",
@@ -213,7 +212,11 @@ def segment_nuclei(
         reference=reference,
         recipe=recipe,
     )
-    return named(labels, nucleus_ids(seeds, image.shape))
+    if len(seeds):
+        from mihc.nuclei_kernels import name_labels
+
+        name_labels(labels, nucleus_ids(seeds, image.shape))
+    return labels
 
 
 def slide_reference(
@@ -369,7 +372,7 @@ def _convincing(
     keep &= (bright >= recipe.share * typical) & (bright >= recipe.beside * span)
     new = np.zeros(len(seeds), np.uint32)
     new[keep] = np.arange(1, keep.sum() + 1)
-    name_labels(labels, new, labels)
+    name_labels(labels, new)
     return labels, seeds[keep]
 
 

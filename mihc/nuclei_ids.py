@@ -26,8 +26,3 @@ def block_of_id(ids: np.ndarray, shape_yx: tuple[int, int]) -> np.ndarray:
     index = np.asarray(ids).astype(np.int64) - 1
     columns = -(-shape_yx[1] // BLOCK)
     return np.stack([index // columns, index % columns], axis=-1) * BLOCK
-
-
-def named(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Labels 1, 2, ... replaced by their ids (uint32); 0 stays 0."""
-    return np.concatenate([np.zeros(1, np.uint32), ids])[labels]

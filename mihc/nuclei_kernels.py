@@ -328,12 +328,12 @@ def piece_evidence(
 
 
 @compiled
-def name_labels(labels: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
-    """Labels 1, 2, ... replaced by their ids in `out`; 0 stays 0."""
+def name_labels(labels: np.ndarray, ids: np.ndarray) -> None:
+    """Replace labels 1, 2, ... by their ids, in place; 0 stays 0."""
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             label = labels[y, x]
-            out[y, x] = ids[label - 1] if label != 0 else np.uint32(0)
+            labels[y, x] = ids[label - 1] if label != 0 else np.uint32(0)
 
 
 @compiled
