@@ -19,7 +19,7 @@ CLEAR_SDS = 3.0  # from here on a peak is a population that a slide called negat
 MAJORITY = 0.55  # of the cells: positives that are so many must lie behind a valley
 # Peaks so far apart must have a dip between them: in the histogram, or in the fit to this part of its lower side, and
 # to a smaller one where the positives are as many as MANY.
-CONTINUUM_SDS, DIP, DEEP_DIP, MANY = 8.0, 0.97, 0.8, 200
+CONTINUUM_SDS, DIP, DEEP_DIP, MANY = 100.0, 0.97, 0.8, 200
 SURE, BOTTOM = 10.0, 0.3  # a gain and a dip in the fit that count as a valley where the positives are few
 UNEXPLAINED = (1.3, 3.0)  # deviance over degrees of freedom that a formula may have, plus so many of its SDs
 SHALLOWEST, CHANCE_SDS = 0.75, 3.0  # a valley's bottom over its lower side, and how far it must lie below it
@@ -105,7 +105,7 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
     ones = [fitter.alone(lower) for lower in lowers]
     sketches = list(fitter.sketches(lowers))
     hopeless = min(fit.misfit for fit in sketches) * HOPELESS[0] + HOPELESS[1]
-    twos = [fitter.finish(fit) for fit in sketches if fit.misfit < hopeless]
+    twos = fitter.settle([fitter.finish(fit) for fit in sketches if fit.misfit < hopeless])
     allowed = [fit for fit in twos if not (_shade(fit) and math.isnan(valley))] or twos
     one, two, any_two = (min(fits, key=lambda fit: fit.misfit) for fits in (ones, allowed, twos))
     freedom = max(np.count_nonzero(histogram.counts) - 6, 1)
@@ -125,7 +125,7 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
     alike = gain < CONVINCING
     return Evidence(
         histogram=histogram,
-        unexplained=scale / (UNEXPLAINED[0] + UNEXPLAINED[1] * math.sqrt(2 / freedom)),
+        unexplained=_unexplained(fitter, allowed, freedom),
         valley=valley,
         continuous=gain >= CONVINCING and two.separation > CONTINUUM_SDS and not dips,
         gain=gain,
@@ -139,6 +139,12 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
         shaded=all(fit.lower.shaded for fit in kept),
         best=two if gain > 0 else one,
     )
+
+
+def _unexplained(fitter: Fitter, fits: list[Fit], freedom: int) -> float:
+    """The best fit's deviance, where bins may be wrong by COARSE_ERROR, over what a formula may have."""
+    deviance = 2 * min(fitter.coarse_misfit(fit) for fit in fits)
+    return deviance / freedom / (UNEXPLAINED[0] + UNEXPLAINED[1] * math.sqrt(2 / freedom))
 
 
 def _shade(fit: Fit) -> bool:

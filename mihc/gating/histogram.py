@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -12,9 +13,9 @@ LINEAR = 3.0  # X up to which bins are about equally wide; then their width grow
 LOWEST = -1.0  # X of the lower edge: what lies below falls into the first bin
 DEAD = -2.0  # X below which cells have no background either, on a slide that has one: they are left out
 MOST_BINS = 300
-FORMULA_ERROR = (
-    0.03  # no formula gives the share of cells in a bin more exactly than this, however many cells there are
-)
+# No formula gives the share of cells in a bin more exactly than this, however many cells there are. The first is what
+# descriptions are weighed against each other with; a best one that misses by more than the second is none.
+FORMULA_ERROR, COARSE_ERROR = 0.005, 0.03
 NORMAL_GAPS = (0.93, 0.97)  # SDs between the 0.5 %, 5 % and 25 % points of a normal distribution
 
 
@@ -23,7 +24,6 @@ class Histogram:
     """Counts of cells in bins of X = (value - origin) / unit; the first and last bin are open."""
 
     counts: np.ndarray  # (bins,) float64
-    weights: np.ndarray  # (bins,) how much a bin says: 1 for few cells, less where FORMULA_ERROR exceeds chance
     z: np.ndarray  # (bins + 1,) edges in arcsinh(X / LINEAR)
     origin: float  # counts: about 2.6 SDs below the negative peak
     unit: float  # counts: about the SD of the negatives, from the lowest quarter of the cells
@@ -43,9 +43,21 @@ class Histogram:
         bins = min(int((float(z.max()) - first) / STEP) + 1, MOST_BINS)
         places = np.minimum(((z - first) / STEP).astype(np.int64), bins - 1)
         counts = np.bincount(places, minlength=bins).astype(np.float64)
-        around = np.pad(counts, 1)
-        around = around[:-2] / 4 + around[1:-1] / 2 + around[2:] / 4
-        return cls(counts, 1 / (1 + FORMULA_ERROR**2 * around), first + STEP * np.arange(bins + 1), origin, unit)
+        return cls(counts, first + STEP * np.arange(bins + 1), origin, unit)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """(bins,) how much a bin says: 1 for few cells, less where FORMULA_ERROR exceeds chance."""
+        return self._weights(FORMULA_ERROR)
+
+    @cached_property
+    def coarse_weights(self) -> np.ndarray:
+        """(bins,) the same with COARSE_ERROR."""
+        return self._weights(COARSE_ERROR)
+
+    def _weights(self, error: float) -> np.ndarray:
+        around = np.pad(self.counts, 1)
+        return 1 / (1 + error**2 * (around[:-2] / 4 + around[1:-1] / 2 + around[2:] / 4))
 
     @property
     def cells(self) -> int:

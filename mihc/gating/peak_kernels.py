@@ -1,14 +1,15 @@
 """Loops that fit one or two peaks to a histogram of cells.
 
-A fit has eight entries: the logit of the upper peak's share; middle and log SD of the lower peak's core in X; mean and
-log SD of the upper peak, which is normal in y = log(X + shift); and the lower peak's shape. The shape is, by kind:
-CLEAN and DRIFTING, a normal core, the latter spread over DRIFT: logit of the part of the cells that have an exponential
-more, log of its length in SDs of the core; SHADES, two normal peaks: logit of the brighter one's part, log of their
-distance, log of their SDs' ratio, or in LIT_SHADES logit of the cells with a tail; LOG and ROOT, normal in the
-logarithm or (as a gamma distribution is, nearly: Wilson and Hilferty 1931) the cube root: logit of the part with a
-tail, log of the core's skew, log of the tail's length in SDs of the core; the tail is an exponential, or a broad one of
-two lengths in LOG_BROAD and ROOT_BROAD. `edges` are those between bins in X, `log_edges` in y; the first bin holds all
-that lies below, the last all above.
+A positive cell is a negative one with an antibody's light on it: the upper peak is the lower one's distribution convolved
+with that of the light. A fit has eight entries: the logit of the upper peak's share; middle and log SD of the lower peak's
+core in X; log of the light's mean in X and of its SD over that mean; and the lower peak's shape. The light is, by its
+kind, LOG_LIGHT (log-normal), GAMMA_LIGHT (its cube root is normal: Wilson and Hilferty 1931) or NORMAL_LIGHT. The shape is,
+by kind of the lower peak: CLEAN and DRIFTING, a normal core, the latter spread over DRIFT: logit of the part of the cells
+that have an exponential more, log of its length in SDs of the core; SHADES, two normal peaks: logit of the brighter one's
+part, log of their distance, log of their SDs' ratio, or in LIT_SHADES logit of the cells with a tail; LOG and ROOT, normal
+in the logarithm or the cube root: logit of the part with a tail, log of the core's skew, log of the tail's length in SDs
+of the core; the tail is an exponential, or a broad one of two lengths in LOG_BROAD and ROOT_BROAD. `edges` are those
+between bins in X; the first bin holds all that lies below, the last all above.
 """
 
 from __future__ import annotations
@@ -25,10 +26,18 @@ DRIFT = 3.0  # SDs of the core over which a background drifts
 SHADE_SPREAD = 0.08  # by how much the brighter of two shades is wider, per SD between them
 SHADE_TAIL = 2.0  # length of the tail of two shades, in SDs
 SHORT, LONG = 0.6, 2.0  # lengths of the two halves of a broad tail, over the one that is fitted
-# Near the negatives the light of positive cells varies by this share of its mean at least, on top of the background:
-# that tells them from a second shade of tissue. Where no shade lies, beyond FAR SDs, they may be as narrow as the rest.
+LOG_LIGHT, GAMMA_LIGHT, NORMAL_LIGHT = range(3)  # kinds of the positives' light
+# Near the negatives the light of positive cells varies by this share of its mean at least: that tells them from a second
+# shade of tissue. Where no shade lies, beyond FAR SDs, they may be nearly as narrow as the rest.
 VARIATION, NEAR, FAR = 0.25, 3.0, 4.5
-WIDEST = 1.0  # SD of the upper peak in y
+SMOOTH = 0.3  # SDs of the negatives: the light varies by so much at least
+WIDEST, WIDEST_NORMAL = 0.2, -0.8  # log of the light's SD over its mean, at most
+USUAL_VARIATION, VARIATION_SPREAD = -0.92, 0.35  # of that logarithm: 0.4, and from 0.28 to 0.57 in two of three markers
+PLAIN_SLABS, TAIL_SLABS = 14, (0.0, 0.4, 0.9, 1.6, 2.6, 4.2)  # of the lower peak; the latter in lengths of its tail
+LAST_SLAB = 5.4  # where the cells above the last of these lie, in lengths
+REACH = 4.5  # SDs of the light, beyond which there is none
+SHARELESS = -12.0  # logit of the upper peak's share at which there is none
+LEAST_PART = 1e-3  # fewer cells with a tail are none
 NUDGE = 1e-4  # for the slopes
 # What the shape's three entries usually are, for each kind, how far from it they usually lie, and their limits.
 _TAILED = ((-3.0, -0.9, 0.7), (1.0, 1.2, 0.7), (-9.0, -5.0, -0.7), (0.0, 0.2, 1.6))
@@ -53,6 +62,13 @@ def _tailed(x: float, tail: float) -> float:
 
 
 @compiled
+def _part(logit: float) -> float:
+    """Part of the cells that have a tail."""
+    part = 1 / (1 + math.exp(-logit))
+    return part if part > LEAST_PART else 0.0
+
+
+@compiled
 def _core_moments(skew: float, kind: int) -> tuple[float, float]:
     """(mean, SD) of a log-normal or a cube-root normal core over its median, in its unit."""
     if kind in (ROOT, ROOT_BROAD):
@@ -66,7 +82,7 @@ def _core_moments(skew: float, kind: int) -> tuple[float, float]:
 def lower_moments(fit: np.ndarray, kind: int) -> tuple[float, float]:
     """(mean, SD) of the lower peak in X."""
     sd = math.exp(fit[2])
-    share, length = 1 / (1 + math.exp(-fit[5])), math.exp(fit[6])
+    share, length = _part(fit[5]), math.exp(fit[6])
     if kind >= LOG:
         core, core_sd = _core_moments(length, kind)
         tail, square = math.exp(fit[7]) * core_sd, 2.0
@@ -81,7 +97,7 @@ def lower_moments(fit: np.ndarray, kind: int) -> tuple[float, float]:
         spread = 1 - share + share * math.exp(2 * fit[7]) + share * (1 - share) * length * length
         return fit[1] + sd * share * length, sd * math.sqrt(spread)
     if kind == LIT_SHADES:
-        wider, tailed = 1 + SHADE_SPREAD * length, 1 / (1 + math.exp(-fit[7]))
+        wider, tailed = 1 + SHADE_SPREAD * length, _part(fit[7])
         more, mass = tailed * SHADE_TAIL, 1 - share + share * wider
         spread = 1 - share + share * wider * wider + share * (1 - share) * length * length
         spread += mass * mass * (2 * tailed * SHADE_TAIL * SHADE_TAIL - more * more)
@@ -107,7 +123,7 @@ def _core_below(x: float, skew: float, kind: int) -> float:
 def _skewed_below(x: float, part: float, skew: float, tail: float, kind: int) -> float:
     """Share of a skewed lower peak below x, in the unit of its core; cells with a tail have a normal core."""
     core = _core_below(x, skew, kind)
-    if part < 1e-3:
+    if part == 0:
         return core
     mean, sd = _core_moments(skew, kind)
     at = (x - mean) / sd
@@ -124,76 +140,123 @@ def _below(x: float, part: float, length: float, tailed: float, kind: int) -> fl
     if kind == LIT_SHADES:
         bright = (x - length) / (1 + SHADE_SPREAD * length)
         plain = (1 - part) * _normal(x) + part * _normal(bright)
-        if tailed < 1e-3:
+        if tailed == 0:
             return plain
         lit = (1 - part) * _tailed(x, SHADE_TAIL) + part * _tailed(bright, SHADE_TAIL)
         return (1 - tailed) * plain + tailed * lit
     if kind == CLEAN:
-        return (1 - part) * _normal(x) + (part * _tailed(x, length) if part > 1e-3 else 0.0)
+        return (1 - part) * _normal(x) + (part * _tailed(x, length) if part else 0.0)
     found = 0.0
     for k in range(4):
         at = x + DRIFT * (k - 1.5) / 4
-        found += 0.25 * ((1 - part) * _normal(at) + (part * _tailed(at, length) if part > 1e-3 else 0.0))
+        found += 0.25 * ((1 - part) * _normal(at) + (part * _tailed(at, length) if part else 0.0))
     return found
+
+
+@compiled
+def _lower_below(x: float, fit: np.ndarray, kind: int) -> float:
+    """Share of the lower peak below x, in SDs of its core."""
+    if kind >= LOG:
+        return _skewed_below(x, _part(fit[5]), math.exp(fit[6]), math.exp(fit[7]), kind)
+    tailed = math.exp(fit[7]) if kind == SHADES else _part(fit[7])
+    return _below(x, _part(fit[5]), math.exp(fit[6]), tailed, kind)
 
 
 @compiled
 def _fill_lower(fit: np.ndarray, kind: int, edges: np.ndarray, out: np.ndarray) -> None:
     """Fill out (bins,) with the probabilities of the lower peak."""
-    part, length, sd, before = 1 / (1 + math.exp(-fit[5])), math.exp(fit[6]), math.exp(fit[2]), 0.0
-    tailed = math.exp(fit[7]) if kind >= LOG or kind == SHADES else 1 / (1 + math.exp(-fit[7]))
+    sd, before = math.exp(fit[2]), 0.0
     for b in range(len(out)):
-        after = 1.0
-        if b + 1 < len(out):
-            x = (edges[b] - fit[1]) / sd
-            if kind >= LOG:
-                after = _skewed_below(x, part, length, tailed, kind)
-            else:
-                after = _below(x, part, length, tailed, kind)
+        after = _lower_below((edges[b] - fit[1]) / sd, fit, kind) if b + 1 < len(out) else 1.0
         out[b] = max(after - before, 0.0)
         before = after
 
 
 @compiled
-def _glow(fit: np.ndarray, kind: int) -> tuple[float, float, float]:
-    """Autofluorescence: part of the cells that have it, and mean and variance of its light in X."""
-    sd = math.exp(fit[2])
+def _span(fit: np.ndarray, kind: int) -> tuple[float, float, float]:
+    """Where the lower peak lies but for its tail: from, to, and the tail's length, all in SDs of its core."""
+    length = math.exp(fit[6])
+    if kind == CLEAN:
+        return -3.5, 3.5, length
+    if kind == DRIFTING:
+        return -3 - DRIFT / 2, 3 + DRIFT / 2, length
     if kind == SHADES:
-        return 0.0, 0.0, 0.0
+        ratio = math.exp(fit[7])
+        return min(-3.3, length - 3.3 * ratio), max(3.3, length + 3.3 * ratio), 0.5
     if kind == LIT_SHADES:
-        return 1 / (1 + math.exp(-fit[7])), SHADE_TAIL * sd, (SHADE_TAIL * sd) ** 2
-    part = 1 / (1 + math.exp(-fit[5]))
-    if kind < LOG:
-        length = math.exp(fit[6]) * sd
-        return part, length, length * length
-    _, core_sd = _core_moments(math.exp(fit[6]), kind)
-    length = math.exp(fit[7]) * core_sd * sd
-    if kind < LOG_BROAD:
-        return part, length, length * length
-    mean = (SHORT + LONG) / 2 * length
-    return part, mean, (SHORT * SHORT + LONG * LONG) * length * length - mean * mean
+        return -3.3, length + 3.3 * (1 + SHADE_SPREAD * length), SHADE_TAIL
+    _, core_sd = _core_moments(length, kind)
+    tail = math.exp(fit[7]) * core_sd * (LONG if kind >= LOG_BROAD else 1.0)
+    if kind == ROOT or kind == ROOT_BROAD:
+        return ((1 - 1.1 * length) ** 3 - 1) / length, ((1 + 1.1 * length) ** 3 - 1) / length, tail
+    return math.expm1(-3.3 * length) / length, math.expm1(3.3 * length) / length, tail
 
 
 @compiled
-def _fill_upper(fit: np.ndarray, kind: int, log_edges: np.ndarray, out: np.ndarray) -> None:
-    """Fill out (bins,) with the probabilities of the upper peak; as many of its cells glow as of the negatives.
-
-    What glows too is again normal in y, with the sums of both lights' means and variances.
-    """
-    sd, before = math.exp(fit[4]), 0.0
-    part, more, spread = _glow(fit, kind)
-    mean = math.exp(fit[3] + sd * sd / 2)
-    lit = mean + more
-    lit_sd = math.sqrt(math.log1p((mean * mean * math.expm1(sd * sd) + spread) / (lit * lit)))
-    middle = math.log(lit) - lit_sd * lit_sd / 2
-    for b in range(len(out)):
-        after = 1.0
-        if b + 1 < len(out):
-            after = _normal((log_edges[b] - fit[3]) / sd)
-            if part > 1e-3:
-                after += part * (_normal((log_edges[b] - middle) / lit_sd) - after)
-        out[b] = after - before
+def _fill_slabs(fit: np.ndarray, kind: int, places: np.ndarray, masses: np.ndarray) -> None:
+    """Cut the lower peak into slabs: fill `places` (slabs,) with their middles in X and `masses` with their shares."""
+    sd, before = math.exp(fit[2]), 0.0
+    start, stop, tail = _span(fit, kind)
+    width, above = (stop - start) / PLAIN_SLABS, start
+    for k in range(len(places)):
+        below = above
+        if k < PLAIN_SLABS:
+            above = start + (k + 1) * width
+        elif k + 1 < len(places):
+            above = stop + tail * TAIL_SLABS[k - PLAIN_SLABS + 1]
+        after = _lower_below(above, fit, kind) if k + 1 < len(places) else 1.0
+        middle = (below + above) / 2 if k + 1 < len(places) else stop + tail * LAST_SLAB
+        places[k], masses[k] = fit[1] + sd * middle, max(after - before, 0.0)
         before = after
+
+
+@compiled
+def _light_below(x: float, mean: float, varies: float, light: int) -> float:
+    """Share of light below x: of this mean, and SD over mean."""
+    if light == NORMAL_LIGHT:
+        return _normal((x / mean - 1) / varies)
+    if x <= 0:
+        return 0.0
+    if light == GAMMA_LIGHT:
+        return _normal((math.exp(math.log(x / mean) / 3) - 1 + varies * varies / 9) * 3 / varies)
+    square = math.log1p(varies * varies)
+    return _normal((math.log(x / mean) + square / 2) / math.sqrt(square))
+
+
+@compiled
+def _light_ends(mean: float, varies: float, light: int) -> tuple[float, float]:
+    """Between what values all light lies."""
+    if light == NORMAL_LIGHT:
+        return mean * (1 - REACH * varies), mean * (1 + REACH * varies)
+    if light == GAMMA_LIGHT:
+        middle = 1 - varies * varies / 9
+        return mean * max(middle - REACH * varies / 3, 0.0) ** 3, mean * (middle + REACH * varies / 3) ** 3
+    square = math.log1p(varies * varies)
+    sd = math.sqrt(square)
+    return mean * math.exp(-square / 2 - REACH * sd), mean * math.exp(-square / 2 + REACH * sd)
+
+
+@compiled
+def _fill_upper(fit: np.ndarray, kind: int, light: int, edges: np.ndarray, out: np.ndarray) -> None:
+    """Fill out (bins,) with the probabilities of the upper peak: every slab of the lower one with light on it."""
+    out[:] = 0.0
+    if fit[0] <= SHARELESS:
+        return
+    slabs = PLAIN_SLABS + len(TAIL_SLABS)
+    places, masses = np.empty(slabs), np.empty(slabs)
+    _fill_slabs(fit, kind, places, masses)
+    mean, varies = math.exp(fit[3]), math.exp(fit[4])
+    least, most = _light_ends(mean, varies, light)
+    for k in range(slabs):
+        if masses[k] < 1e-7:
+            continue
+        b, before = np.searchsorted(edges, places[k] + least), 0.0
+        while b < len(edges) and edges[b] < places[k] + most:
+            after = _light_below(edges[b] - places[k], mean, varies, light)
+            out[b] += masses[k] * (after - before)
+            before = after
+            b += 1
+        out[b] += masses[k] * (1 - before)
 
 
 @compiled
@@ -204,30 +267,27 @@ def _mix(share: float, out: np.ndarray) -> None:
 
 
 @compiled
-def expect(fit: np.ndarray, kind: int, edges: np.ndarray, log_edges: np.ndarray, out: np.ndarray) -> None:
+def expect(fit: np.ndarray, kind: int, light: int, edges: np.ndarray, out: np.ndarray) -> None:
     """Fill out (3, bins) with the probabilities of the lower peak, the upper one and both together."""
     _fill_lower(fit, kind, edges, out[0])
-    _fill_upper(fit, kind, log_edges, out[1])
+    _fill_upper(fit, kind, light, edges, out[1])
     _mix(1 / (1 + math.exp(-fit[0])), out)
 
 
 @compiled
-def bound(fit: np.ndarray, shift: float, kind: int, nearest: float) -> None:
-    """Keep the upper peak `nearest` SDs above the lower one and about as wide: its cells have the background too."""
-    fit[0] = min(max(fit[0], -12.0), 6.0)
+def bound(fit: np.ndarray, kind: int, light: int, nearest: float) -> None:
+    """Keep the light `nearest` SDs of the negatives bright, and neither too even nor too uneven."""
+    fit[0] = min(max(fit[0], SHARELESS), 6.0)
     fit[1] = min(max(fit[1], -10.0), 1e6)
     fit[2] = min(max(fit[2], -3.0), 14.0)
     for k in range(3):
         fit[5 + k] = min(max(fit[5 + k], LEAST[kind][k]), MOST[kind][k])
-    mean, sd = lower_moments(fit, kind)
-    lowest = math.log(max(mean + nearest * sd + shift, 1e-3))
-    fit[3] = min(max(fit[3], lowest), 25.0)
-    away = max((math.exp(fit[3]) - shift - mean) / sd, 0.0)
-    part, more, spread = _glow(fit, kind)  # the positives have it as well, so that it makes them no wider here
-    core = math.sqrt(max(sd * sd - part * (spread + more * more) + part * part * more * more, 0.25 * sd * sd))
-    varies = VARIATION * away * min(max((FAR - away) / (FAR - NEAR), 0.0), 1.0)
-    narrowest = 0.5 * math.log(core * core + varies * varies * sd * sd) - fit[3]
-    fit[4] = min(max(fit[4], narrowest), WIDEST)
+    _, sd = lower_moments(fit, kind)
+    fit[3] = min(max(fit[3], math.log(nearest * sd)), 25.0)
+    away = math.exp(fit[3]) / sd
+    varies = VARIATION * min(max((FAR - away) / (FAR - NEAR), 0.0), 1.0)
+    widest = WIDEST_NORMAL if light == NORMAL_LIGHT else WIDEST
+    fit[4] = min(max(fit[4], math.log(max(varies, SMOOTH / away))), widest)
 
 
 @compiled
@@ -240,9 +300,12 @@ def _misfit(
     weights: np.ndarray,
     total: float,
 ) -> float:
-    """Half the weighted deviance of the counts, and what the shape is away from the usual one."""
+    """Half the weighted deviance of the counts, and what shape and light are away from the usual ones."""
     found = 0.0
     for i in free:
+        if i == 4:
+            away = (fit[4] - USUAL_VARIATION) / VARIATION_SPREAD
+            found += 0.5 * away * away
         if i >= 5:
             away = (fit[i] - USUAL[kind][i - 5]) / SPREAD[kind][i - 5]
             found += 0.5 * away * away
@@ -260,8 +323,8 @@ def _slope(
     fit: np.ndarray,
     entry: int,
     kind: int,
+    light: int,
     edges: np.ndarray,
-    log_edges: np.ndarray,
     here: np.ndarray,
     there: np.ndarray,
     trial: np.ndarray,
@@ -275,13 +338,14 @@ def _slope(
         return
     trial[:] = fit
     trial[entry] += NUDGE
-    which, part = (1, share) if entry == 3 or entry == 4 else (0, 1 - share)
-    if which == 1:
-        _fill_upper(trial, kind, log_edges, there[1])
+    _fill_upper(trial, kind, light, edges, there[1])
+    if entry == 3 or entry == 4:
+        there[0] = here[0]
     else:
         _fill_lower(trial, kind, edges, there[0])
     for b in range(len(out)):
-        out[b] = (1 - FLOOR) * part * (there[which, b] - here[which, b]) / NUDGE
+        slope = (1 - share) * (there[0, b] - here[0, b]) + share * (there[1, b] - here[1, b])
+        out[b] = (1 - FLOOR) * slope / NUDGE
 
 
 @compiled
@@ -303,11 +367,10 @@ def _solve(a: np.ndarray, g: np.ndarray, n: int) -> None:
 def improve(
     fit: np.ndarray,
     free: np.ndarray,
-    shift: float,
     kind: int,
+    light: int,
     nearest: float,
     edges: np.ndarray,
-    log_edges: np.ndarray,
     counts: np.ndarray,
     weights: np.ndarray,
     rounds: int,
@@ -317,12 +380,12 @@ def improve(
     here, there = np.empty((3, bins)), np.empty((3, bins))
     slopes, trial = np.empty((n, bins)), np.empty(8)
     a, step = np.empty((n, n)), np.empty(n)
-    bound(fit, shift, kind, nearest)
-    expect(fit, kind, edges, log_edges, here)
+    bound(fit, kind, light, nearest)
+    expect(fit, kind, light, edges, here)
     best, damping = _misfit(here, fit, free, kind, counts, weights, total), 1e-2
     for _ in range(rounds):
         for i in range(n):
-            _slope(fit, free[i], kind, edges, log_edges, here, there, trial, slopes[i])
+            _slope(fit, free[i], kind, light, edges, here, there, trial, slopes[i])
             for b in range(bins):
                 slopes[i, b] *= total
         gained = 0.0
@@ -336,6 +399,9 @@ def improve(
                     for b in range(bins):
                         a[i, j] += weights[b] * slopes[i, b] * slopes[j, b] / (total * here[2, b])
             for i in range(n):
+                if free[i] == 4:
+                    step[i] -= (fit[4] - USUAL_VARIATION) / (VARIATION_SPREAD * VARIATION_SPREAD)
+                    a[i, i] += 1 / (VARIATION_SPREAD * VARIATION_SPREAD)
                 if free[i] >= 5:
                     k = free[i] - 5
                     step[i] -= (fit[5 + k] - USUAL[kind][k]) / (SPREAD[kind][k] * SPREAD[kind][k])
@@ -345,8 +411,8 @@ def improve(
             trial[:] = fit
             for i in range(n):
                 trial[free[i]] += min(max(step[i], -1.0), 1.0)
-            bound(trial, shift, kind, nearest)
-            expect(trial, kind, edges, log_edges, there)
+            bound(trial, kind, light, nearest)
+            expect(trial, kind, light, edges, there)
             found = _misfit(there, trial, free, kind, counts, weights, total)
             if found < best:
                 gained, best = best - found, found

@@ -10,12 +10,13 @@ import numpy as np
 
 from mihc.gating.histogram import Histogram
 
-UPPER_SHIFTS = (0.5, 6.0, 1000.0)  # positives log-normal from the low end of the cells, in between, normal
+LIGHTS = ("log-normal", "gamma", "normal")  # kinds of the positives' light, see peak_kernels
 STARTS = (0.004, 0.03, 0.15, 0.4, 0.7)  # shares of positives at which the fits start
-NEAREST_SDS = 2.5  # between the negatives' mean and the positives' middle; nearer cells are a shade, not a population
+NEAREST_SDS = 2.5  # of the negatives, that the light is bright on average; less is a shade, not a population
 PENALTY = 1.0  # per parameter that a fit has more (Akaike's), in log-likelihood
 NONE = -9.0  # logit of no cell
-FAR_AWAY = (-12.0, 7.6, 1.0)  # an upper peak without cells
+FAR_AWAY = (-12.0, 7.6, -0.9)  # an upper peak without cells
+LONG_TAIL = (-2.4, 1.1, NONE)  # autofluorescence of a shape from which fits that stand still are tried again
 SCOUTS, WORTH_TRYING = ("normal", "gamma"), 2  # lower peaks that try every start, and the starts that the others try
 QUICK, THOROUGH = 5, 40  # rounds of a first look, and at most
 CLEAN, DRIFTING, SHADES, LIT_SHADES, LOG, ROOT, LOG_BROAD, ROOT_BROAD = range(8)
@@ -46,6 +47,8 @@ LOWERS = (
     Lower("normal on a drifting background", DRIFTING, (NONE, 0.3, NONE)),
     Lower("with autofluorescence in some cells", CLEAN, (-2.0, 0.3, NONE), (5, 6)),
     Lower("with autofluorescence in some cells on a drifting background", DRIFTING, (-2.0, 0.3, NONE), (5, 6)),
+    Lower("with autofluorescence in all cells", CLEAN, (-NONE, 0.3, NONE), (6,)),
+    Lower("with autofluorescence in all cells on a drifting background", DRIFTING, (-NONE, 0.3, NONE), (6,)),
     Lower("two shades of tissue", SHADES, (0.0, 0.7, 0.1), (5, 6, 7)),
     Lower("two shades of tissue with autofluorescence", LIT_SHADES, (0.0, 0.7, -3.0), (5, 6, 7)),
     Lower("log-normal", LOG, (NONE, -1.2, 0.7), (6,)),
@@ -62,7 +65,7 @@ class Fit:
     """A lower peak and, where `positives`, an upper one, fitted to a histogram."""
 
     lower: Lower
-    shift: float  # of the upper peak
+    light: int  # of LIGHTS: the positives'
     entries: np.ndarray  # (8,) see peak_kernels
     misfit: float  # negative log-likelihood but for a constant, penalties included
     positives: bool
@@ -86,10 +89,8 @@ class Fit:
 
     @property
     def separation(self) -> float:
-        """Distance of the peaks' means in SDs of the lower one."""
-        mean, sd = self.negatives
-        upper = math.exp(self.entries[3] + math.exp(2 * self.entries[4]) / 2) - self.shift
-        return (upper - mean) / sd
+        """Mean light of the positives, which is the distance of the peaks' means, in SDs of the lower one."""
+        return math.exp(self.entries[3]) / self.negatives[1]
 
 
 class Fitter:
@@ -98,7 +99,6 @@ class Fitter:
     def __init__(self, histogram: Histogram) -> None:
         self.histogram = histogram
         self._edges, self._centres = histogram.edges, histogram.centres
-        self._logs = {shift: np.log(np.maximum(self._edges + shift, 1e-6)) for shift in UPPER_SHIFTS}
         self._splits = list(self._split_counts())
 
     def alone(self, lower: Lower) -> Fit:
@@ -106,7 +106,7 @@ class Fitter:
         everyone = self.histogram.counts
         begins = [_moments(self._centres, counts) for counts in (everyone, *(low for low, _ in self._splits[:2]))]
         fits = [
-            self._improved(Fit(lower, UPPER_SHIFTS[-1], _entries(FAR_AWAY, begin, lower), 0.0, False), LOWER, QUICK)
+            self._improved(Fit(lower, 0, _entries(FAR_AWAY, begin, lower), 0.0, False), LOWER, QUICK)
             for begin in begins
         ]
         return self._improved(min(fits, key=lambda fit: fit.misfit), LOWER, THOROUGH)
@@ -116,25 +116,41 @@ class Fitter:
 
         What few of the lower peaks make of all starts says which starts the others need.
         """
-        for shift in UPPER_SHIFTS:
+        for light in range(len(LIGHTS)):
             scouts = [lower for lower in lowers if lower.name in SCOUTS] or lowers[:1]
-            tried = {lower: [self._sketch(lower, shift, split) for split in self._splits] for lower in scouts}
+            tried = {lower: [self._sketch(lower, light, split) for split in self._splits] for lower in scouts}
             best = [min(misfits) for misfits in zip(*([fit.misfit for fit in fits] for fits in tried.values()))]
             worth = np.argsort(best, kind="stable")[:WORTH_TRYING]
             for lower in lowers:
-                fits = tried.get(lower) or [self._sketch(lower, shift, self._splits[at]) for at in worth]
+                fits = tried.get(lower) or [self._sketch(lower, light, self._splits[at]) for at in worth]
                 yield min(fits, key=lambda fit: fit.misfit)
 
-    def _sketch(self, lower: Lower, shift: float, split: tuple[np.ndarray, np.ndarray]) -> Fit:
-        low, high = split
-        logs = np.log(np.maximum(self._centres + shift, 1e-3))
-        upper = (math.log(high.sum() / low.sum()), *_moments(logs, high))
-        begin = Fit(lower, shift, _entries(upper, _moments(self._centres, low), lower), 0.0, True)
+    def _sketch(self, lower: Lower, light: int, split: tuple[np.ndarray, np.ndarray]) -> Fit:
+        negatives, positives = (_moments(self._centres, counts) for counts in split)
+        mean = max(positives[0] - negatives[0], 1.0)
+        spread = math.sqrt(max(math.exp(2 * positives[1]) - math.exp(2 * negatives[1]), 0.01)) / mean
+        upper = (math.log(split[1].sum() / split[0].sum()), math.log(mean), math.log(spread))
+        begin = Fit(lower, light, _entries(upper, negatives, lower), 0.0, True)
         return self._improved(begin, (SHARE, *LOWER, *UPPER), QUICK)
 
     def finish(self, fit: Fit, nearest_sds: float = NEAREST_SDS) -> Fit:
         """A sketch of two peaks, improved until it stands still."""
         return self._improved(fit, (SHARE, *LOWER, *UPPER), THOROUGH, nearest_sds)
+
+    def settle(self, fits: list[Fit]) -> list[Fit]:
+        """Finished fits, each tried again from where the best of its lower peak stands, and from a long tail."""
+        best: dict[Lower, Fit] = {}
+        for fit in fits:
+            if fit.lower not in best or fit.misfit < best[fit.lower].misfit:
+                best[fit.lower] = fit
+        return [self._settled(fit, best[fit.lower]) for fit in fits]
+
+    def _settled(self, fit: Fit, other: Fit) -> Fit:
+        begins = [other.entries] if other.light != fit.light else []
+        if fit.lower.kind in (CLEAN, DRIFTING) and fit.lower.free == (5, 6):
+            begins.append(np.concatenate([fit.entries[:5], LONG_TAIL]))
+        tried = [self.finish(replace(fit, entries=entries)) for entries in begins]
+        return min([fit, *tried], key=lambda fit: fit.misfit)
 
     def with_share(self, fit: Fit, logit: float, nearest_sds: float = NEAREST_SDS) -> Fit:
         """The best fit near this one with a given share of positives."""
@@ -145,11 +161,10 @@ class Fitter:
     def _improved(self, fit: Fit, places: tuple[int, ...], rounds: int, nearest_sds: float = NEAREST_SDS) -> Fit:
         from mihc.gating.peak_kernels import improve
 
-        entries, free = fit.entries.copy(), (*places, *fit.lower.free)
+        entries, free = fit.entries.copy(), np.array((*places, *fit.lower.free))
         counts, weights = self.histogram.counts, self.histogram.weights
-        logs = self._logs[fit.shift]
         misfit = improve(
-            entries, np.array(free), fit.shift, fit.lower.kind, nearest_sds, self._edges, logs, counts, weights, rounds
+            entries, free, fit.lower.kind, fit.light, nearest_sds, self._edges, counts, weights, rounds
         )
         return replace(fit, entries=entries, misfit=float(misfit) + fit.penalty)
 
@@ -158,8 +173,15 @@ class Fitter:
         from mihc.gating.peak_kernels import expect
 
         out = np.empty((3, len(self.histogram.counts)))
-        expect(fit.entries, fit.lower.kind, self._edges, self._logs[fit.shift], out)
+        expect(fit.entries, fit.lower.kind, fit.light, self._edges, out)
         return out[2]
+
+    def coarse_misfit(self, fit: Fit) -> float:
+        """Half the deviance of a fit where its bins may be wrong by COARSE_ERROR."""
+        counts = self.histogram.counts
+        expected = counts.sum() * self.density(fit)
+        terms = expected - counts + counts * np.log(np.where(counts > 0, counts, expected) / expected)
+        return float((self.histogram.coarse_weights * terms).sum())
 
     def _split_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Counts below and above the places where the fits start."""
