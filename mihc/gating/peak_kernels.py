@@ -35,6 +35,7 @@ WIDEST, WIDEST_NORMAL = 0.2, -0.8  # log of the light's SD over its mean, at mos
 USUAL_VARIATION, VARIATION_SPREAD = -0.92, 0.35  # of that logarithm: 0.4, and from 0.28 to 0.57 in two of three markers
 PLAIN_SLABS, TAIL_SLABS = 14, (0.0, 0.4, 0.9, 1.6, 2.6, 4.2)  # of the lower peak; the latter in lengths of its tail
 LAST_SLAB = 5.4  # where the cells above the last of these lie, in lengths
+MOST_GLOW = 0.8
 REACH = 4.5  # SDs of the light, beyond which there is none
 SHARELESS = -12.0  # logit of the upper peak's share at which there is none
 LEAST_PART = 1e-3  # fewer cells with a tail are none
@@ -282,6 +283,9 @@ def bound(fit: np.ndarray, kind: int, light: int, nearest: float) -> None:
     fit[2] = min(max(fit[2], -3.0), 14.0)
     for k in range(3):
         fit[5 + k] = min(max(fit[5 + k], LEAST[kind][k]), MOST[kind][k])
+    if kind != SHADES and kind != LIT_SHADES and fit[5] < 8:
+        at = 6 if kind < LOG else 7
+        fit[at] = min(fit[at], math.log(MOST_GLOW * (1 + math.exp(-fit[5]))))
     _, sd = lower_moments(fit, kind)
     fit[3] = min(max(fit[3], math.log(nearest * sd)), 25.0)
     away = math.exp(fit[3]) / sd
