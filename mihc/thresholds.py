@@ -137,9 +137,12 @@ def _verdict(evidence: Evidence, highest: float, note: str) -> Threshold:
     doubt = _doubt_in_groups(evidence)
     if not doubt:
         none = _why_negative(evidence)
-        if none:
+        if none and evidence.brighter:
+            doubt = f"two shades of cells, of which the brighter, {100 * evidence.brighter:.2g} %, may be positive"
+        elif none:
             return _negative(none + note, highest)
-        doubt = _doubt_in_share(evidence)
+        else:
+            doubt = _doubt_in_share(evidence)
     if doubt:
         return _cannot_tell(doubt + note, evidence)
     if evidence.no_formula:

@@ -17,9 +17,10 @@ CONVINCING = 2.3  # gain in log-likelihood from which two peaks are believed: 10
 CLOSE_SDS = 1.8  # positives so near are no finding, but neither is a slide negative that may have them
 CLEAR_SDS = 3.0  # from here on a peak is a population that a slide called negative must not have
 MAJORITY = 0.55  # of the cells: positives that are so many must lie behind a valley
-# Peaks so far apart must have a dip between them: in the histogram, or in the fit to this part of its lower side, and
-# to a smaller one where the positives are as many as MANY.
-CONTINUUM_SDS, DIP, DEEP_DIP, MANY = 100.0, 0.97, 0.8, 200
+# Peaks so far apart must have a dip between them unless they explain the cells well: in the histogram, or in the fit to
+# this part of its lower side, and to a smaller one where the positives are as many as MANY.
+CONTINUUM_SDS, DIP, DEEP_DIP, MANY = 8.0, 0.97, 0.8, 200
+WELL = 0.5  # of the deviance that a formula may have
 SURE, BOTTOM = 10.0, 0.3  # a gain and a dip in the fit that count as a valley where the positives are few
 UNEXPLAINED = (1.3, 3.0)  # deviance over degrees of freedom that a formula may have, plus so many of its SDs
 SHALLOWEST, CHANCE_SDS = 0.75, 3.0  # a valley's bottom over its lower side, and how far it must lie below it
@@ -27,6 +28,7 @@ SMOOTH_BINS = 1.5  # SD of the smoothing in which valleys are looked for
 HOPELESS = (1.5, 20.0)  # times and plus: sketches that explain the cells so much worse are not finished
 CLOSE_TRIED, CLOSE_SHARE = 8, 0.03  # sketches that are tried as close positives, and the least share that matters
 CLOSE_MOST = 0.5  # of the cells: more, so near, are the brighter of two tissues
+SHADE_SDS, SHADE_MOST = 1.2, 0.55  # of the core, between two shades, and the share of the brighter: positives perhaps
 NEARLY = 1.0  # how much less likely close positives may be, in log-likelihood, and yet leave a slide undecided
 TRIED_SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5)
 FARTHEST_LOGITS = (-11.0, 5.0)
@@ -52,6 +54,7 @@ class Evidence:
     share_high: float
     possible: float  # where one peak will do: the largest share of a clear peak that is plausible all the same
     close: float  # where one peak will do: the share of positives nearer than is trusted that would do as well, or 0
+    brighter: float  # where nothing but two shades of tissue explains the cells: the share of the brighter, or 0
     shaded: bool  # only where the negatives have two shades do positives beside them explain the cells
     best: Fit  # of the two peaks, or of the one where that explains as much
 
@@ -123,11 +126,13 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
     deep = DEEP_DIP if share * histogram.cells >= MANY else DIP
     dips = not math.isnan(valley) or fitted[1] < deep
     alike = gain < CONVINCING
+    unexplained = _unexplained(fitter, allowed, freedom)
+    continuous = not alike and two.separation > CONTINUUM_SDS and unexplained > WELL and not dips and False
     return Evidence(
         histogram=histogram,
-        unexplained=_unexplained(fitter, allowed, freedom),
+        unexplained=unexplained,
         valley=valley,
-        continuous=gain >= CONVINCING and two.separation > CONTINUUM_SDS and not dips,
+        continuous=continuous,
         gain=gain,
         shade=(min(one.misfit, two.misfit) - any_two.misfit) / scale,
         separation=two.separation,
@@ -136,6 +141,7 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
         share_high=high,
         possible=_possible(fitter, twos, one.misfit + PLAUSIBLE * scale) if gain < CONVINCING else math.nan,
         close=_close(fitter, ones, sketches, scale) if alike else 0.0,
+        brighter=_brighter_shade(ones, kept, scale),
         shaded=all(fit.lower.shaded for fit in kept),
         best=two if gain > 0 else one,
     )
@@ -152,17 +158,24 @@ def _shade(fit: Fit) -> bool:
     return fit.share > MAJORITY
 
 
-def _close(fitter: Fitter, ones: list[Fit], sketches: list[Fit], scale: float) -> float:
-    """Share of positives nearer than is trusted that explains the cells about as well as negatives alone do, 0 if none.
+def _brighter_shade(ones: list[Fit], kept: list[Fit], scale: float) -> float:
+    """Share of the brighter of two shades of tissue where nothing else explains the cells, 0 where something does.
 
-    Where nothing but two shades of tissue explains them, the brighter shade may be such a group.
+    It may be positives near the negatives.
     """
-    one = min(ones, key=lambda fit: fit.misfit)
     plain = min((fit.misfit for fit in ones if not fit.lower.shaded), default=math.inf)
-    if math.isfinite(plain) and plain > one.misfit + PLAUSIBLE * scale and math.exp(one.entries[6]) > CLOSE_SDS:
-        part = 1 / (1 + math.exp(-one.entries[5]))
-        if CLOSE_SHARE < part < CLOSE_MOST:
-            return part
+    best = min([*ones, *kept], key=lambda fit: fit.misfit)
+    if not best.lower.shaded or not best.misfit + PLAUSIBLE * scale < plain < math.inf:
+        return 0.0
+    if not all(fit.lower.shaded for fit in kept):
+        return 0.0
+    part = 1 / (1 + math.exp(-best.entries[5]))
+    return part if math.exp(best.entries[6]) > SHADE_SDS and CLOSE_SHARE < part < SHADE_MOST else 0.0
+
+
+def _close(fitter: Fitter, ones: list[Fit], sketches: list[Fit], scale: float) -> float:
+    """Share of positives nearer than is trusted that explains the cells about as well as negatives alone do, 0 if none."""
+    one = min(ones, key=lambda fit: fit.misfit)
     likely = sorted(sketches, key=lambda fit: fit.misfit)[:CLOSE_TRIED]
     near = (_at_least(fitter, fitter.finish(fit, CLOSE_SDS), CLOSE_SHARE) for fit in likely)
     shares = [fit.share for fit in near if fit.misfit < one.misfit + NEARLY * scale and fit.share < CLOSE_MOST]
