@@ -40,6 +40,9 @@ REACH = 4.5  # SDs of the light, beyond which there is none
 SHARELESS = -12.0  # logit of the upper peak's share at which there is none
 LEAST_PART = 1e-3  # fewer cells with a tail are none
 NUDGE = 1e-4  # for the slopes
+TRIES = 8  # of a step, each shorter or with fewer entries
+TABLE_REACH, TABLE_STEPS = 6, 200  # of a standard normal's shares: SDs to both sides, and steps in an SD
+BELOW = np.array([0.5 * math.erfc(-k / TABLE_STEPS * 0.5**0.5) for k in range(-1200, 1201)])
 # What the shape's three entries usually are, for each kind, how far from it they usually lie, and their limits.
 _TAILED = ((-3.0, -0.9, 0.7), (1.0, 1.2, 0.7), (-9.0, -5.0, -0.7), (0.0, 0.2, 1.6))
 _PLAIN = ((-2.0, 0.7, -3.0), (2.0, 0.7, 1.5), (-9.0, -0.7, -9.0), (9.0, 1.6, 0.0))
@@ -50,8 +53,14 @@ USUAL, SPREAD, LEAST, MOST = zip(_PLAIN, _PLAIN, _SHADED, _LIT, _TAILED, _TAILED
 
 @compiled
 def _normal(x: float) -> float:
-    """Share of a standard normal below x."""
-    return 0.5 * math.erfc(-x * 0.7071067811865476)
+    """Share of a standard normal below x, to a millionth, from a table."""
+    at = (x + TABLE_REACH) * TABLE_STEPS
+    if at <= 0:
+        return 0.0
+    k = int(at)
+    if k >= len(BELOW) - 1:
+        return 1.0
+    return BELOW[k] + (at - k) * (BELOW[k + 1] - BELOW[k])
 
 
 @compiled
@@ -368,6 +377,40 @@ def _solve(a: np.ndarray, g: np.ndarray, n: int) -> None:
 
 
 @compiled
+def _normal_equations(
+    fit: np.ndarray,
+    free: np.ndarray,
+    kind: int,
+    counts: np.ndarray,
+    weights: np.ndarray,
+    total: float,
+    here: np.ndarray,
+    slopes: np.ndarray,
+    a: np.ndarray,
+    g: np.ndarray,
+) -> None:
+    """Fill a (free, free) and g (free,) with the equations of one step of scoring, `slopes` (free, bins) in cells."""
+    a[:], g[:] = 0.0, 0.0
+    for b in range(len(counts)):
+        expected = total * here[2, b]
+        pull, weight = weights[b] * (1 - counts[b] / expected), weights[b] / expected
+        for i in range(len(free)):
+            g[i] -= pull * slopes[i, b]
+            for j in range(i + 1):
+                a[i, j] += weight * slopes[i, b] * slopes[j, b]
+    for i in range(len(free)):
+        for j in range(i):
+            a[j, i] = a[i, j]
+        if free[i] == 4:
+            g[i] -= (fit[4] - USUAL_VARIATION) / (VARIATION_SPREAD * VARIATION_SPREAD)
+            a[i, i] += 1 / (VARIATION_SPREAD * VARIATION_SPREAD)
+        if free[i] >= 5:
+            spread = SPREAD[kind][free[i] - 5]
+            g[i] -= (fit[free[i]] - USUAL[kind][free[i] - 5]) / (spread * spread)
+            a[i, i] += 1 / (spread * spread)
+
+
+@compiled
 def improve(
     fit: np.ndarray,
     free: np.ndarray,
@@ -383,7 +426,8 @@ def improve(
     bins, total, n = len(counts), counts.sum(), len(free)
     here, there = np.empty((3, bins)), np.empty((3, bins))
     slopes, trial = np.empty((n, bins)), np.empty(8)
-    a, step = np.empty((n, n)), np.empty(n)
+    stuck = np.zeros(n, np.bool_)
+    normal, towards, a, step = np.empty((n, n)), np.empty(n), np.empty((n, n)), np.empty(n)
     bound(fit, kind, light, nearest)
     expect(fit, kind, light, edges, here)
     best, damping = _misfit(here, fit, free, kind, counts, weights, total), 1e-2
@@ -392,24 +436,14 @@ def improve(
             _slope(fit, free[i], kind, light, edges, here, there, trial, slopes[i])
             for b in range(bins):
                 slopes[i, b] *= total
+        _normal_equations(fit, free, kind, counts, weights, total, here, slopes, normal, towards)
         gained = 0.0
-        for _ in range(6):
+        stuck[:] = False
+        for _ in range(TRIES):
+            a[:], step[:] = normal, towards
             for i in range(n):
-                step[i] = 0.0
-                for b in range(bins):
-                    step[i] -= weights[b] * (1 - counts[b] / (total * here[2, b])) * slopes[i, b]
-                for j in range(n):
-                    a[i, j] = 0.0
-                    for b in range(bins):
-                        a[i, j] += weights[b] * slopes[i, b] * slopes[j, b] / (total * here[2, b])
-            for i in range(n):
-                if free[i] == 4:
-                    step[i] -= (fit[4] - USUAL_VARIATION) / (VARIATION_SPREAD * VARIATION_SPREAD)
-                    a[i, i] += 1 / (VARIATION_SPREAD * VARIATION_SPREAD)
-                if free[i] >= 5:
-                    k = free[i] - 5
-                    step[i] -= (fit[5 + k] - USUAL[kind][k]) / (SPREAD[kind][k] * SPREAD[kind][k])
-                    a[i, i] += 1 / (SPREAD[kind][k] * SPREAD[kind][k])
+                if stuck[i]:
+                    a[i, :], a[:, i], step[i] = 0.0, 0.0, 0.0
                 a[i, i] = a[i, i] * (1 + damping) + 1e-9
             _solve(a, step, n)
             trial[:] = fit
@@ -424,7 +458,12 @@ def improve(
                 here[:] = there
                 damping = max(damping / 5, 1e-4)
                 break
-            damping *= 8
+            more = False
+            for i in range(n):
+                if not stuck[i] and step[i] != 0 and trial[free[i]] == fit[free[i]]:
+                    stuck[i] = more = True  # at its limit: the others move without it
+            if not more:
+                damping *= 8
         if gained < 1e-3:
             break
     return best

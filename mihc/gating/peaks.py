@@ -18,9 +18,10 @@ NONE = -9.0  # logit of no cell
 FAR_AWAY = (-12.0, 7.6, -0.9)  # an upper peak without cells
 LONG_TAIL = (-2.4, 1.1, NONE)  # autofluorescence of a shape from which fits that stand still are tried again
 SCOUTS, WORTH_TRYING = ("normal", "gamma"), 2  # lower peaks that try every start, and the starts that the others try
-QUICK, THOROUGH = 5, 40  # rounds of a first look, and at most
+QUICK, THOROUGH = 5, 60  # rounds of a first look, and at most
 CLEAN, DRIFTING, SHADES, LIT_SHADES, LOG, ROOT, LOG_BROAD, ROOT_BROAD = range(8)
 SHARE, LOWER, UPPER = 0, (1, 2), (3, 4)  # places in a fit, see peak_kernels
+BOTH = (SHARE, *LOWER, *UPPER)
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,12 @@ class Fitter:
         return self._improved(min(fits, key=lambda fit: fit.misfit), LOWER, THOROUGH)
 
     def sketches(self, lowers: tuple[Lower, ...]) -> Iterator[Fit]:
-        """Every lower peak with every upper one, after a few rounds from the best of several starts.
+        """Every lower peak with every light, after a few rounds from the best of several starts.
 
-        What few of the lower peaks make of all starts says which starts the others need.
+        What few of the lower peaks make of all starts says which starts the others need. Each light is tried from where
+        the lower peak's first one came, too.
         """
+        first: dict[Lower, Fit] = {}
         for light in range(len(LIGHTS)):
             scouts = [lower for lower in lowers if lower.name in SCOUTS] or lowers[:1]
             tried = {lower: [self._sketch(lower, light, split) for split in self._splits] for lower in scouts}
@@ -123,30 +126,40 @@ class Fitter:
             worth = np.argsort(best, kind="stable")[:WORTH_TRYING]
             for lower in lowers:
                 fits = tried.get(lower) or [self._sketch(lower, light, self._splits[at]) for at in worth]
-                yield min(fits, key=lambda fit: fit.misfit)
+                if lower in first:
+                    fits = [*fits, self._improved(replace(first[lower], light=light), BOTH, QUICK)]
+                found = min(fits, key=lambda fit: fit.misfit)
+                first.setdefault(lower, found)
+                yield found
 
     def _sketch(self, lower: Lower, light: int, split: tuple[np.ndarray, np.ndarray]) -> Fit:
         negatives, positives = (_moments(self._centres, counts) for counts in split)
         mean = max(positives[0] - negatives[0], 1.0)
         spread = math.sqrt(max(math.exp(2 * positives[1]) - math.exp(2 * negatives[1]), 0.01)) / mean
         upper = (math.log(split[1].sum() / split[0].sum()), math.log(mean), math.log(spread))
-        begin = Fit(lower, light, _entries(upper, negatives, lower), 0.0, True)
-        return self._improved(begin, (SHARE, *LOWER, *UPPER), QUICK)
+        return self._improved(Fit(lower, light, _entries(upper, negatives, lower), 0.0, True), BOTH, QUICK)
 
     def finish(self, fit: Fit, nearest_sds: float = NEAREST_SDS) -> Fit:
         """A sketch of two peaks, improved until it stands still."""
-        return self._improved(fit, (SHARE, *LOWER, *UPPER), THOROUGH, nearest_sds)
+        return self._improved(fit, BOTH, THOROUGH, nearest_sds)
 
     def settle(self, fits: list[Fit]) -> list[Fit]:
-        """Finished fits, each tried again from where the best of its lower peak stands, and from a long tail."""
+        """Finished fits, each tried again from elsewhere, because what stands still need not be the best.
+
+        From where the best of its lower peak stands, with the positives of the best of all, and from a long tail.
+        """
+        leader = min(fits, key=lambda fit: fit.misfit)
         best: dict[Lower, Fit] = {}
         for fit in fits:
             if fit.lower not in best or fit.misfit < best[fit.lower].misfit:
                 best[fit.lower] = fit
-        return [self._settled(fit, best[fit.lower]) for fit in fits]
+        return [self._settled(fit, best[fit.lower], leader) for fit in fits]
 
-    def _settled(self, fit: Fit, other: Fit) -> Fit:
-        begins = [other.entries] if other.light != fit.light else []
+    def _settled(self, fit: Fit, best: Fit, leader: Fit) -> Fit:
+        begins = [] if fit is best else [best.entries]
+        if fit.lower is not leader.lower:
+            begins.append(fit.entries.copy())
+            begins[-1][[SHARE, *UPPER]] = leader.entries[[SHARE, *UPPER]]
         if fit.lower.kind in (CLEAN, DRIFTING) and fit.lower.free == (5, 6):
             begins.append(np.concatenate([fit.entries[:5], LONG_TAIL]))
         tried = [self.finish(replace(fit, entries=entries)) for entries in begins]
