@@ -15,7 +15,7 @@ DEAD = -2.0  # X below which cells have no background either, on a slide that ha
 MOST_BINS = 300
 # No formula gives the share of cells in a bin more exactly than this, however many cells there are. The first is what
 # descriptions are weighed against each other with; a best one that misses by more than the second is none.
-FORMULA_ERROR, COARSE_ERROR = 0.005, 0.03
+FORMULA_ERROR, COARSE_ERROR = 0.01, 0.03
 NORMAL_GAPS = (0.93, 0.97)  # SDs between the 0.5 %, 5 % and 25 % points of a normal distribution
 
 

@@ -46,7 +46,7 @@ BELOW = np.array([0.5 * math.erfc(-k / TABLE_STEPS * 0.5**0.5) for k in range(-1
 # What the shape's three entries usually are, for each kind, how far from it they usually lie, and their limits.
 _TAILED = ((-3.0, -0.9, 0.7), (1.0, 1.2, 0.7), (-9.0, -5.0, -0.7), (0.0, 0.2, 1.6))
 _PLAIN = ((-2.0, 0.7, -3.0), (2.0, 0.7, 1.5), (-9.0, -0.7, -9.0), (9.0, 1.6, 0.0))
-_SHADED = ((0.0, 0.8, 0.1), (1.5, 0.3, 0.2), (-9.0, 0.0, -0.5), (9.0, 1.25, 0.5))
+_SHADED = ((0.0, 0.8, 0.1), (1.5, 0.3, 0.2), (-9.0, 0.0, -0.5), (9.0, 1.25, 0.3))
 _LIT = ((0.0, 0.8, -3.0), (1.5, 0.3, 1.5), (-9.0, 0.0, -9.0), (9.0, 1.25, 0.0))
 USUAL, SPREAD, LEAST, MOST = zip(_PLAIN, _PLAIN, _SHADED, _LIT, _TAILED, _TAILED, _TAILED, _TAILED)
 
