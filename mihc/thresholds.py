@@ -182,8 +182,6 @@ def _why_negative(evidence: Evidence) -> str:
 
 def _doubt_in_share(evidence: Evidence) -> str:
     """Why it cannot be told how many cells the group of positives has; empty where it can."""
-    if evidence.continuous and evidence.gapless:
-        return "the cells thin out from negative to bright without a gap"
     if evidence.separation < NEAREST_SDS:
         return f"the brighter cells lie only {_apart(evidence)} above them, {_range(evidence)} %"
     if evidence.shaded and evidence.separation < BESIDE_SHADES_SDS:

@@ -17,11 +17,8 @@ CONVINCING = 2.3  # gain in log-likelihood from which two peaks are believed: 10
 CLOSE_SDS = 1.8  # positives so near are no finding, but neither is a slide negative that may have them
 CLEAR_SDS = 3.0  # from here on a peak is a population that a slide called negative must not have
 MAJORITY = 0.55  # of the cells: positives that are so many must lie behind a valley
-# Peaks so far apart must have a dip between them unless they explain the cells well: in the histogram, or in the fit to
-# this part of its lower side, and to a smaller one where the positives are as many as MANY.
-CONTINUUM_SDS, DIP, DEEP_DIP, MANY = 8.0, 0.97, 0.8, 200
-WELL = 0.5  # of the deviance that a formula may have
-SURE, BOTTOM = 10.0, 0.3  # a gain and a dip in the fit that count as a valley where the positives are few
+# Positives further away than this, of so clear a gain, have a valley where the fit dips to this part of its lower side.
+FAR_SDS, SURE, BOTTOM = 8.0, 10.0, 0.3
 UNEXPLAINED = (1.3, 3.0)  # deviance over degrees of freedom that a formula may have, plus so many of its SDs
 SHALLOWEST, CHANCE_SDS = 0.75, 3.0  # a valley's bottom over its lower side, and how far it must lie below it
 SMOOTH_BINS = 1.5  # SD of the smoothing in which valleys are looked for
@@ -45,7 +42,6 @@ class Evidence:
     histogram: Histogram
     unexplained: float  # the best fit's deviance over what chance and small errors of the formulas allow
     valley: float  # z of the bottom of the valley between two peaks of the histogram; NaN without one
-    continuous: bool  # the two peaks are far apart and yet nothing dips between them
     gain: float  # log-likelihood of two peaks over that of one
     shade: float  # log-likelihood of a larger upper peak near by over that of everything else
     separation: float  # of the two peaks' means, in SDs of the negatives
@@ -77,7 +73,7 @@ class Evidence:
     @property
     def no_formula(self) -> bool:
         """Whether the cells are like nothing that was tried, so that shares computed from it say little."""
-        return self.unexplained > 1 or self.continuous
+        return self.unexplained > 1
 
     @property
     def cut(self) -> float:
@@ -121,25 +117,20 @@ def weigh(histogram: Histogram, lowers: tuple[Lower, ...] = LOWERS) -> Evidence:
     low, high = _of_these_cells(share, min(ends), max(ends), histogram.cells)
     gain = (one.misfit - two.misfit) / scale
     fitted = _fitted_valley(fitter, two)
-    if math.isnan(valley) and gain >= SURE and two.separation > CONTINUUM_SDS and fitted[1] < BOTTOM:
+    if math.isnan(valley) and gain >= SURE and two.separation > FAR_SDS and fitted[1] < BOTTOM:
         valley = fitted[0]  # few positives far away make no valley that chance would not make
-    deep = DEEP_DIP if share * histogram.cells >= MANY else DIP
-    dips = not math.isnan(valley) or fitted[1] < deep
     alike = gain < CONVINCING
-    unexplained = _unexplained(fitter, allowed, freedom)
-    continuous = not alike and two.separation > CONTINUUM_SDS and unexplained > WELL and not dips and False
     return Evidence(
         histogram=histogram,
-        unexplained=unexplained,
+        unexplained=_unexplained(fitter, allowed, freedom),
         valley=valley,
-        continuous=continuous,
         gain=gain,
         shade=(min(one.misfit, two.misfit) - any_two.misfit) / scale,
         separation=two.separation,
         share=share,
         share_low=low,
         share_high=high,
-        possible=_possible(fitter, twos, one.misfit + PLAUSIBLE * scale) if gain < CONVINCING else math.nan,
+        possible=_possible(fitter, twos, one.misfit + PLAUSIBLE * scale) if alike else math.nan,
         close=_close(fitter, ones, sketches, scale) if alike else 0.0,
         brighter=_brighter_shade(ones, kept, scale),
         shaded=all(fit.lower.shaded for fit in kept),
@@ -174,7 +165,7 @@ def _brighter_shade(ones: list[Fit], kept: list[Fit], scale: float) -> float:
 
 
 def _close(fitter: Fitter, ones: list[Fit], sketches: list[Fit], scale: float) -> float:
-    """Share of positives nearer than is trusted that explains the cells about as well as negatives alone do, 0 if none."""
+    """Share of positives nearer than is trusted that explains the cells about as well as negatives alone, or 0."""
     one = min(ones, key=lambda fit: fit.misfit)
     likely = sorted(sketches, key=lambda fit: fit.misfit)[:CLOSE_TRIED]
     near = (_at_least(fitter, fitter.finish(fit, CLOSE_SDS), CLOSE_SHARE) for fit in likely)

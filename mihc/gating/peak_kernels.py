@@ -1,15 +1,16 @@
 """Loops that fit one or two peaks to a histogram of cells.
 
-A positive cell is a negative one with an antibody's light on it: the upper peak is the lower one's distribution convolved
-with that of the light. A fit has eight entries: the logit of the upper peak's share; middle and log SD of the lower peak's
-core in X; log of the light's mean in X and of its SD over that mean; and the lower peak's shape. The light is, by its
-kind, LOG_LIGHT (log-normal), GAMMA_LIGHT (its cube root is normal: Wilson and Hilferty 1931) or NORMAL_LIGHT. The shape is,
-by kind of the lower peak: CLEAN and DRIFTING, a normal core, the latter spread over DRIFT: logit of the part of the cells
-that have an exponential more, log of its length in SDs of the core; SHADES, two normal peaks: logit of the brighter one's
-part, log of their distance, log of their SDs' ratio, or in LIT_SHADES logit of the cells with a tail; LOG and ROOT, normal
-in the logarithm or the cube root: logit of the part with a tail, log of the core's skew, log of the tail's length in SDs
-of the core; the tail is an exponential, or a broad one of two lengths in LOG_BROAD and ROOT_BROAD. `edges` are those
-between bins in X; the first bin holds all that lies below, the last all above.
+A positive cell is a negative one with an antibody's light on it: the upper peak is the lower one's distribution
+convolved with that of the light. A fit has eight entries: the logit of the upper peak's share; middle and log SD of the
+lower peak's core in X; log of the light's mean in X and of its SD over that mean; and the lower peak's shape. The light
+is, by its kind, LOG_LIGHT (log-normal), GAMMA_LIGHT (its cube root is normal: Wilson and Hilferty 1931) or
+NORMAL_LIGHT. The shape is, by kind of the lower peak: CLEAN and DRIFTING, a normal core, the latter spread over DRIFT:
+logit of the part of the cells that have an exponential more, log of its length in SDs of the core; SHADES, two normal
+peaks: logit of the brighter one's part, log of their distance, log of their SDs' ratio, or in LIT_SHADES logit of the
+cells with a tail; LOG and ROOT, normal in the logarithm or the cube root: logit of the part with a tail, log of the
+core's skew, log of the tail's length in SDs of the core; the tail is an exponential, or a broad one of two lengths in
+LOG_BROAD and ROOT_BROAD. `edges` are those between bins in X; the first bin holds all that lies below, the last all
+above.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ SHADE_SPREAD = 0.08  # by how much the brighter of two shades is wider, per SD b
 SHADE_TAIL = 2.0  # length of the tail of two shades, in SDs
 SHORT, LONG = 0.6, 2.0  # lengths of the two halves of a broad tail, over the one that is fitted
 LOG_LIGHT, GAMMA_LIGHT, NORMAL_LIGHT = range(3)  # kinds of the positives' light
-# Near the negatives the light of positive cells varies by this share of its mean at least: that tells them from a second
-# shade of tissue. Where no shade lies, beyond FAR SDs, they may be nearly as narrow as the rest.
+# Near the negatives the light of positive cells varies by this share of its mean at least: that tells them from a
+# second shade of tissue. Where no shade lies, beyond FAR SDs, they may be nearly as narrow as the rest.
 VARIATION, NEAR, FAR = 0.25, 3.0, 4.5
 SMOOTH = 0.3  # SDs of the negatives: the light varies by so much at least
 WIDEST, WIDEST_NORMAL = 0.2, -0.8  # log of the light's SD over its mean, at most
 USUAL_VARIATION, VARIATION_SPREAD = -0.92, 0.35  # of that logarithm: 0.4, and from 0.28 to 0.57 in two of three markers
 PLAIN_SLABS, TAIL_SLABS = 14, (0.0, 0.4, 0.9, 1.6, 2.6, 4.2)  # of the lower peak; the latter in lengths of its tail
 LAST_SLAB = 5.4  # where the cells above the last of these lie, in lengths
-MOST_GLOW = 0.8
+MOST_GLOW = 0.8  # SDs of the core: what autofluorescence in some cells adds to the mean of all, at most
 REACH = 4.5  # SDs of the light, beyond which there is none
 SHARELESS = -12.0  # logit of the upper peak's share at which there is none
 LEAST_PART = 1e-3  # fewer cells with a tail are none
@@ -197,7 +198,7 @@ def _span(fit: np.ndarray, kind: int) -> tuple[float, float, float]:
         return -3.3, length + 3.3 * (1 + SHADE_SPREAD * length), SHADE_TAIL
     _, core_sd = _core_moments(length, kind)
     tail = math.exp(fit[7]) * core_sd * (LONG if kind >= LOG_BROAD else 1.0)
-    if kind == ROOT or kind == ROOT_BROAD:
+    if kind in (ROOT, ROOT_BROAD):
         return ((1 - 1.1 * length) ** 3 - 1) / length, ((1 + 1.1 * length) ** 3 - 1) / length, tail
     return math.expm1(-3.3 * length) / length, math.expm1(3.3 * length) / length, tail
 
@@ -292,9 +293,9 @@ def bound(fit: np.ndarray, kind: int, light: int, nearest: float) -> None:
     fit[2] = min(max(fit[2], -3.0), 14.0)
     for k in range(3):
         fit[5 + k] = min(max(fit[5 + k], LEAST[kind][k]), MOST[kind][k])
-    if kind != SHADES and kind != LIT_SHADES and fit[5] < 8:
-        at = 6 if kind < LOG else 7
-        fit[at] = min(fit[at], math.log(MOST_GLOW * (1 + math.exp(-fit[5]))))
+    if kind >= LOG or (kind in (CLEAN, DRIFTING) and fit[5] < MOST[kind][0]):
+        length = 6 if kind < LOG else 7
+        fit[length] = min(fit[length], math.log(MOST_GLOW * (1 + math.exp(-fit[5]))))
     _, sd = lower_moments(fit, kind)
     fit[3] = min(max(fit[3], math.log(nearest * sd)), 25.0)
     away = math.exp(fit[3]) / sd
@@ -304,24 +305,24 @@ def bound(fit: np.ndarray, kind: int, light: int, nearest: float) -> None:
 
 
 @compiled
+def _usual(entry: int, kind: int) -> tuple[float, float]:
+    """What an entry of a fit usually is, and how far from it it usually lies; for places and shares all is usual."""
+    if entry == 4:
+        return USUAL_VARIATION, VARIATION_SPREAD
+    if entry > 4:
+        return USUAL[kind][entry - 5], SPREAD[kind][entry - 5]
+    return 0.0, math.inf
+
+
+@compiled
 def _misfit(
-    probability: np.ndarray,
-    fit: np.ndarray,
-    free: np.ndarray,
-    kind: int,
-    counts: np.ndarray,
-    weights: np.ndarray,
-    total: float,
+    probability: np.ndarray, fit: np.ndarray, free: np.ndarray, kind: int, counts: np.ndarray, weights: np.ndarray
 ) -> float:
     """Half the weighted deviance of the counts, and what shape and light are away from the usual ones."""
-    found = 0.0
+    found, total = 0.0, counts.sum()
     for i in free:
-        if i == 4:
-            away = (fit[4] - USUAL_VARIATION) / VARIATION_SPREAD
-            found += 0.5 * away * away
-        if i >= 5:
-            away = (fit[i] - USUAL[kind][i - 5]) / SPREAD[kind][i - 5]
-            found += 0.5 * away * away
+        usual, spread = _usual(i, kind)
+        found += 0.5 * ((fit[i] - usual) / spread) ** 2
     for b in range(len(counts)):
         m = total * probability[2, b]
         term = m - counts[b]
@@ -333,32 +334,20 @@ def _misfit(
 
 @compiled
 def _slope(
-    fit: np.ndarray,
-    entry: int,
-    kind: int,
-    light: int,
-    edges: np.ndarray,
-    here: np.ndarray,
-    there: np.ndarray,
-    trial: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """Fill out (bins,) with the slope of both peaks' probabilities along one entry; `there` and `trial` are room."""
-    share = 1 / (1 + math.exp(-fit[0]))
+    fit: np.ndarray, entry: int, kind: int, light: int, edges: np.ndarray, here: np.ndarray, there: np.ndarray
+) -> np.ndarray:
+    """(bins,) slope of both peaks' probabilities along one entry; `here` are those of the fit, `there` is room."""
+    share, was = 1 / (1 + math.exp(-fit[0])), fit[entry]
     if entry == 0:
-        for b in range(len(out)):
-            out[b] = (1 - FLOOR) * share * (1 - share) * (here[1, b] - here[0, b])
-        return
-    trial[:] = fit
-    trial[entry] += NUDGE
-    _fill_upper(trial, kind, light, edges, there[1])
-    if entry == 3 or entry == 4:
+        return (1 - FLOOR) * share * (1 - share) * (here[1] - here[0])
+    fit[entry] += NUDGE
+    _fill_upper(fit, kind, light, edges, there[1])
+    if entry in (3, 4):
         there[0] = here[0]
     else:
-        _fill_lower(trial, kind, edges, there[0])
-    for b in range(len(out)):
-        slope = (1 - share) * (there[0, b] - here[0, b]) + share * (there[1, b] - here[1, b])
-        out[b] = (1 - FLOOR) * slope / NUDGE
+        _fill_lower(fit, kind, edges, there[0])
+    fit[entry] = was
+    return (1 - FLOOR) * ((1 - share) * (there[0] - here[0]) + share * (there[1] - here[1])) / NUDGE
 
 
 @compiled
@@ -378,36 +367,19 @@ def _solve(a: np.ndarray, g: np.ndarray, n: int) -> None:
 
 @compiled
 def _normal_equations(
-    fit: np.ndarray,
-    free: np.ndarray,
-    kind: int,
-    counts: np.ndarray,
-    weights: np.ndarray,
-    total: float,
-    here: np.ndarray,
-    slopes: np.ndarray,
-    a: np.ndarray,
-    g: np.ndarray,
+    expected: np.ndarray, counts: np.ndarray, weights: np.ndarray, slopes: np.ndarray, a: np.ndarray, g: np.ndarray
 ) -> None:
-    """Fill a (free, free) and g (free,) with the equations of one step of scoring, `slopes` (free, bins) in cells."""
+    """Fill a (free, free) and g (free,) with the equations of one step of scoring; `slopes` (free, bins) in cells."""
     a[:], g[:] = 0.0, 0.0
     for b in range(len(counts)):
-        expected = total * here[2, b]
-        pull, weight = weights[b] * (1 - counts[b] / expected), weights[b] / expected
-        for i in range(len(free)):
+        pull, weight = weights[b] * (1 - counts[b] / expected[b]), weights[b] / expected[b]
+        for i in range(len(g)):
             g[i] -= pull * slopes[i, b]
             for j in range(i + 1):
                 a[i, j] += weight * slopes[i, b] * slopes[j, b]
-    for i in range(len(free)):
+    for i in range(len(g)):
         for j in range(i):
             a[j, i] = a[i, j]
-        if free[i] == 4:
-            g[i] -= (fit[4] - USUAL_VARIATION) / (VARIATION_SPREAD * VARIATION_SPREAD)
-            a[i, i] += 1 / (VARIATION_SPREAD * VARIATION_SPREAD)
-        if free[i] >= 5:
-            spread = SPREAD[kind][free[i] - 5]
-            g[i] -= (fit[free[i]] - USUAL[kind][free[i] - 5]) / (spread * spread)
-            a[i, i] += 1 / (spread * spread)
 
 
 @compiled
@@ -430,13 +402,15 @@ def improve(
     normal, towards, a, step = np.empty((n, n)), np.empty(n), np.empty((n, n)), np.empty(n)
     bound(fit, kind, light, nearest)
     expect(fit, kind, light, edges, here)
-    best, damping = _misfit(here, fit, free, kind, counts, weights, total), 1e-2
+    best, damping = _misfit(here, fit, free, kind, counts, weights), 1e-2
     for _ in range(rounds):
         for i in range(n):
-            _slope(fit, free[i], kind, light, edges, here, there, trial, slopes[i])
-            for b in range(bins):
-                slopes[i, b] *= total
-        _normal_equations(fit, free, kind, counts, weights, total, here, slopes, normal, towards)
+            slopes[i] = total * _slope(fit, free[i], kind, light, edges, here, there)
+        _normal_equations(total * here[2], counts, weights, slopes, normal, towards)
+        for i in range(n):
+            usual, spread = _usual(free[i], kind)
+            towards[i] -= (fit[free[i]] - usual) / spread**2
+            normal[i, i] += 1 / spread**2
         gained = 0.0
         stuck[:] = False
         for _ in range(TRIES):
@@ -451,7 +425,7 @@ def improve(
                 trial[free[i]] += min(max(step[i], -1.0), 1.0)
             bound(trial, kind, light, nearest)
             expect(trial, kind, light, edges, there)
-            found = _misfit(there, trial, free, kind, counts, weights, total)
+            found = _misfit(there, trial, free, kind, counts, weights)
             if found < best:
                 gained, best = best - found, found
                 fit[:] = trial

@@ -176,9 +176,7 @@ class Fitter:
 
         entries, free = fit.entries.copy(), np.array((*places, *fit.lower.free))
         counts, weights = self.histogram.counts, self.histogram.weights
-        misfit = improve(
-            entries, free, fit.lower.kind, fit.light, nearest_sds, self._edges, counts, weights, rounds
-        )
+        misfit = improve(entries, free, fit.lower.kind, fit.light, nearest_sds, self._edges, counts, weights, rounds)
         return replace(fit, entries=entries, misfit=float(misfit) + fit.penalty)
 
     def density(self, fit: Fit) -> np.ndarray:
