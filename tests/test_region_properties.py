@@ -113,6 +113,7 @@ def test_NP32_the_density_of_a_region_is_the_mean_of_its_parts_weighted_by_area(
     one, first, second = rows
     for count in ("cells", "positive_cells"):
         assert one[count] == first[count] + second[count]
+    assert one["cells"] == shapely.contains_xy(whole, x, y).sum() > 0
     assert math.isclose(one["area_mm2"], first["area_mm2"] + second["area_mm2"], rel_tol=1e-9)
     weighted = sum(part["density_per_mm2"] * part["area_mm2"] for part in (first, second)) / one["area_mm2"]
     assert math.isclose(one["density_per_mm2"], weighted, rel_tol=1e-9)

@@ -154,6 +154,9 @@ def test_AN21_a_file_named_after_another_slide_or_used_for_two_pictures_is_refus
     (folder / "annotations" / "S1.geojson").rename(folder / "drawn.geojson")
     (folder / "slides.csv").write_text(header + "S1,a.tif,P1,drawn.geojson\nS2,b.tif,P2,drawn.geojson\n")
     assert "drawn.geojson is the file of slide S1 too, another picture" in the_error(folder).what
+    header = "slide,file,scene,patient,annotations\n"  # two scenes of a file are two pictures, each with its own origin
+    (folder / "slides.csv").write_text(header + "S1,a.tif,0,P1,drawn.geojson\nS2,a.tif,1,P2,drawn.geojson\n")
+    assert "drawn.geojson is the file of slide S1 too, another picture" in the_error(folder).what
 
 
 def test_AN22_a_slide_without_annotations_is_refused_where_study_toml_wants_them_and_else_found_automatically(folder):
@@ -162,6 +165,9 @@ def test_AN22_a_slide_without_annotations_is_refused_where_study_toml_wants_them
     (folder / "study.toml").write_text(SETTINGS + '[regions]\nsource = "annotations"\n')
     assert the_error(folder).place == "slides.csv, slide S1"
     assert "has no annotations" in the_error(folder).what
+    (folder / "t.csv").write_text("x_um,y_um,CD20_positive,Ki67_positive\n1,1,1,0\n")
+    (folder / "slides.csv").write_text("slide,file,patient,control,cells\nS1,a.tif,,isotype,\nS2,,P2,,t.csv\n")
+    assert errors_of(folder) == []  # a control is counted for nobody, and a table of cells brings its own regions
 
 
 @pytest.mark.parametrize("suffix", [".geojson", ".annotations", ".roi", ".zip", ".xml"])
