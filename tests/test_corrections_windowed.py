@@ -1,0 +1,86 @@
+"""Background and autofluorescence taken from the means: no window and no number of workers changes a byte of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mihc
+from mihc.drawing.files import write_ome_tiff
+from mihc.store import read_cells, read_csv
+from mihc.synthetic import draw_slide
+
+SETTINGS = """[study]
+name = "corrected"
+[measure]
+features = ["background", "spillover"]
+spillover_correction = "on"
+background_correction = "on"
+autofluorescence_correction = "on"
+[pairs]
+impossible = ["CD3+ CD20+"]
+[phenotypes]
+"T cell" = "CD3+ CD20-"
+"""
+TABLES = ("corrections", "thresholds", "regions", "bands", "patients", "pairs", "intensities", "qc", "area_ledger")
+GLOW = 0.4  # counts of every marker for each of autofluorescence, planted
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """One slide, no outline, every threshold automatic: each fifth cell glows, and more light lies on its right."""
+    folder = tmp_path_factory.mktemp("corrected")
+    drawn = draw_slide(size_px=(576, 640), seed=3)
+    amount = np.random.default_rng(1).gamma(4.0, 250.0, drawn.cells.max() + 1)
+    amount[np.arange(len(amount)) % 5 > 0] = 0.0
+    light = amount[drawn.cells]
+    image = drawn.image.astype(float)
+    for channel, name in enumerate(drawn.channels):
+        image[channel] += (0.0 if name == "DAPI" else 1.0 if name == "AF" else GLOW) * light
+        image[channel] += np.linspace(0, 60, image.shape[2]) * (name != "DAPI")
+    write_ome_tiff(
+        folder / "S1.ome.tif",
+        np.round(image).astype(np.uint16),
+        channels=drawn.channels,
+        pixel_size_um=drawn.pixel_size_um,
+    )
+    roles = {"DAPI": "nuclei", "PanCK": "tumour", "AF": "autofluorescence"}
+    lines = "".join(f"{name},{name},{roles.get(name, 'marker')}\n" for name in drawn.channels)
+    (folder / "panel.csv").write_text("channel,marker,role\n" + lines)
+    (folder / "slides.csv").write_text("slide,file,patient\nS1,S1.ome.tif,P1\n")
+    (folder / "study.toml").write_text(SETTINGS)
+    return folder
+
+
+def run_with(folder: Path, copy: Path, window: int, workers: int) -> Path:
+    shutil.copytree(folder, copy)
+    (copy / "study.toml").write_text(f"{SETTINGS}[compute]\nwindow = {window}\nworkers = {workers}\n")
+    assert mihc.run(mihc.read_study(copy), until="study").failed == {}
+    return copy / "results"
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory) -> Path:
+    """Its results of one window and one worker."""
+    return run_with(folder, tmp_path_factory.mktemp("whole") / "study", 65536, 1)
+
+
+def test_both_corrections_move_values_and_calls_and_the_slope_is_the_planted_one(whole):
+    cells = read_cells(whole / "cells" / "S1.parquet")
+    assert np.abs(cells["CD20_corrected"] - cells["CD20_cell_mean"]).median() > 1
+    effect = read_csv(whole / "corrections.csv").set_index(["correction", "marker"])
+    assert set(effect.index.get_level_values(0)) == {"spillover", "background", "autofluorescence"}
+    assert (effect["positive_cells_uncorrected"] != effect["positive_cells_corrected"]).any()
+    assert effect.loc[("autofluorescence", "CD21"), "slope"] == pytest.approx(GLOW, rel=0.1)
+
+
+@pytest.mark.parametrize(("window", "workers"), [(64, 1), (150, 2), (257, 3)])
+def test_no_window_and_no_number_of_workers_changes_a_byte_of_corrected_results(
+    folder, whole, tmp_path, window, workers
+):
+    results = run_with(folder, tmp_path / "study", window, workers)
+    for name in ("cells/S1.parquet", *(f"{one}.csv" for one in TABLES)):
+        assert (results / name).read_bytes() == (whole / name).read_bytes(), name
