@@ -70,10 +70,12 @@ def test_NP13_points_added_along_edges_change_neither_area_nor_counts(tmp_path_f
             points += [start + share * (end - start) for share in shares] + [end]
         longer.append(points)
     folder = tmp_path_factory.mktemp("np13")
-    one, other = (
-        read_regions(write_rings(folder / f"{name}.geojson", rings), pixel_size_um=1.0)[0].polygon_um
+    regions = [
+        read_regions(write_rings(folder / f"{name}.geojson", rings), pixel_size_um=1.0)[0]
         for name, rings in (("plain", rings_of(drawn)), ("longer", longer))
-    )
+    ]
+    assert math.isclose(*(region.area_mm2 for region in regions), rel_tol=1e-12)
+    one, other = (region.polygon_um for region in regions)
     assert shapely.get_num_coordinates(other) > shapely.get_num_coordinates(one)
     assert math.isclose(one.area, other.area, rel_tol=1e-12)
     x, y = random.random((2, 3000)) * 1000

@@ -89,6 +89,25 @@ def test_NP36_points_on_the_shared_edges_of_a_partition_are_each_in_exactly_one(
     )
     # a point between the ends of an edge is rounded off it, and lies in one or the other; on a corner it is exact
     assert held.min() == held.max() == 1
+    parts = [region("other", polygon, str(k)) for k, polygon in enumerate(polygons)]
+    alone = np.full(len(points), "outside", dtype=object)
+    for part in parts:
+        alone[(assign_regions(points[:, 0], points[:, 1], [part])["region"] == part.name).to_numpy()] = part.name
+    assert assign_regions(points[:, 0], points[:, 1], parts)["region"].tolist() == alone.tolist()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_NP36_points_on_the_edges_and_corners_of_a_grid_of_boxes_are_each_in_the_one_to_their_right_and_below(seed):
+    random = np.random.default_rng(seed)
+    xs, ys = (np.sort(random.choice(400, 9, replace=False)) / 4.0 for _ in "xy")
+    parts = [region("other", box(xs[i], ys[j], xs[i + 1], ys[j + 1]), f"{i} {j}") for i in range(8) for j in range(8)]
+    x, y = np.append(xs, random.choice(xs, 500)), np.append(ys, random.uniform(ys[0], ys[-1], 500))
+    x, y = np.concatenate([x, random.uniform(xs[0], xs[-1], 500)]), np.concatenate([y, random.choice(ys, 500)])
+    x, y = np.concatenate([x, random.choice(xs, 500)]), np.concatenate([y, random.choice(ys, 500)])
+    i, j = np.searchsorted(xs, x, side="right") - 1, np.searchsorted(ys, y, side="right") - 1
+    within = (i < 8) & (j < 8)
+    expected = np.where(within, [f"{a} {b}" for a, b in zip(i, j)], "outside")
+    assert assign_regions(x, y, parts)["region"].tolist() == expected.tolist()
 
 
 @given(seed=st.integers(0, 10_000))

@@ -216,6 +216,22 @@ def test_PC6_PC7_a_threshold_is_a_number_of_counts(tmp_path, value):
 
 
 @pytest.mark.parametrize(
+    ("value", "fix"),
+    [
+        ("nan", "It must be 0 or more."),
+        ("inf", "It must be 0 or more."),
+        ("-1", "It must be 0 or more."),
+        ("abc", "Write a number of counts, or leave it empty."),
+        ('"1,5"', "Write a decimal point."),
+    ],
+)
+def test_PC6_PC7_a_threshold_of_the_panel_is_a_number_of_counts(tmp_path, value, fix):
+    panel = PANEL.replace("CD20,CD20,marker,cell,", f"CD20,CD20,marker,cell,{value}")
+    problem = next(one for one in errors_of(write_study(tmp_path / "study", panel=panel)) if "threshold" in one.what)
+    assert (problem.place, problem.fix) == ("panel.csv, line 3", fix)
+
+
+@pytest.mark.parametrize(
     ("line", "place", "said"),
     [
         ('*,CD20,"1,5"', "thresholds.csv, line 2, column value", "has a comma; needed a number with a decimal point"),

@@ -8,7 +8,7 @@ from study_folders import the_error, write_study
 
 from mihc.studies.settings import Measure, Outcome, Pdl1, Response, Segmentation, Settings, Splits
 from mihc.studies.template import study_toml
-from mihc.studies.toml import parse_settings
+from mihc.studies.toml import SECTIONS, parse_settings
 
 FULL = """
 [study]
@@ -101,6 +101,18 @@ def test_PC1_unknown_key_names_the_nearest(tmp_path):
 def test_PC1_unknown_keys_are_refused_in_named_sections(section):
     needed = 'time = "t"\nevent = "e"' if section == "outcomes.PFS" else 'column = "c"\nresponders = ["CR"]'
     assert "unknown key `colum`" in only_problem(f'[{section}]\n{needed}\ncolum = "x"').what
+
+
+OPEN = {"phenotypes"}  # their keys are names that people choose
+NAMED = {"outcomes": '.OS]\ntime = "t"\nevent = "e"', "responses": '.ORR]\ncolumn = "c"\nresponders = ["CR"]'}
+ASKED = {"pdl1": ']\nmarker = "A"\ntumour = "B+"\nimmune = "C+"', "study": ']\nname = "x"'}
+
+
+@pytest.mark.parametrize("section", sorted({"cox" if name == "cox_covariates" else name for name in SECTIONS} - OPEN))
+def test_PC1_an_unknown_key_is_refused_in_every_section(section):
+    written = f"[{section}" + NAMED.get(section, ASKED.get(section, "]")) + "\nqqqqqqqqq = 1\n"
+    problems = parse_settings(written if section == "study" else '[study]\nname = "x"\n' + written)[1]
+    assert [problem.what.partition(";")[0] for problem in problems] == ["unknown key `qqqqqqqqq`"]
 
 
 def test_PC2_a_key_given_twice_is_refused_with_its_line():

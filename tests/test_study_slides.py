@@ -91,6 +91,9 @@ def test_PC5_a_channel_that_the_panel_lacks_is_warned_of(folder):
     write_picture(folder / "b.tif", channels=("DAPI", "CD20", "Ki67", "CD3"), seed=9)
     assert errors_of(folder, open_slides=True) == []
     assert any("3: CD3" in problem.what for problem in warnings_of(folder, open_slides=True))
+    for channel in ("CD3", "cd3", "3"):
+        (folder / "panel.csv").write_text(PANEL + f"{channel},unused,ignore,cell,\n")
+        assert not any("3: CD3" in problem.what for problem in warnings_of(folder, open_slides=True))
     (folder / "panel.csv").write_text(PANEL + "CD3,CD3,ignore,cell,\n")
     other = "slide,file,patient\nS2,b.tif,P2\n"
     (folder / "slides.csv").write_text(other)
