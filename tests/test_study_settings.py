@@ -179,17 +179,30 @@ def test_the_template_is_valid_and_says_the_defaults():
     assert settings.study.name == 'a "quoted" näme\\'
 
 
-def test_every_example_of_the_template_is_valid_when_its_mark_is_removed():
-    text = re.sub(r'(?m)^# (?=\[|[\w"]+( [\w"]+)* = )', "", study_toml("x"))
+@pytest.mark.parametrize("glow", [(), ("AF",)])
+def test_every_example_of_the_template_is_valid_when_its_mark_is_removed(glow):
+    text = re.sub(r'(?m)^# (?=\[|[\w"]+( [\w"]+)* = )', "", study_toml("x", autofluorescence=glow))
     settings, problems = parse_settings(text.replace('marker = ["median"]', 'marker = ["median", "given"]'))
     assert problems == []
-    assert settings.pdl1 is not None and "shape" in settings.measure.features
+    assert settings.pdl1 is not None and "background" in settings.measure.features
     assert settings.phenotypes and settings.outcomes and settings.responses and settings.groups
     assert settings.cox_covariates and settings.regions.classes and settings.splits.given
 
 
-def test_the_template_explains_every_key():
-    text = study_toml("x")
+def test_corrections_are_proposed_where_there_is_a_channel_of_autofluorescence_and_taken_when_its_marks_are_removed():
+    text = study_toml("x", autofluorescence=["AF", "Blank\x01\x7f"])
+    assert "a channel of autofluorescence (AF, Blank??): what glows by itself can look positive" in text
+    assert parse_settings(text) == parse_settings(study_toml("x"))  # a proposal is none of the settings
+    start, end = text.index("# [measure]"), text.index("# spillover_correction")
+    settings, problems = parse_settings(text[:start] + re.sub("(?m)^# ", "", text[start:end]) + text[end:])
+    assert problems == []
+    assert settings.measure == Measure(("background",), "off", "on", "on")
+    assert "Proposed" not in study_toml("x")
+
+
+@pytest.mark.parametrize("glow", [(), ("AF",)])
+def test_the_template_explains_every_key(glow):
+    text = study_toml("x", autofluorescence=glow)
     keys = {field.name for field in fields(Settings)} - {"cox_covariates"}
     for part in Settings(None).__dict__.values():
         keys |= {field.name for field in fields(part)} if is_dataclass(part) else set()

@@ -242,6 +242,13 @@ def test_init_writes_a_study_that_checks_without_error(tmp_path):
     assert any("may identify patients" in note for note in report.notes)
     assert errors_of(tmp_path, open_slides=True) == []
     assert read_study(tmp_path).settings.study.name == tmp_path.name
+    assert "autofluorescence (Autofluorescence)" in (tmp_path / "study.toml").read_text()
+
+
+def test_init_proposes_no_correction_without_a_channel_of_autofluorescence(tmp_path):
+    write_picture(tmp_path / "a.ome.tif", channels=("DAPI", "CD8"))
+    init_study(tmp_path)
+    assert "Proposed" not in (tmp_path / "study.toml").read_text()
 
 
 def test_init_never_overwrites(tmp_path):
