@@ -196,7 +196,7 @@ def test_corrections_are_proposed_where_there_is_a_channel_of_autofluorescence_a
     start, end = text.index("# [measure]"), text.index("# spillover_correction")
     settings, problems = parse_settings(text[:start] + re.sub("(?m)^# ", "", text[start:end]) + text[end:])
     assert problems == []
-    assert settings.measure == Measure(("background",), "off", "on", "on")
+    assert settings.measure == Measure(("mean", "background"), "off", "on", "on")
     assert "Proposed" not in study_toml("x")
 
 
