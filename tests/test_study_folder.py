@@ -307,6 +307,13 @@ def test_PC10_byte_order_marks_windows_lines_and_blank_lines_are_no_problem(tmp_
 def test_PC11_a_header_without_the_needed_columns_is_refused(tmp_path):
     assert "no column 'patient'" in errors_of(write_study(tmp_path / "a", clinical="id\n1\n"))[0].what
     assert "the column slide is missing" in errors_of(write_study(tmp_path / "b", slides="name,file,patient\n"))[0].what
+    for panel, said in [
+        ("marker_name\n", "unknown: marker_name; missing: channel, marker, role"),
+        ("channel,marker\nDAPI,DAPI\n", "missing: role"),
+        ("channel,marker,role\n", "no channel is listed"),
+    ]:
+        assert said in errors_of(write_study(tmp_path / "c", panel=panel))[0].what
+    assert "0 slides are listed" in errors_of(write_study(tmp_path / "d", slides="slide,file,patient\n"))[0].what
 
 
 def test_PC12_a_panel_without_nuclei_is_refused(tmp_path):

@@ -82,6 +82,10 @@ def test_PC8_a_threshold_that_no_pixel_can_reach_is_refused(folder):
     problem = the_error(folder, open_slides=True)
     assert problem.place == "slide S2, thresholds.csv"
     assert "threshold 65536 of CD20 is above 65535" in problem.what
+    (folder / "thresholds.csv").write_text("slide,marker,value\n*,CD20,65536\n")
+    assert {one.place for one in errors_of(folder, open_slides=True)} == {
+        f"slide {slide}, thresholds.csv" for slide in ("S1", "S2", "S3")
+    }
     (folder / "thresholds.csv").unlink()
     (folder / "panel.csv").write_text(PANEL.replace("CD20,CD20,marker,cell,", "CD20,CD20,marker,cell,70000"))
     assert len(errors_of(folder, open_slides=True)) == 3
