@@ -93,7 +93,7 @@ def test_AN18_pins_rulers_and_comments_are_left_aside_with_a_count(halo):
     regions, notes = read_annotations(
         halo(layer("Tumor", halo_region(SQUARE, extra=comment), *extras)), pixel_size_um=1
     )
-    assert len(regions) == 1
+    assert [region.polygon_um.area for region in regions] == [100]
     assert [note.removeprefix("S01.annotations: ") for note in notes] == [
         "1 arrows left aside",
         "1 comments left aside",

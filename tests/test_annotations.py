@@ -90,6 +90,7 @@ def test_AN4_an_outline_that_goes_round_a_part_of_itself_twice_is_refused(geojso
         ([[0, 0], [1, 1], [0, 0]], "an outline of 2 points"),
         ([[0, 0], [1, 1], [0, 0], [1, 1], [0, 0]], "an outline of 2 points"),
         ([], "an outline of 0 points"),
+        ([[0, 0], [1e-170, 0], [0, 1e-170], [0, 0]], "zero area"),
         ([[0, 0], [5, 0], [10, 0], [0, 0]], "zero area"),
         ([[0, 0], [3, 1], [9, 3], [6, 2], [0, 0]], "zero area"),
         ([[0, 0], ["a", 0], [10, 0], [0, 0]], "vertex"),

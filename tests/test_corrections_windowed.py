@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pytest
 
 import mihc
 from mihc.drawing.files import write_ome_tiff
+from mihc.export import export_study
 from mihc.store import read_cells, read_csv
 from mihc.synthetic import draw_slide
 
@@ -84,3 +87,34 @@ def test_no_window_and_no_number_of_workers_changes_a_byte_of_corrected_results(
     results = run_with(folder, tmp_path / "study", window, workers)
     for name in ("cells/S1.parquet", *(f"{one}.csv" for one in TABLES)):
         assert (results / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_exports_hold_what_the_calls_were_made_by_beside_the_threshold(whole, tmp_path):
+    study, cells = mihc.read_study(whole.parent), read_cells(whole / "cells" / "S1.parquet")
+    called = read_csv(whole / "thresholds.csv").set_index("marker")
+    table = anndata.read_h5ad(export_study(study, to="anndata", out=tmp_path / "a").folder / "S1.h5ad")
+    assert table.var.index[table.var["corrected"]].tolist() == ["PanCK", "CD3", "CD8", "CD20", "CD21", "Ki67"]
+    assert not any("corrected" in name for name in table.obs)
+    for marker, verdict in called["verdict"].items():
+        values = table[:, marker].layers["called_by"].ravel()
+        np.testing.assert_array_equal(values, cells[f"{marker}_corrected"])
+        if verdict == "separable":
+            assert (values >= table.var.loc[marker, "threshold"]).tolist() == cells[f"{marker}_positive"].tolist()
+    np.testing.assert_array_equal(table[:, "AF"].layers["called_by"].ravel(), cells["AF_cell_mean"])
+    drawn = json.loads((export_study(study, to="geojson", out=tmp_path / "g").folder / "S1_cells.geojson").read_text())
+    values = {one["properties"]["name"]: one["properties"]["measurements"] for one in drawn["features"]}
+    for row in cells.itertuples():
+        assert values[str(row.cell)]["Cell: CD20 mean, corrected"] == row.CD20_corrected
+        assert values[str(row.cell)]["Cell: CD20 mean"] == row.CD20_cell_mean
+
+
+def test_an_export_for_qupath_says_which_calls_are_not_known(folder, tmp_path):
+    """There a cell has a class or none: one that cannot be told must not pass for a negative one."""
+    shutil.copytree(folder, tmp_path / "s")
+    (tmp_path / "s" / "thresholds.csv").write_text("slide,marker,value\n*,CD3,600\n*,CD20,600\n")
+    (tmp_path / "s" / "study.toml").write_text(SETTINGS + '[thresholds]\nmethod = "manual"\n')
+    assert mihc.run(mihc.read_study(tmp_path / "s"), until="positives").failed == {}
+    study = mihc.read_study(tmp_path / "s")
+    notes = export_study(study, to="geojson", out=tmp_path / "g").notes
+    assert notes == ("S1: calls of PanCK, CD8, CD21, Ki67 are not known; cells without the class may be of them",)
+    assert export_study(study, to="mcquant", out=tmp_path / "m").notes == ()
