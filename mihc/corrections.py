@@ -50,10 +50,10 @@ class Surroundings:
 
         number = min(NEAREST, len(self._places))
         if not number or not len(cells):
-            return Near(np.empty((len(cells), 0), np.int64), self._backgrounds)
+            return Near(np.empty((len(cells), 0), np.int32), self._backgrounds)
         places = cells[["x_um", "y_um"]].to_numpy(dtype=np.float64)
         _, rows = KDTree(self._places).query(places, k=[*range(1, number + 1)])
-        return Near(rows, self._backgrounds)
+        return Near(rows.astype(np.int32), self._backgrounds)
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class Near:
 
     rows: np.ndarray  # (cells, nearest) of the machine's cells that know their background
     backgrounds: Mapping[str, np.ndarray]  # column -> counts of those
+
+    def of(self, chosen: np.ndarray | slice) -> Near:
+        """Those of some of the table's cells, by their positions or True where one is chosen."""
+        return replace(self, rows=self.rows[chosen])
 
     def middle(self, marker: str) -> np.ndarray:
         """(cells,) counts: the middle one of the nearest cells' backgrounds; NaN where no cell of the slide has any."""
@@ -174,9 +178,9 @@ def fit_corrections(
     return {marker: one for marker, one in found.items() if one.names}
 
 
-def looked_at(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells that a fit looks at: evenly taken, MOST_CELLS at most."""
-    return cells.iloc[:: max(1, -(-len(cells) // MOST_CELLS))]
+def looked_at(cells: int) -> slice:
+    """Which rows of a table of so many cells a fit looks at: evenly taken, MOST_CELLS at most."""
+    return slice(None, None, max(1, -(-cells // MOST_CELLS)))
 
 
 def _fit(

@@ -79,7 +79,7 @@ def export_study(
     chosen, missing = sources(study, list(slides) if slides is not None else None)
     notes = [f"{slide}: has no results, so it is not in the export" for slide in missing]
     chosen, left_out = _with_pixels(chosen, to)
-    notes += left_out
+    notes += left_out + (_without_class(chosen) if to == "geojson" else [])
     for source in chosen:
         source.check_review_is_in_results()
     reviewed = {source.slide: source.reviewed() for source in chosen if source.review}
@@ -126,6 +126,20 @@ def _with_pixels(chosen: list[Source], to: str) -> tuple[list[Source], list[str]
         for source in chosen
         if source not in kept
     ]
+
+
+def _without_class(chosen: Sequence[Source]) -> list[str]:
+    """A note for each slide with calls that are not known: in QuPath a cell has a class or none, nothing between."""
+    notes = []
+    for source in chosen:
+        calls = source.some([column for column in source.populations.values() if column in source.columns])
+        unknown = [
+            name for name, column in source.populations.items() if column in calls and calls[column].isna().any()
+        ]
+        if unknown:
+            named = ", ".join(unknown)
+            notes.append(f"{source.slide}: calls of {named} are not known; cells without the class may be of them")
+    return notes
 
 
 def _state(chosen: Sequence[Source]) -> str:

@@ -184,8 +184,11 @@ def test_AN15_points_and_lines_of_imagej_are_refused_unless_their_name_is_ignore
 
 def test_AN18_texts_and_images_of_imagej_are_left_aside_with_a_count(roi):
     text = roi_bytes(roitype=KIND.RECT, subtype=SUBTYPE.TEXT, text="hello", left=0, top=0, right=9, bottom=9)
-    packed = roi(zipped({"a.roi": roi_polygon(SQUARE), "b.roi": text, "c.roi": text}), "S01.zip")
-    assert read_annotations(packed, pixel_size_um=1)[1] == ["S01.zip: 2 texts left aside"]
+    image = roi_bytes(roitype=KIND.RECT, subtype=SUBTYPE.IMAGE, left=0, top=0, right=9, bottom=9)
+    packed = roi(zipped({"a.roi": roi_polygon(SQUARE), "b.roi": text, "c.roi": text, "d.roi": image}), "S01.zip")
+    regions, notes = read_annotations(packed, pixel_size_um=1)
+    assert [region.polygon_um.area for region in regions] == [100]
+    assert notes == ["S01.zip: 1 images left aside", "S01.zip: 2 texts left aside"]
     assert "no regions" in refusal(roi(text))
 
 
@@ -221,6 +224,7 @@ def test_AN6_a_roi_with_numbers_that_are_not_finite_is_refused(roi):
 
 BOMB = b"\0" * (archive.MOST_MEMBER_BYTES + 1)
 ELSEWHERE = ["../a.roi", "a/../../b.roi", "/etc/a.roi", "C:/a.roi", "C:\\a.roi", "\\\\host\\a.roi", "..\\a.roi", "a/.."]
+ELSEWHERE += ["a\\b.roi", "a.roi\0/../b.roi"]  # a folder for Windows alone; what stands behind the end of a C string
 
 
 def test_X5_the_caps_are_those_that_are_promised():

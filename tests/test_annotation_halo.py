@@ -79,17 +79,28 @@ def test_AN17_two_corners_are_a_rectangle_and_an_exact_ellipse(halo):
     assert np.abs(radius - 1).max() < 1.3e-5
 
 
+@pytest.mark.parametrize("kind", ["Rectangle", "Ellipse"])
+@pytest.mark.parametrize("count", [0, 1, 3, 4])
+def test_AN17_a_rectangle_or_an_ellipse_of_other_than_two_corners_is_refused(halo, kind, count):
+    assert f"a {kind} of {count} vertices" in refusal(halo(layer("Tumor", halo_region(SQUARE[:count], kind))))
+
+
 def test_AN18_pins_rulers_and_comments_are_left_aside_with_a_count(halo):
     extras = [halo_region([(1, 1)], "Pin"), halo_region([(1, 1), (9, 9)], "Ruler"), halo_region([(1, 1)], "Pin")]
+    extras += [halo_region([(1, 1), (9, 9)], "Arrow"), halo_region([(1, 1)], "Text")]
+    extras += [halo_region(shifted(SQUARE, 50), endcaps=1)]  # a line, though it ends where it begins
     comment = '<Comments><Comment Author="x" Body="y" /></Comments>'
     regions, notes = read_annotations(
         halo(layer("Tumor", halo_region(SQUARE, extra=comment), *extras)), pixel_size_um=1
     )
-    assert len(regions) == 1
+    assert [region.polygon_um.area for region in regions] == [100]
     assert [note.removeprefix("S01.annotations: ") for note in notes] == [
+        "1 arrows left aside",
         "1 comments left aside",
+        "1 open lines left aside",
         "2 pins left aside",
         "1 rulers left aside",
+        "1 texts left aside",
     ]
     with pytest.warns(UserWarning, match="left aside"):
         read_regions(halo(layer("Tumor", halo_region(SQUARE), extras[0])), pixel_size_um=1)

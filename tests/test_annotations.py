@@ -66,8 +66,8 @@ def test_AN3_a_multipolygon_keeps_its_holes(geojson):
 
 
 def test_AN4_a_bow_tie_is_refused_with_the_feature_and_the_point(geojson):
-    message = refusal(geojson([feature([SQUARE]), feature([BOW_TIE])]))
-    assert "self-intersection at (5, 5)" in message
+    message = refusal(geojson([feature([SQUARE]), feature([shifted(BOW_TIE, x=20)])]))
+    assert "self-intersection at (25, 5)" in message
     assert "feature 2 (id 6423a977-ffff)" in message
 
 
@@ -77,12 +77,22 @@ def test_AN4_an_outline_that_only_touches_itself_has_one_area_and_is_read(geojso
     assert region.polygon_um.area == 100 - 10
 
 
+def test_AN4_an_outline_that_goes_round_a_part_of_itself_twice_is_refused(geojson):
+    twice = [[0, 0], [10, 0], [10, 10], [5, 10], [3, 5], [7, 5], [5, 10], [0, 10], [0, 0]]  # its triangle: in, or out?
+    assert "ring self-intersection at (5, 10): the outline's area can be read" in refusal(geojson(feature([twice])))
+
+
 @pytest.mark.parametrize(
     ("ring", "words"),
     [
         (SQUARE[:-1], "not closed"),
-        ([[0, 0], [1, 1], [0, 0]], "points"),
-        ([[0, 0], [5, 0], [10, 0], [0, 0]], "area"),
+        (SQUARE[:3], "not closed"),
+        ([[0, 0], [1, 1], [0, 0]], "an outline of 2 points"),
+        ([[0, 0], [1, 1], [0, 0], [1, 1], [0, 0]], "an outline of 2 points"),
+        ([], "an outline of 0 points"),
+        ([[0, 0], [1e-170, 0], [0, 1e-170], [0, 0]], "zero area"),
+        ([[0, 0], [5, 0], [10, 0], [0, 0]], "zero area"),
+        ([[0, 0], [3, 1], [9, 3], [6, 2], [0, 0]], "zero area"),
         ([[0, 0], ["a", 0], [10, 0], [0, 0]], "vertex"),
         ([[0, 0], [True, 0], [10, 0], [0, 0]], "vertex"),
         ([[0, 0], [1e9, 0], [10, 10], [0, 0]], "no pixel"),
@@ -153,6 +163,17 @@ def test_AN10_an_identical_annotation_counts_once_with_a_warning(geojson):
     assert [region.polygon_um.area for region in regions] == [100]
     assert len(notes) == 1
     assert "feature 2" in notes[0]
+
+
+def test_AN10_one_outline_of_two_names_or_two_classes_is_no_repetition(geojson):
+    features = [
+        feature([SQUARE], "Tumor", name="a"),
+        feature([SQUARE], "Tumor", name="b"),
+        feature([SQUARE], "CD8", name="a"),
+    ]
+    regions, notes = read_annotations(geojson(features), pixel_size_um=1)
+    assert [(one.name, one.tissue_class) for one in regions] == [("a", "Tumor"), ("b", "Tumor"), ("a", "CD8")]
+    assert notes == []
 
 
 def test_AN11_where_tumour_and_stroma_overlap_precedence_decides(geojson):

@@ -109,3 +109,6 @@ def test_NP29_pixel_size_scales_areas_and_densities_and_no_count(k, seed):
     assert np.allclose(margins[0] * k, margins[1], rtol=1e-12, atol=1e-9)
     assert math.isclose(tables[0]["area_mm2"] * k**2, tables[1]["area_mm2"], rel_tol=1e-12)
     assert math.isclose(tables[0]["density_per_mm2"] / k**2, tables[1]["density_per_mm2"], rel_tol=1e-12)
+    for table in tables:
+        assert 0 < table["positive_cells"] < table["cells"]
+        assert table["density_per_mm2"] == table["positive_cells"] / table["area_mm2"]

@@ -82,7 +82,7 @@ def labels(folder) -> dict[str, list[np.ndarray]]:
 def test_every_format_says_whose_review_it_holds(exported, to):
     out, notes = exported
     assert json.loads((out / to / "mihc-export.json").read_text())["reviews"] == {SLIDE: SAID}
-    assert notes[to] == (
+    assert tuple(note for note in notes[to] if "are not known" not in note) == (
         f"{SLIDE}: as anna left it in a review (4 cells removed or changed, 3 cells made or changed, 1 edit of regions,"
         " thresholds of CD20)",
     )

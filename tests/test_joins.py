@@ -53,6 +53,11 @@ def test_T3_of_1000_random_tables_rows_in_are_matched_and_unmatched_and_nobody_i
     assert told.count("near-miss") == sum(bool(difference(a, b)) for a in only_slides for b in clinical)
 
 
+def test_T3_the_share_that_must_match_is_enough_by_itself():
+    assert not any("only " in problem.what for problem in check_join(["A", "B"], ["A", "C"], min_match=0.5))
+    assert any("only 1 of 2" in problem.what for problem in check_join(["A", "B"], ["A", "C"], min_match=0.51))
+
+
 def patients_of(folder: Path) -> pd.DataFrame:
     return read_csv(folder / "results" / "patients.csv", text=("patient", "best_response", "signature")).set_index(
         "patient"

@@ -72,6 +72,7 @@ def test_NP27_of_two_markers_either_is_the_sum_minus_both_and_both_is_no_more_th
     for name in ("either", "all", "first", "second"):  # NP28: 0 to 100, NaN without a denominator
         share = row[f"percent_of_{name}"]
         assert 0 <= share <= 100 or (math.isnan(share) and name != "all")
+    assert math.isnan(row.percent_of_either) if not either else row.percent_of_either == 100 * row.both_cells / either
 
 
 def test_NP27_kinds_that_share_out_the_cells_sum_to_the_total():

@@ -146,6 +146,11 @@ def test_PC13_levels_contradict_each_other_too(text):
         parse_expression(text, MARKERS)
 
 
+@pytest.mark.parametrize("text", ["CD3+ !CD3++", "CD3++ !CD3+++", "!CD3+++ CD3+", "CD3- | CD3++", "CD3++ CD3+"])
+def test_PC13_levels_that_agree_are_no_contradiction(text):
+    assert parse_expression(text, ["CD3"]).markers == ("CD3",)
+
+
 def test_PC13_a_contradiction_is_found_among_many_markers():
     markers = [f"M{number:02d}" for number in range(40)]
     text = " ".join(f"{marker}+" for marker in markers)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mihc.positives import Threshold, call_positives, choose_threshold, populations
+from mihc.positives import Threshold, call_positives, choose_threshold, manual_threshold, populations
 
 
 def two_peaks(share: float, distance_sds: float, seed: int, cells: int = 3000) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +62,14 @@ def test_NP25_positive_means_at_least_the_threshold():
     cells = pd.DataFrame({"CD3_cell_mean": [np.nextafter(10.0, 0.0), 10.0, 10.5, np.nan]})
     calls = call_positives(cells, {"CD3": 10.0}, compartments={"CD3": "cell"})["CD3_positive"]
     assert calls.tolist() == [False, True, True, False]  # NaN: the cell has no such compartment
+
+
+def test_NP25_each_level_begins_at_its_own_cut_off():
+    cuts = [10.0, 20.0, 30.0]
+    cells = pd.DataFrame({"CD3_cell_mean": [*(np.nextafter(cut, 0.0) for cut in cuts), *cuts, np.nan]})
+    leveled = manual_threshold(10.0, levels=(20.0, 30.0))
+    levels = call_positives(cells, {"CD3": leveled}, compartments={"CD3": "cell"})["CD3_level"]
+    assert levels.tolist() == [0, 1, 2, 1, 2, 3, 0]
 
 
 @given(low=st.floats(0, 100), step=st.floats(0, 100))

@@ -70,10 +70,12 @@ def test_NP13_points_added_along_edges_change_neither_area_nor_counts(tmp_path_f
             points += [start + share * (end - start) for share in shares] + [end]
         longer.append(points)
     folder = tmp_path_factory.mktemp("np13")
-    one, other = (
-        read_regions(write_rings(folder / f"{name}.geojson", rings), pixel_size_um=1.0)[0].polygon_um
+    regions = [
+        read_regions(write_rings(folder / f"{name}.geojson", rings), pixel_size_um=1.0)[0]
         for name, rings in (("plain", rings_of(drawn)), ("longer", longer))
-    )
+    ]
+    assert math.isclose(*(region.area_mm2 for region in regions), rel_tol=1e-12)
+    one, other = (region.polygon_um for region in regions)
     assert shapely.get_num_coordinates(other) > shapely.get_num_coordinates(one)
     assert math.isclose(one.area, other.area, rel_tol=1e-12)
     x, y = random.random((2, 3000)) * 1000
@@ -113,6 +115,7 @@ def test_NP32_the_density_of_a_region_is_the_mean_of_its_parts_weighted_by_area(
     one, first, second = rows
     for count in ("cells", "positive_cells"):
         assert one[count] == first[count] + second[count]
+    assert one["cells"] == shapely.contains_xy(whole, x, y).sum() > 0
     assert math.isclose(one["area_mm2"], first["area_mm2"] + second["area_mm2"], rel_tol=1e-9)
     weighted = sum(part["density_per_mm2"] * part["area_mm2"] for part in (first, second)) / one["area_mm2"]
     assert math.isclose(one["density_per_mm2"], weighted, rel_tol=1e-9)

@@ -89,6 +89,25 @@ def test_NP36_points_on_the_shared_edges_of_a_partition_are_each_in_exactly_one(
     )
     # a point between the ends of an edge is rounded off it, and lies in one or the other; on a corner it is exact
     assert held.min() == held.max() == 1
+    parts = [region("other", polygon, str(k)) for k, polygon in enumerate(polygons)]
+    alone = np.full(len(points), "outside", dtype=object)
+    for part in parts:
+        alone[(assign_regions(points[:, 0], points[:, 1], [part])["region"] == part.name).to_numpy()] = part.name
+    assert assign_regions(points[:, 0], points[:, 1], parts)["region"].tolist() == alone.tolist()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_NP36_points_on_the_edges_and_corners_of_a_grid_of_boxes_are_each_in_the_one_to_their_right_and_below(seed):
+    random = np.random.default_rng(seed)
+    xs, ys = (np.sort(random.choice(400, 9, replace=False)) / 4.0 for _ in "xy")
+    parts = [region("other", box(xs[i], ys[j], xs[i + 1], ys[j + 1]), f"{i} {j}") for i in range(8) for j in range(8)]
+    x, y = np.append(xs, random.choice(xs, 500)), np.append(ys, random.uniform(ys[0], ys[-1], 500))
+    x, y = np.concatenate([x, random.uniform(xs[0], xs[-1], 500)]), np.concatenate([y, random.choice(ys, 500)])
+    x, y = np.concatenate([x, random.choice(xs, 500)]), np.concatenate([y, random.choice(ys, 500)])
+    i, j = np.searchsorted(xs, x, side="right") - 1, np.searchsorted(ys, y, side="right") - 1
+    within = (i < 8) & (j < 8)
+    expected = np.where(within, [f"{a} {b}" for a, b in zip(i, j)], "outside")
+    assert assign_regions(x, y, parts)["region"].tolist() == expected.tolist()
 
 
 @given(seed=st.integers(0, 10_000))
@@ -115,7 +134,7 @@ def test_NP32_a_region_cut_by_a_line_keeps_its_cells_and_area(seed):
     parts = [whole.intersection(below), whole.difference(below)]
     x, y = random.random((2, 2000)) * 100
     held = [(assign_regions(x, y, [region("other", part)])["region"] == "other").sum() for part in (whole, *parts)]
-    assert held[0] == held[1] + held[2]
+    assert held[0] == held[1] + held[2] == shapely.contains_xy(whole, x, y).sum()
     assert math.isclose(whole.area, parts[0].area + parts[1].area, rel_tol=1e-9)
 
 
@@ -131,6 +150,7 @@ def test_NP33_a_hole_takes_exactly_its_own_cells(seed):
         for shape in (outer, with_hole, hole)
     ]
     assert count[0] == count[1] + count[2]
+    assert count[0] == ((x >= 2) & (x < 18) & (y >= 2) & (y < 18)).sum()
 
 
 @given(seed=st.integers(0, 10_000))
@@ -146,7 +166,10 @@ def test_NP34_every_cell_is_in_exactly_one_class(seed):
     called = assign_regions(x, y, regions)
     classes = called["tissue_class"].value_counts()
     assert classes.sum() == 3000
-    assert set(classes.index) <= {"tumour", "stroma", "other", "excluded", "outside"}
+    order = ("excluded", "tumour", "stroma", "other")
+    unions = [shapely.union_all([one.polygon_um for one in regions if one.tissue_class == name]) for name in order]
+    expected = np.select([shapely.contains_xy(union, x, y) for union in unions], order, "outside")
+    assert called["tissue_class"].tolist() == expected.tolist()
     parts = partition(regions, scanned=box(0, 0, 100, 100))
     for part in parts:
         mine = (called["region"] == part.name) & (called["tissue_class"] == part.tissue_class)

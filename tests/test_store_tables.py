@@ -147,6 +147,9 @@ def test_T1_ids_stay_text_and_what_only_looks_like_a_number_too(tmp_path):
     assert got["none"].isna().all() and got["none"].dtype == np.float64
     (tmp_path / "t.csv").write_text("zip\n01234\n1_000\n")
     assert read_csv(tmp_path / "t.csv")["zip"].tolist() == ["01234", "1_000"]
+    (tmp_path / "t.csv").write_text("zip,patient,slide\n01234,1,2\n00,3,4\n")
+    got = read_csv(tmp_path / "t.csv")
+    assert got.to_numpy().tolist() == [["01234", "1", "2"], ["00", "3", "4"]]
 
 
 def test_T5_the_locale_of_the_machine_changes_no_byte(tmp_path, monkeypatch):

@@ -216,6 +216,22 @@ def test_PC6_PC7_a_threshold_is_a_number_of_counts(tmp_path, value):
 
 
 @pytest.mark.parametrize(
+    ("value", "fix"),
+    [
+        ("nan", "It must be 0 or more."),
+        ("inf", "It must be 0 or more."),
+        ("-1", "It must be 0 or more."),
+        ("abc", "Write a number of counts, or leave it empty."),
+        ('"1,5"', "Write a decimal point."),
+    ],
+)
+def test_PC6_PC7_a_threshold_of_the_panel_is_a_number_of_counts(tmp_path, value, fix):
+    panel = PANEL.replace("CD20,CD20,marker,cell,", f"CD20,CD20,marker,cell,{value}")
+    problem = next(one for one in errors_of(write_study(tmp_path / "study", panel=panel)) if "threshold" in one.what)
+    assert (problem.place, problem.fix) == ("panel.csv, line 3", fix)
+
+
+@pytest.mark.parametrize(
     ("line", "place", "said"),
     [
         ('*,CD20,"1,5"', "thresholds.csv, line 2, column value", "has a comma; needed a number with a decimal point"),
@@ -291,6 +307,13 @@ def test_PC10_byte_order_marks_windows_lines_and_blank_lines_are_no_problem(tmp_
 def test_PC11_a_header_without_the_needed_columns_is_refused(tmp_path):
     assert "no column 'patient'" in errors_of(write_study(tmp_path / "a", clinical="id\n1\n"))[0].what
     assert "the column slide is missing" in errors_of(write_study(tmp_path / "b", slides="name,file,patient\n"))[0].what
+    for panel, said in [
+        ("marker_name\n", "unknown: marker_name; missing: channel, marker, role"),
+        ("channel,marker\nDAPI,DAPI\n", "missing: role"),
+        ("channel,marker,role\n", "no channel is listed"),
+    ]:
+        assert said in errors_of(write_study(tmp_path / "c", panel=panel))[0].what
+    assert "0 slides are listed" in errors_of(write_study(tmp_path / "d", slides="slide,file,patient\n"))[0].what
 
 
 def test_PC12_a_panel_without_nuclei_is_refused(tmp_path):

@@ -84,12 +84,13 @@ def test_T2_an_id_that_looks_missing_joins_its_own_row_and_no_other(worded):
 
 def test_T2_blank_ids_are_refused_and_never_meet_each_other(tmp_path):
     slides = SLIDES.replace("S2,b.tif,P2", "S2,b.tif,").replace("S3,c.tif,P3", "S3,c.tif, ")
-    blank = "patient,os_months,os_event,response,signature,age\n,1,1,CR,yes,1\nP1,2,1,CR,yes,2\n"
+    blank = "patient,os_months,os_event,response,signature,age\n,1,1,CR,yes,1\nP1,2,1,CR,yes,2\n ,3,1,CR,yes,3\n"
     errors = errors_of(write_study(tmp_path / "s", slides=slides, clinical=blank))
     assert [one.place for one in errors if "blank" in one.what] == [
         "slides.csv, line 3, column patient",
         "slides.csv, line 4, column patient",
         "clinical.csv, line 2, column patient",
+        "clinical.csv, line 4, column patient",
     ]
     with pytest.raises(StudyProblems):
         read_study(tmp_path / "s")
@@ -162,6 +163,11 @@ def test_T4_an_id_that_is_nearly_another_is_an_error_and_never_joined(tmp_path, 
     [  # what YAML reads as something else: here it is text in quotes, or refused
         ("[groups]\ncolumns = [no, on]", "is not valid TOML"),
         ("[groups]\ncolumns = [012]", "is not valid TOML"),
+        ('[outcomes.OS]\ntime = 12\nevent = "e"', "time = 12, needed: text in double quotes"),
+        ('[outcomes.OS]\ntime = "t"\nevent = true', "event = true, needed: text in double quotes"),
+        ("[phenotypes]\nB = [1]", "B = [1], needed: text in double quotes"),
+        ("[groups]\ncolumns = 12", "columns = 12, needed: a list of text in double quotes"),
+        ("[groups]\ncolumns = { signature = 1 }", "needed: a list of text in double quotes"),
         ("[groups]\ncolumns = [12]", "columns = [12], needed: a list of text in double quotes"),
         ("[groups]\ncolumns = [true]", "columns = [True], needed: a list of text in double quotes"),
         ("[groups]\ncolumns = [2020-01-02]", "needed: a list of text in double quotes"),
@@ -201,6 +207,7 @@ def test_T6_a_text_in_quotes_is_that_text(word):
         ("[compute]\nworkers = " + "9" * 5_000, "is not valid TOML: Exceeds the limit"),
         ("[compute]\nworkers = " + "9" * 400, "needed: a whole number"),
         ("[segmentation]\nnucleus_diameter_um = 1e999", "needed: a number in µm"),
+        ('[outcomes.OS]\ntime = "a"\nevent = "b"\nevent_value = nan', "needed: the number or the text in the event"),
     ],
 )
 def test_PC14_a_hostile_study_toml_is_refused_in_words(tmp_path, monkeypatch, text, said):
@@ -237,6 +244,12 @@ def test_PC15_two_markers_that_look_alike_are_refused(tmp_path, one, other, kind
     assert problem.place == "panel.csv, column marker"
     assert "near-misses" in problem.what
     assert kind in problem.what
+
+
+def test_PC15_two_markers_of_one_panel_that_differ_by_case_are_one_problem(tmp_path):
+    panel = "channel,marker,role\nDAPI,DAPI,nuclei\nc1,cd20,marker\nc2,CD20,marker\n"
+    problem = the_error(write_study(tmp_path / "one", settings='[study]\nname = "x"\n', panel=panel, clinical=None))
+    assert problem.what == "marker 'CD20' is listed twice"
 
 
 @pytest.mark.parametrize(("one", "other"), [("CD\u03b1", "CDa"), ("cd20", "CD20")])

@@ -8,7 +8,7 @@ from study_folders import the_error, write_study
 
 from mihc.studies.settings import Measure, Outcome, Pdl1, Response, Segmentation, Settings, Splits
 from mihc.studies.template import study_toml
-from mihc.studies.toml import parse_settings
+from mihc.studies.toml import SECTIONS, parse_settings
 
 FULL = """
 [study]
@@ -103,6 +103,18 @@ def test_PC1_unknown_keys_are_refused_in_named_sections(section):
     assert "unknown key `colum`" in only_problem(f'[{section}]\n{needed}\ncolum = "x"').what
 
 
+OPEN = {"phenotypes"}  # their keys are names that people choose
+NAMED = {"outcomes": '.OS]\ntime = "t"\nevent = "e"', "responses": '.ORR]\ncolumn = "c"\nresponders = ["CR"]'}
+ASKED = {"pdl1": ']\nmarker = "A"\ntumour = "B+"\nimmune = "C+"', "study": ']\nname = "x"'}
+
+
+@pytest.mark.parametrize("section", sorted({"cox" if name == "cox_covariates" else name for name in SECTIONS} - OPEN))
+def test_PC1_an_unknown_key_is_refused_in_every_section(section):
+    written = f"[{section}" + NAMED.get(section, ASKED.get(section, "]")) + "\nqqqqqqqqq = 1\n"
+    problems = parse_settings(written if section == "study" else '[study]\nname = "x"\n' + written)[1]
+    assert [problem.what.partition(";")[0] for problem in problems] == ["unknown key `qqqqqqqqq`"]
+
+
 def test_PC2_a_key_given_twice_is_refused_with_its_line():
     settings, problems = parse_settings('[study]\nname = "x"\nname = "y"\n')
     assert settings is None
@@ -167,17 +179,30 @@ def test_the_template_is_valid_and_says_the_defaults():
     assert settings.study.name == 'a "quoted" näme\\'
 
 
-def test_every_example_of_the_template_is_valid_when_its_mark_is_removed():
-    text = re.sub(r'(?m)^# (?=\[|[\w"]+( [\w"]+)* = )', "", study_toml("x"))
+@pytest.mark.parametrize("glow", [(), ("AF",)])
+def test_every_example_of_the_template_is_valid_when_its_mark_is_removed(glow):
+    text = re.sub(r'(?m)^# (?=\[|[\w"]+( [\w"]+)* = )', "", study_toml("x", autofluorescence=glow))
     settings, problems = parse_settings(text.replace('marker = ["median"]', 'marker = ["median", "given"]'))
     assert problems == []
-    assert settings.pdl1 is not None and "shape" in settings.measure.features
+    assert settings.pdl1 is not None and "background" in settings.measure.features
     assert settings.phenotypes and settings.outcomes and settings.responses and settings.groups
     assert settings.cox_covariates and settings.regions.classes and settings.splits.given
 
 
-def test_the_template_explains_every_key():
-    text = study_toml("x")
+def test_corrections_are_proposed_where_there_is_a_channel_of_autofluorescence_and_taken_when_its_marks_are_removed():
+    text = study_toml("x", autofluorescence=["AF", "Blank\x01\x7f"])
+    assert "a channel of autofluorescence (AF, Blank??): what glows by itself can look positive" in text
+    assert parse_settings(text) == parse_settings(study_toml("x"))  # a proposal is none of the settings
+    start, end = text.index("# [measure]"), text.index("# spillover_correction")
+    settings, problems = parse_settings(text[:start] + re.sub("(?m)^# ", "", text[start:end]) + text[end:])
+    assert problems == []
+    assert settings.measure == Measure(("mean", "background"), "off", "on", "on")
+    assert "Proposed" not in study_toml("x")
+
+
+@pytest.mark.parametrize("glow", [(), ("AF",)])
+def test_the_template_explains_every_key(glow):
+    text = study_toml("x", autofluorescence=glow)
     keys = {field.name for field in fields(Settings)} - {"cox_covariates"}
     for part in Settings(None).__dict__.values():
         keys |= {field.name for field in fields(part)} if is_dataclass(part) else set()

@@ -82,6 +82,10 @@ def test_PC8_a_threshold_that_no_pixel_can_reach_is_refused(folder):
     problem = the_error(folder, open_slides=True)
     assert problem.place == "slide S2, thresholds.csv"
     assert "threshold 65536 of CD20 is above 65535" in problem.what
+    (folder / "thresholds.csv").write_text("slide,marker,value\n*,CD20,65536\n")
+    assert {one.place for one in errors_of(folder, open_slides=True)} == {
+        f"slide {slide}, thresholds.csv" for slide in ("S1", "S2", "S3")
+    }
     (folder / "thresholds.csv").unlink()
     (folder / "panel.csv").write_text(PANEL.replace("CD20,CD20,marker,cell,", "CD20,CD20,marker,cell,70000"))
     assert len(errors_of(folder, open_slides=True)) == 3
@@ -91,6 +95,9 @@ def test_PC5_a_channel_that_the_panel_lacks_is_warned_of(folder):
     write_picture(folder / "b.tif", channels=("DAPI", "CD20", "Ki67", "CD3"), seed=9)
     assert errors_of(folder, open_slides=True) == []
     assert any("3: CD3" in problem.what for problem in warnings_of(folder, open_slides=True))
+    for channel in ("CD3", "cd3", "3"):
+        (folder / "panel.csv").write_text(PANEL + f"{channel},unused,ignore,cell,\n")
+        assert not any("3: CD3" in problem.what for problem in warnings_of(folder, open_slides=True))
     (folder / "panel.csv").write_text(PANEL + "CD3,CD3,ignore,cell,\n")
     other = "slide,file,patient\nS2,b.tif,P2\n"
     (folder / "slides.csv").write_text(other)
@@ -154,6 +161,9 @@ def test_AN21_a_file_named_after_another_slide_or_used_for_two_pictures_is_refus
     (folder / "annotations" / "S1.geojson").rename(folder / "drawn.geojson")
     (folder / "slides.csv").write_text(header + "S1,a.tif,P1,drawn.geojson\nS2,b.tif,P2,drawn.geojson\n")
     assert "drawn.geojson is the file of slide S1 too, another picture" in the_error(folder).what
+    header = "slide,file,scene,patient,annotations\n"  # two scenes of a file are two pictures, each with its own origin
+    (folder / "slides.csv").write_text(header + "S1,a.tif,0,P1,drawn.geojson\nS2,a.tif,1,P2,drawn.geojson\n")
+    assert "drawn.geojson is the file of slide S1 too, another picture" in the_error(folder).what
 
 
 def test_AN22_a_slide_without_annotations_is_refused_where_study_toml_wants_them_and_else_found_automatically(folder):
@@ -162,6 +172,9 @@ def test_AN22_a_slide_without_annotations_is_refused_where_study_toml_wants_them
     (folder / "study.toml").write_text(SETTINGS + '[regions]\nsource = "annotations"\n')
     assert the_error(folder).place == "slides.csv, slide S1"
     assert "has no annotations" in the_error(folder).what
+    (folder / "t.csv").write_text("x_um,y_um,CD20_positive,Ki67_positive\n1,1,1,0\n")
+    (folder / "slides.csv").write_text("slide,file,patient,control,cells\nS1,a.tif,,isotype,\nS2,,P2,,t.csv\n")
+    assert errors_of(folder) == []  # a control is counted for nobody, and a table of cells brings its own regions
 
 
 @pytest.mark.parametrize("suffix", [".geojson", ".annotations", ".roi", ".zip", ".xml"])
@@ -233,6 +246,13 @@ def test_init_writes_a_study_that_checks_without_error(tmp_path):
     assert any("may identify patients" in note for note in report.notes)
     assert errors_of(tmp_path, open_slides=True) == []
     assert read_study(tmp_path).settings.study.name == tmp_path.name
+    assert "autofluorescence (Autofluorescence)" in (tmp_path / "study.toml").read_text()
+
+
+def test_init_proposes_no_correction_without_a_channel_of_autofluorescence(tmp_path):
+    write_picture(tmp_path / "a.ome.tif", channels=("DAPI", "CD8"))
+    init_study(tmp_path)
+    assert "Proposed" not in (tmp_path / "study.toml").read_text()
 
 
 def test_init_never_overwrites(tmp_path):

@@ -124,7 +124,7 @@ def closed_ring(points: Iterable[Sequence[float]], *, place: str) -> np.ndarray:
     The first vertex is repeated as the last; a ring that comes without the repetition is refused.
     """
     ring = _positions(points, place)
-    if len(ring) < 4 or len(np.unique(ring, axis=0)) < 3:
+    if len(np.unique(ring, axis=0)) < 3:
         raise AnnotationError(
             f"an outline of {len(np.unique(ring, axis=0))} points encloses no area; at least 3 are needed",
             place=place,
@@ -168,16 +168,21 @@ def polygon(rings: Sequence[np.ndarray], *, place: str) -> Polygon | MultiPolygo
     if not shapely.is_valid(shape):
         shape = _unambiguous(shape, place)
     if not shape.area > 0:
-        raise AnnotationError("an outline of zero area", place=place, fix="Draw the region again, or delete it.")
+        raise _nothing_within(place)
     return shape
 
 
+def _nothing_within(place: str) -> AnnotationError:
+    return AnnotationError("an outline of zero area", place=place, fix="Draw the region again, or delete it.")
+
+
 def _unambiguous(shape: Polygon, place: str) -> Polygon | MultiPolygon:
+    parts = polygons_of(shapely.make_valid(shape))
+    if parts is None:  # all on one line
+        raise _nothing_within(place)
     reason = str(shapely.is_valid_reason(shape))
-    if reason.startswith("Ring Self-intersection"):
-        parts = polygons_of(shapely.make_valid(shape))
-        if parts is not None and math.isclose(parts.area, shape.area, rel_tol=1e-12):
-            return parts
+    if reason.startswith("Ring Self-intersection") and math.isclose(parts.area, shape.area, rel_tol=1e-12):
+        return parts
     found = re.match(r"(.*)\[(\S+) (\S+)\]", reason)
     where = f"{found[1].lower()} at ({float(found[2]):.10g}, {float(found[3]):.10g})" if found else reason.lower()
     raise CrossingError(where, place)

@@ -12,6 +12,7 @@ import pandas as pd
 
 import mihc
 from mihc.exports.sources import Source
+from mihc.positives import marker_values
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,24 +30,29 @@ def annotated(source: Source) -> AnnData:
     """Return a slide's cells as AnnData.
 
     X is (cells, markers): each marker's mean in the compartment that the panel names, in counts; the layers
-    nucleus_mean, cytoplasm_mean and cell_mean hold the means of each. obsm["spatial"] is (cells, 2) x, y of the nucleus
-    in µm. obs holds every other column of the cells table, var the panel, uns["mihc"] the units, "review" where one
-    counts (whose, and how much it changed), and "renamed" the columns whose names other programs would stumble over.
+    nucleus_mean, cytoplasm_mean and cell_mean hold the means of each, and called_by, where means were corrected, what
+    the calls were made by: var["threshold"] is in counts of that. obsm["spatial"] is (cells, 2) x, y of the nucleus in
+    µm. obs holds every other column of the cells table, var the panel, uns["mihc"] the units, "review" where one counts
+    (whose, and how much it changed), and "renamed" the columns whose names other programs would stumble over.
     """
     from anndata import AnnData
 
     cells = source.cells()
     lines = [line for line in source.panel.measured if f"{line.marker}_{line.compartment}_mean" in cells]
     layers = {f"{part}_mean": _matrix(cells, [f"{line.marker}_{part}_mean" for line in lines]) for part in COMPARTMENTS}
+    corrected = [line.marker for line in lines if f"{line.marker}_corrected" in cells]
+    if corrected:
+        layers["called_by"] = np.column_stack([marker_values(cells, line.marker, line.compartment) for line in lines])
     used = {f"{line.marker}_{part}_mean" for line in lines for part in COMPARTMENTS}
+    used |= {f"{marker}_corrected" for marker in corrected}
     obs, renamed = plainly_named(cells.drop(columns=[name for name in cells if name in used]))
     obs.index = pd.Index([f"{source.slide}_{cell}" for cell in cells["cell"].tolist()], dtype=object)
     for name in obs.select_dtypes(include=["object", "string"]):
-        obs[name] = obs[name].astype(str).astype("category")
+        obs[name] = pd.Categorical(obs[name].map(str, na_action="ignore"))  # what is missing is no word
     made = AnnData(
         X=_matrix(cells, [f"{line.marker}_{line.compartment}_mean" for line in lines]),
         obs=obs,
-        var=_panel(source, lines),
+        var=_panel(source, lines).assign(corrected=[line.marker in corrected for line in lines]),
         layers=layers if lines else None,
     )
     if {"x_um", "y_um"} <= set(cells):

@@ -159,10 +159,9 @@ def _measured(source: Source) -> tuple[dict[str, str], dict[str, str]]:
     there = source.columns
     values = {"nucleus_area_um2": "Nucleus: Area µm^2", "cell_area_um2": "Cell: Area µm^2"}
     values |= {"distance_to_margin_um": "Distance to tumour margin µm"}
-    values |= {
-        f"{line.marker}_{line.compartment}_mean": f"{line.compartment.capitalize()}: {line.marker} mean"
-        for line in source.panel.measured
-    }
+    for line in source.panel.measured:
+        name = f"{line.compartment.capitalize()}: {line.marker} mean"
+        values |= {f"{line.marker}_{line.compartment}_mean": name, f"{line.marker}_corrected": f"{name}, corrected"}
     named = {name: column for name, column in source.populations.items() if column in there}
     return {column: name for column, name in values.items() if column in there}, named
 

@@ -18,7 +18,7 @@ from mihc.positives import Threshold, call_positives, manual_threshold, marker_v
 from mihc.regions import ANALYSED, OUTSIDE, Bands, count_bands, count_populations, region_codes
 from mihc.results import cells_file
 from mihc.stages import Job, code_hash
-from mihc.steps.correct import Corrections, found_corrections, used_columns
+from mihc.steps.correct import Corrections, NearCells, found_corrections, used_columns
 from mihc.steps.describe import describe, h_score_column, score_calls, with_columns
 from mihc.steps.join import placed_cells, write_cells_table
 from mihc.steps.propose import described
@@ -150,7 +150,8 @@ def _write(
     """
     panel = job.study.panel_of(row)
     areas = _unknown_areas(cells) if areas is None else areas
-    cells = with_columns(cells, used_columns(job, row, known.corrections, cells))
+    near_cells = NearCells(job, row, cells, asked=known.corrections.asked)
+    cells = with_columns(cells, used_columns(known.corrections, cells, near_cells))
     thresholds = {line.marker: _threshold(cells, line, known, job) for line in panel.markers}
     called = _calls(job, panel, cells, thresholds)
     doubts = _doubts(job, panel, cells, thresholds, called)
@@ -163,7 +164,7 @@ def _write(
     scored, table = score_calls(job, row, table, thresholds, scored)
     pdl1 = _counts(table, scored, areas, doubts, row)
     analysed = called[table["tissue_class"].isin(ANALYSED)]
-    describe(job, row, table, thresholds, known.corrections, transaction)
+    describe(job, row, table, thresholds, known.corrections, near_cells, transaction)
     store.write_csv(transaction.path(part("regions", row.slide)), counts)
     store.write_csv(transaction.path(part("bands", row.slide)), _band_counts(job, table, names, areas_in_bands, row))
     store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)

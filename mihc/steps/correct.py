@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -70,8 +71,9 @@ class Corrections:
         without = tuple(one for one in self.asked if one != name)
         return without, tuple(one for one in CORRECTIONS if one in without or one == name)
 
-    def columns(self, cells: pd.DataFrame, way: tuple[str, ...], near: Near | None) -> dict[str, np.ndarray]:
+    def columns(self, cells: pd.DataFrame, way: tuple[str, ...], near_cells: NearCells) -> dict[str, np.ndarray]:
         """`<marker>_corrected` of a table of cells, of every marker from which something is taken."""
+        near = near_cells.all if "background" in way else None
         return {f"{marker}_corrected": one.values(cells, near) for marker, one in self.ways.get(way, {}).items()}
 
     def as_json(self) -> dict:
@@ -109,22 +111,43 @@ def correction_columns(panel: Panel) -> set[str]:
     return {"x_um", "y_um", "nucleus_area_um2", "cell_area_um2"}.union(*needed)
 
 
-def near_cells(job: Job, row: SlideRow, cells: pd.DataFrame) -> Near | None:
-    """The nearest of the slide's cells, as the machine found them, of each cell; None where no background is measured.
+class NearCells:
+    """The nearest of the slide's cells, as the machine found them, of the cells of a table; looked up once.
 
     An edited cell lies among the machine's cells too, so that it moves no other.
     """
-    if row.cells is not None:
-        return None
-    path = job.store.path(measured_table(row.slide))
-    names = [name for name in store.cell_columns(path) if name.endswith("_background")]
-    return Surroundings(store.read_cells(path, columns=["x_um", "y_um", *names])).near(cells) if names else None
+
+    def __init__(self, job: Job, row: SlideRow, cells: pd.DataFrame, *, asked: Collection[str]) -> None:
+        """`asked` are the corrections by which calls are made: with "background" among them every cell is wanted."""
+        self._every = "background" in asked
+        self._file = None if row.cells is not None else job.store.path(measured_table(row.slide))
+        self._places = None if row.cells is not None else cells[["x_um", "y_um"]]
+
+    @cached_property
+    def all(self) -> Near | None:
+        """Of every cell of the table; None where no background is measured."""
+        return self._look_up(slice(None))
+
+    def of(self, chosen: np.ndarray | slice) -> Near | None:
+        """Of some of them, by their positions or True where one is chosen."""
+        if not self._every:
+            return self._look_up(chosen)
+        return None if self.all is None else self.all.of(chosen)
+
+    def _look_up(self, chosen: np.ndarray | slice) -> Near | None:
+        if self._file is None:
+            return None
+        names = [name for name in store.cell_columns(self._file) if name.endswith("_background")]
+        if not names:
+            return None
+        machine = store.read_cells(self._file, columns=["x_um", "y_um", *names])
+        return Surroundings(machine).near(self._places.iloc[chosen])
 
 
-def find_corrections(job: Job, row: SlideRow, cells: pd.DataFrame) -> Corrections:
+def find_corrections(job: Job, row: SlideRow, cells: pd.DataFrame, near_cells: NearCells) -> Corrections:
     """Find them on a slide's analysed cells."""
-    panel, cells = job.study.panel_of(row), looked_at(cells)
-    glow, asked, near = glow_of(panel), asked_corrections(job), near_cells(job, row, cells)
+    panel, asked, chosen = job.study.panel_of(row), asked_corrections(job), looked_at(len(cells))
+    glow, near, cells = glow_of(panel), near_cells.of(chosen), cells.iloc[chosen]
     compartments = {line.marker: line.compartment for line in panel.markers}
     measured = {name for line in panel.markers for name in measured_corrections(cells, *_place(line), glow)}
     none = Corrections(asked, {})
@@ -139,10 +162,9 @@ def found_corrections(record: Record) -> Corrections:
     return Corrections.from_json(record.notes["corrections"])
 
 
-def used_columns(job: Job, row: SlideRow, found: Corrections, cells: pd.DataFrame) -> dict[str, np.ndarray]:
+def used_columns(found: Corrections, cells: pd.DataFrame, near_cells: NearCells) -> dict[str, np.ndarray]:
     """`<marker>_corrected` of some of a slide's cells, where study.toml asks for it: what calls are made by."""
-    near = near_cells(job, row, cells) if "background" in found.asked else None
-    return found.columns(cells, found.asked, near)
+    return found.columns(cells, found.asked, near_cells)
 
 
 def _place(line: PanelRow) -> tuple[str, str]:
@@ -150,13 +172,18 @@ def _place(line: PanelRow) -> tuple[str, str]:
 
 
 def effect_rows(
-    job: Job, row: SlideRow, cells: pd.DataFrame, thresholds: Mapping[str, Threshold], found: Corrections
+    job: Job,
+    row: SlideRow,
+    cells: pd.DataFrame,
+    thresholds: Mapping[str, Threshold],
+    found: Corrections,
+    near: Near | None,
 ) -> pd.DataFrame:
     """Rows of corrections.csv: analysed cells that are positive without and with each, by the threshold in use.
 
     `cells` are the analysed ones. A marker whose calls came with a table of cells has no row.
     """
-    panel, near, rows = job.study.panel_of(row), near_cells(job, row, cells) if found.shown else None, []
+    panel, rows = job.study.panel_of(row), []
     for name in found.shown:
         without, corrected = found.both_ways(name)
         for line in panel.markers:

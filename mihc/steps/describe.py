@@ -15,7 +15,7 @@ from mihc import store
 from mihc.pairs import ANALYSED, coexpression, impossible_pairs, pair_checks, parse_pair
 from mihc.positives import Threshold, call_positives, parse_expression, populations
 from mihc.stages import Job
-from mihc.steps.correct import Corrections, correction_checks, correction_columns, effect_rows, near_cells
+from mihc.steps.correct import Corrections, NearCells, correction_checks, correction_columns, effect_rows
 from mihc.store import Transaction
 from mihc.strengths import h_scores, intensities
 from mihc.studies.pdl1 import ENDS, POSITIVE_IMMUNE_CELLS, POSITIVE_TUMOUR_CELLS, near_tumour
@@ -73,11 +73,12 @@ def describe(
     table: pd.DataFrame,
     thresholds: Mapping[str, Threshold],
     corrections: Corrections,
+    near_cells: NearCells,
     transaction: Transaction,
 ) -> None:
     """Write a slide's parts of coexpression.csv, intensities.csv, pairs.csv, corrections.csv and qc.csv.
 
-    `table` is the cells table with its calls.
+    `table` is the cells table with its calls, and `near_cells` those near its cells.
     """
     panel = job.study.panel_of(row)
     markers = [line.marker for line in panel.markers]
@@ -85,7 +86,7 @@ def describe(
     shown = {column: _markers_of(job, markers, name) for name, column in names.items()}
     compartments = {line.marker: line.compartment for line in panel.markers}
     pairs = [parse_pair(text, markers, _phenotypes(job, table)) for text in job.study.impossible_pairs(panel)]
-    without, corrected = _both_ways(job, row, table, thresholds, corrections) if pairs else (None, None)
+    without, corrected = _both_ways(job, row, table, thresholds, corrections, near_cells) if pairs else (None, None)
     found = impossible_pairs(table, pairs, uncorrected=without, corrected=corrected)
     parts = {
         "coexpression": coexpression(table, markers),
@@ -95,8 +96,10 @@ def describe(
     for one in parts.values():
         one.insert(0, "slide", row.slide)
     needed = correction_columns(panel)
-    analysed = table.loc[table["tissue_class"].isin(ANALYSED), [name for name in table if name in needed]]
-    parts["corrections"] = effect_rows(job, row, analysed, thresholds, corrections)
+    chosen = table["tissue_class"].isin(ANALYSED).to_numpy()
+    analysed = table.loc[chosen, [name for name in table if name in needed]]
+    near = near_cells.of(chosen) if corrections.shown else None
+    parts["corrections"] = effect_rows(job, row, analysed, thresholds, corrections, near)
     for name, one in parts.items():
         store.write_csv(transaction.path(part(name, row.slide)), one)
     checks = pair_checks(row.slide, found)
@@ -138,14 +141,19 @@ def _called(
 
 
 def _both_ways(
-    job: Job, row: SlideRow, table: pd.DataFrame, thresholds: Mapping[str, Threshold], corrections: Corrections
+    job: Job,
+    row: SlideRow,
+    table: pd.DataFrame,
+    thresholds: Mapping[str, Threshold],
+    corrections: Corrections,
+    near_cells: NearCells,
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """The calls without and with the correction for spillover, by the thresholds in use; None where not measured."""
     if "spillover" not in corrections.shown:
         return None, None
-    used, near = [f"{marker}_corrected" for marker in corrections.used], near_cells(job, row, table)
+    used = [f"{marker}_corrected" for marker in corrections.used]
     ways = [
-        with_columns(table, corrections.columns(table, way, near), without=used)
+        with_columns(table, corrections.columns(table, way, near_cells), without=used)
         for way in corrections.both_ways("spillover")
     ]
     calls = [_called(job, row, one, thresholds, {}).assign(tissue_class=table["tissue_class"]) for one in ways]

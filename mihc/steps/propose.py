@@ -22,7 +22,14 @@ from mihc.plots.pictures import Histogram, value_histogram
 from mihc.positives import Threshold, choose_threshold, marker_values
 from mihc.regions import ANALYSED
 from mihc.stages import Job, code_hash
-from mihc.steps.correct import asked_corrections, correction_columns, find_corrections, glow_of, used_columns
+from mihc.steps.correct import (
+    NearCells,
+    asked_corrections,
+    correction_columns,
+    find_corrections,
+    glow_of,
+    used_columns,
+)
 from mihc.steps.describe import with_columns
 from mihc.steps.place import regions_table
 from mihc.steps.segment import measured_table
@@ -99,8 +106,10 @@ def histograms(job: Job, slide: str) -> dict[str, Histogram]:
 def _describe(job: Job, row: SlideRow, controls: Sequence[Record], transaction: Transaction) -> None:
     panel = job.study.panel_of(row)
     lines, cells = panel.markers, _analysed(job, row, panel)
-    corrections = find_corrections(job, row, cells)
-    cells = with_columns(cells, used_columns(job, row, corrections, cells))
+    near_cells = NearCells(job, row, cells, asked=asked_corrections(job))
+    corrections = find_corrections(job, row, cells, near_cells)
+    cells = with_columns(cells, used_columns(corrections, cells, near_cells))
+    del near_cells
     found, counted, kept = [], [], {}
     for line in lines:
         if f"{line.marker}_{line.compartment}_mean" not in cells:

@@ -83,8 +83,9 @@ def init_study(folder: str | Path, *, pseudonyms: bool = False) -> InitReport:
         raise InputError(f"0 files match {endings}", place=str(folder), fix="Name the folder that holds the slides.")
     found, notes = _read_all(folder, paths, pseudonyms)
     found, panels, panel_remarks = _with_panels(found)
+    glow = dict.fromkeys(row["marker"] for row in panels if row["role"] == "autofluorescence")
     texts = {
-        "study.toml": study_toml(folder.resolve().name),
+        "study.toml": study_toml(folder.resolve().name, autofluorescence=tuple(glow)),
         "panel.csv": _csv(PANEL_COLUMNS if any(row["panel"] for row in panels) else PANEL_COLUMNS[1:], panels),
         "slides.csv": _csv(SLIDE_COLUMNS[:-1], [_slide_row(each) for each in found]),
         "clinical.csv": _csv(("patient",), [{"patient": name} for name in dict.fromkeys(f.identifier for f in found)]),

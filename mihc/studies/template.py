@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+
+from mihc.errors import CONTROL
 
 _TEMPLATE = """\
 # Settings of a mihc study. Lines that start with # are explanations or examples; remove the # to use an example.
@@ -21,13 +24,7 @@ method = "auto"                  # "auto": mihc's own; "cellpose", "stardist" or
 
 # What is measured of each cell beside its place, its areas and the means of its markers: some of median,
 # percentile:90 (any number), sd, integrated (sums), shape, background (around the cell), spillover (from neighbours).
-# [measure]
-# features = ["median", "percentile:90", "shape", "background", "spillover"]
-# Calls by means less light that is not the marker's on that cell; "off": the effect is shown and not used.
-# spillover_correction = "on"    # of touching neighbours; needs "spillover" among the features
-# background_correction = "on"   # of an uneven background; needs "background" among them
-# autofluorescence_correction = "on"   # as far as it comes with the channel of that role in panel.csv
-
+@MEASURE@
 [thresholds]
 method = "auto"                  # "auto": found for each slide and marker that has none in panel.csv or thresholds.csv
                                  # "manual": only given thresholds are used
@@ -121,7 +118,30 @@ window = 2048                    # pixels; changes no result, only memory
 workers = 2                      # windows computed at the same time
 """
 
+_MEASURE = """\
+# [measure]
+# features = ["median", "percentile:90", "shape", "background", "spillover"]
+# Calls by means less light that is not the marker's on that cell; "off": the effect is shown and not used.
+# spillover_correction = "on"    # of touching neighbours; needs "spillover" among the features
+# background_correction = "on"   # of an uneven background; needs "background" among them
+# autofluorescence_correction = "on"   # as far as it comes with the channel of that role in panel.csv
+"""
 
-def study_toml(name: str) -> str:
-    """Return the text of a new study.toml."""
-    return _TEMPLATE.replace("@NAME@", json.dumps(name, ensure_ascii=False))
+_PROPOSED = """\
+# Calls may be made by means less light that is not the marker's on that cell; "off": the effect is shown and not used.
+# Proposed, because the panel has a channel of autofluorescence (@GLOW@): what glows by itself can look positive for any
+# marker, and on drawn slides far more thresholds could be told with these two together. Remove the # of the four lines
+# that follow, and look at corrections.csv; thresholds that are typed are then counts of the corrected means.
+# [measure]
+# features = ["background"]
+# background_correction = "on"   # of an uneven background; needs "background" among the features
+# autofluorescence_correction = "on"   # as far as it comes with the channel of that role in panel.csv
+# spillover_correction = "off"   # of touching neighbours; "on" needs "spillover" among the features
+"""
+
+
+def study_toml(name: str, *, autofluorescence: Sequence[str] = ()) -> str:
+    """Return the text of a new study.toml; it proposes corrections where channels of autofluorescence are named."""
+    named = ", ".join(CONTROL.sub("?", marker)[:30] for marker in autofluorescence[:3])
+    text = _TEMPLATE.replace("@NAME@", json.dumps(name, ensure_ascii=False))
+    return text.replace("@MEASURE@", _PROPOSED.replace("@GLOW@", named) if autofluorescence else _MEASURE)
