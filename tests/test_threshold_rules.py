@@ -52,3 +52,42 @@ def test_five_cells_are_no_population_however_far_they_stand_out():
     few, more = (choose_threshold(slide(number / 600, 14.0, 0, number=600)) for number in (4, 8))
     assert few.verdict == "negative slide" and "stand out" in few.reason
     assert more.verdict == "separable", more.reason
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_on_a_whole_slide_too_positives_at_two_sds_are_not_denied(share):
+    """200,000 cells show two shades and nothing else, not which of them is tissue and which is positive."""
+    chosen = choose_threshold(slide(share, 2.0, 0, number=200_000))
+    assert chosen.verdict == "cannot tell" and "shades" in chosen.reason, chosen.reason
+
+
+def test_many_cells_say_how_many_are_positive_where_the_peaks_run_into_each_other():
+    """40 % at 3 SDs, no gap: to a point among 200,000 cells."""
+    generator = np.random.default_rng(4)
+    light = 3 * generator.gamma(0.35**-2, 0.35**2, 200_000)
+    values = 300 + 25 * (generator.normal(0, 1, 200_000) + (np.arange(200_000) < 80_000) * light)
+    chosen = choose_threshold(values)
+    assert chosen.verdict == "separable", chosen.reason
+    assert abs(100 * np.mean(values >= chosen.value) - 40) < 1
+    assert np.mean(values >= chosen.high) <= 0.4 <= np.mean(values >= chosen.low)
+
+
+def test_few_bright_cells_beyond_a_long_tail_need_no_gap():
+    """0.5 % at 10 SDs where 8 % glow so that nothing dips: on 200,000 cells formulas tell them apart."""
+    generator = np.random.default_rng(5)
+    negative = generator.normal(0, 1, 200_000) + (generator.random(200_000) < 0.08) * generator.exponential(3, 200_000)
+    light = 10 * negative.std() * generator.gamma(0.35**-2, 0.35**2, 200_000)
+    values = 300 + 25 * (negative + (np.arange(200_000) < 1_000) * light)
+    chosen = choose_threshold(values)
+    assert chosen.verdict == "separable", chosen.reason
+    assert abs(100 * np.mean(values >= chosen.value) - 0.5) < 0.25
+
+
+def test_what_lies_between_dark_and_bright_cells_is_not_all_called_negative():
+    """A tenth of the cells evenly between: no formula has that, and the gap's bottom is the threshold."""
+    generator = np.random.default_rng(6)
+    dark, bright = generator.normal(0, 1, 9_000), generator.lognormal(math.log(25), 0.4, 10_000)
+    values = 300 + 25 * np.concatenate([dark, generator.uniform(2, 18, 2_000), bright])
+    chosen = choose_threshold(values)
+    assert chosen.verdict == "separable", chosen.reason
+    assert 10_000 / 21_000 <= np.mean(values >= chosen.value) <= 12_000 / 21_000
