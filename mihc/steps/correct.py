@@ -150,12 +150,18 @@ def _place(line: PanelRow) -> tuple[str, str]:
 
 
 def effect_rows(
-    job: Job, row: SlideRow, cells: pd.DataFrame, thresholds: Mapping[str, Threshold], found: Corrections
+    job: Job,
+    row: SlideRow,
+    cells: pd.DataFrame,
+    is_analysed: np.ndarray,
+    thresholds: Mapping[str, Threshold],
+    found: Corrections,
 ) -> pd.DataFrame:
     """Rows of corrections.csv: analysed cells that are positive without and with each, by the threshold in use.
 
-    `cells` are the analysed ones. A marker whose calls came with a table of cells has no row.
+    A marker whose calls came with a table of cells has no row.
     """
+    total = int(is_analysed.sum())
     panel, near, rows = job.study.panel_of(row), near_cells(job, row, cells) if found.shown else None, []
     for name in found.shown:
         without, corrected = found.both_ways(name)
@@ -165,18 +171,19 @@ def effect_rows(
             if one is None or name not in one.names or chosen.method == "given":
                 continue
             other = found.ways[without].get(line.marker, Correction(*_place(line)))
-            counts = [_positive(way.values(cells, near), chosen) for way in (other, one)]
-            shares = [100 * count / len(cells) if len(cells) else np.nan for count in counts]
+            counts = [_positive(way.values(cells, near), is_analysed, chosen) for way in (other, one)]
+            shares = [100 * count / total if total else np.nan for count in counts]
             used = "corrected" if name in found.asked else "uncorrected"
             slope = (one.slope, one.note) if name == "autofluorescence" else (np.nan, "")
-            rows.append((row.slide, line.marker, name, chosen.value, len(cells), *counts, *shares, used, *slope))
+            rows.append((row.slide, line.marker, name, chosen.value, total, *counts, *shares, used, *slope))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _positive(values: np.ndarray, threshold: Threshold) -> float:
+def _positive(values: np.ndarray, among: np.ndarray, threshold: Threshold) -> float:
     if threshold.verdict == "cannot tell":
         return np.nan
-    return 0.0 if threshold.verdict == "negative slide" else float(np.count_nonzero(values >= threshold.value))
+    is_negative = threshold.verdict == "negative slide"
+    return 0.0 if is_negative else float(np.count_nonzero(among & (values >= threshold.value)))
 
 
 def correction_checks(slide: str, found: Corrections) -> list[tuple]:

@@ -15,7 +15,7 @@ from mihc import store
 from mihc.pairs import ANALYSED, coexpression, impossible_pairs, pair_checks, parse_pair
 from mihc.positives import Threshold, call_positives, parse_expression, populations
 from mihc.stages import Job
-from mihc.steps.correct import Corrections, correction_checks, correction_columns, effect_rows, near_cells
+from mihc.steps.correct import Corrections, correction_checks, effect_rows, near_cells
 from mihc.store import Transaction
 from mihc.strengths import h_scores, intensities
 from mihc.studies.pdl1 import ENDS, POSITIVE_IMMUNE_CELLS, POSITIVE_TUMOUR_CELLS, near_tumour
@@ -94,9 +94,8 @@ def describe(
     }
     for one in parts.values():
         one.insert(0, "slide", row.slide)
-    needed = correction_columns(panel)
-    analysed = table.loc[table["tissue_class"].isin(ANALYSED), [name for name in table if name in needed]]
-    parts["corrections"] = effect_rows(job, row, analysed, thresholds, corrections)
+    is_analysed = table["tissue_class"].isin(ANALYSED).to_numpy()
+    parts["corrections"] = effect_rows(job, row, table, is_analysed, thresholds, corrections)
     for name, one in parts.items():
         store.write_csv(transaction.path(part(name, row.slide)), one)
     checks = pair_checks(row.slide, found)

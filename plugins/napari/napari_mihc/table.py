@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mihc
+from napari_mihc.arrivals import Arrivals
 from napari_mihc.desk import Desk
 from napari_mihc.model import POINT_UM, UM, LayerData, SlideView, region_layer, slide_layers
 from napari_mihc.outlines import keep_outlines
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import napari
 
 LABELS = ("nuclei", "cells")
-MANY_CELLS = 200_000  # of a slide whose regions take seconds to draw: they come after the first picture
 Later = Callable[[Callable[[], Any], Callable[[Any], None]], object]
 DRAWN, CHOSEN, MOVING = "draw here", "chosen cells", "positive cells"
 KEYS = {
@@ -68,6 +68,7 @@ class ReviewTable:
         self.strokes.changed = self._changed
         self.said: list[str] = []  # what was told to the reviewer, the newest last
         self._listeners: list[Callable[[], None]] = []
+        self._arrivals = Arrivals(viewer, [])
         self._taken = False  # whether the gesture under way took what was drawn
         self.later: Later = lambda work, then: then(work())  # how to do what the first picture does not wait for
         self.busy: Callable[[str], AbstractContextManager] = nullcontext  # how to show that something takes its time
@@ -126,22 +127,37 @@ class ReviewTable:
     def _show(self, slide: str | None, population: str | None) -> None:
         self.strokes.remember()
         view = self.desk.open(slide)
-        layers = slide_layers(view, population=population, regions=False)
+        layers = [self._edited(*layer) for layer in slide_layers(view, population=population, regions=False)]
         keep_outlines(self.viewer)
-        self.viewer.layers.clear()
-        for data, options, kind in layers:
-            if kind == "labels":
-                count = len(self.desk.session.labels(options["name"]))
-                data = [EditedPlane(self.desk, options["name"], level) for level in range(count)]
-                data = data if count > 1 else data[0]
-            getattr(self.viewer, f"add_{kind}")(data, **options)
+        if self.viewer.layers:
+            self.viewer.layers.clear()
+        self._arrivals = arrivals = Arrivals(self.viewer, layers)
+        arrivals.show_first()
         self.viewer.title = f"mihc - {view.slide} - {self.desk.reviewer}"
-        count = self.desk.cell_count
-        if count < MANY_CELLS:
-            self.show_regions()
-        else:
-            self.later(lambda: self._region_layer(view), self._add_regions)
-        self.tell(f"{view.slide}: {count} cells")
+        self.tell(f"{view.slide}: {self.desk.cell_count} cells")
+        self._bring_next(arrivals)
+        self.later(lambda: self._region_layer(view), self._add_regions)
+
+    def _edited(self, data: Any, options: dict, kind: str) -> LayerData:
+        """The machine's labels with the edits; every other layer as it is."""
+        if kind == "labels":
+            count = len(self.desk.session.labels(options["name"]))
+            data = [EditedPlane(self.desk, options["name"], level) for level in range(count)]
+            data = data if count > 1 else data[0]
+        return data, options, kind
+
+    def _bring_next(self, arrivals: Arrivals) -> None:
+        """Let the layers that wait come one by one, as long as their slide lies on the desk."""
+        if arrivals is not self._arrivals or not arrivals.waiting:
+            return
+        place = arrivals.waiting[0]
+
+        def made(layer: napari.layers.Layer) -> None:
+            if arrivals is self._arrivals:
+                arrivals.place(place, layer)
+                self._bring_next(arrivals)
+
+        self.later(lambda: arrivals.make(place), made)
 
     def show_edits(self) -> None:
         """Draw labels and chosen cells as they are now."""
@@ -178,6 +194,7 @@ class ReviewTable:
     def look_for(self, marker: str) -> None:
         """Show a marker's channel beside nuclei and tumour, and no other."""
         shown = {"nuclei", "tumour"}
+        self._arrivals.bring(marker)
         for name, role in self.desk.view.roles.items():
             if name in self.viewer.layers:
                 self.viewer.layers[name].visible = role in shown or name == marker
