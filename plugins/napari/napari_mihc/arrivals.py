@@ -49,13 +49,18 @@ class Arrivals:
             return
         layers = self.viewer.layers
         below = [layers.index(one) for at, one in self._placed if at < place and one in layers]
-        active = layers.selection.active
-        layers.insert(max(below, default=-1) + 1, layer)
+        insert(self.viewer, max(below, default=-1) + 1, layer)
         self._placed.append((place, layer))
-        if active is not None:
-            layers.selection.active = active
 
     def bring(self, name: str) -> None:
         """Put the layer of a name into the viewer now, if it is still to come."""
         for place in [place for place, (_, told, _) in self._waiting.items() if told["name"] == name]:
             self.place(place, self.make(place))
+
+
+def insert(viewer: napari.Viewer, at: int, layer: Layer) -> None:
+    """Put a layer into a viewer; the one that somebody works on stays the active one."""
+    active = viewer.layers.selection.active
+    viewer.layers.insert(at, layer)
+    if active is not None:
+        viewer.layers.selection.active = active

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mihc
-from napari_mihc.arrivals import Arrivals
+from napari_mihc.arrivals import Arrivals, insert
 from napari_mihc.desk import Desk
 from napari_mihc.model import POINT_UM, UM, LayerData, SlideView, region_layer, slide_layers
 from napari_mihc.outlines import keep_outlines
@@ -136,7 +136,8 @@ class ReviewTable:
         self.viewer.title = f"mihc - {view.slide} - {self.desk.reviewer}"
         self.tell(f"{view.slide}: {self.desk.cell_count} cells")
         self._bring_next(arrivals)
-        self.later(lambda: self._region_layer(view), self._add_regions)
+        zoom = self.viewer.scene.camera.zoom
+        self.later(lambda: self._region_layer(view, zoom), self._add_regions)
 
     def _edited(self, data: Any, options: dict, kind: str) -> LayerData:
         """The machine's labels with the edits; every other layer as it is."""
@@ -176,20 +177,26 @@ class ReviewTable:
 
     def show_regions(self) -> None:
         """Draw the regions as they are with all edits so far."""
+        layer, at = self._region_layer(self.desk.view, self.viewer.scene.camera.zoom), len(self.viewer.layers)
         if "regions" in self.viewer.layers:
+            at = self.viewer.layers.index("regions")
             self.viewer.layers.remove("regions")
-        self._add_regions(self._region_layer(self.desk.view))
+        self._add_regions(layer, at)
 
-    def _region_layer(self, view: SlideView) -> LayerData:
-        """The regions of the slide on the desk, which was looked at as `view`."""
-        return region_layer(view, self.desk.session.regions())
+    def _region_layer(self, view: SlideView, zoom: float) -> napari.layers.Layer:
+        """The regions of the slide on the desk, which was looked at as `view`, with lines as this zoom needs them."""
+        from napari.layers import Layer
 
-    def _add_regions(self, layer: LayerData) -> None:
+        data, options, kind = region_layer(view, self.desk.session.regions())
+        if "line_px" in options.get("metadata", {}) and zoom > 0:
+            options["edge_width"] = options["metadata"]["line_px"] / zoom
+        return Layer.create(data, options, kind)
+
+    def _add_regions(self, layer: napari.layers.Layer, at: int | None = None) -> None:
         """Add what was made of the regions, unless they were drawn meanwhile or another slide lies there."""
-        data, options, _ = layer
-        slide = options.get("metadata", {}).get("slide", self.desk.session and self.desk.session.row.slide)
+        slide = layer.metadata.get("slide", self.desk.session and self.desk.session.row.slide)
         if self.desk.session and slide == self.desk.session.row.slide and "regions" not in self.viewer.layers:
-            self.viewer.add_shapes(data, **options)
+            insert(self.viewer, len(self.viewer.layers) if at is None else at, layer)
 
     def look_for(self, marker: str) -> None:
         """Show a marker's channel beside nuclei and tumour, and no other."""
