@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -140,3 +142,24 @@ def test_a_damaged_table_is_not_copied_from(folder, pieces):
     run(folder)
     assert pieces and KeptRows not in pieces
     assert table_bytes(folder) == bytes_anew(folder)
+
+
+LOOK = """
+import sys
+import mihc
+from mihc import review
+study = mihc.read_study(sys.argv[1])
+cell = int(mihc.slide_cells(study, "S01")["cell"].iloc[0])
+with review.open_review(study, "S01", "anna") as session:
+    session.delete([cell])
+review.get_ready()
+before = set(sys.modules)
+assert "positives S01" in review.save(sys.argv[1], reviewer="anna", slides=["S01"], report=False).computed
+print([name for name in ("numba", "scipy.optimize", "pyarrow.parquet", "zarr") if name in set(sys.modules) - before])
+"""
+
+
+def test_whoever_got_ready_waits_for_no_library_in_the_first_save(folder):
+    run(folder)
+    done = subprocess.run([sys.executable, "-c", LOOK, str(folder)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

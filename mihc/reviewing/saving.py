@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -29,6 +30,7 @@ REGION_KEYS = ("slide", "region", "tissue_class", "population")
 TEST_KEYS = ("family", "analysis", "endpoint", "population", "tissue_class", "measure", "split", "term", "time")
 TABLES = ("regions", "patients", "statistics")
 FEWEST_FOR_GROUPS = 2
+LOADED_BY_A_SAVE = ("scipy.optimize", "mihc.measures.sum_kernels")  # and by little else
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class Changes:
     computed: tuple[str, ...]  # what was computed, "stage slide"
     report: Path | None  # None where it was not asked for
     seconds: float
+
+
+def get_ready() -> None:
+    """Load what the first save of a process waits for: most of a second, which a viewer spends beside the picture."""
+    for name in LOADED_BY_A_SAVE:
+        importlib.import_module(name)
 
 
 def save(

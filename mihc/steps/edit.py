@@ -175,23 +175,36 @@ def edit(job: Job, row: SlideRow, image: Record, cells: Record, outlines: Record
 
 def _edit(job: Job, row: SlideRow, done: Mapping[str, Record], review: SlideReview, transaction: Transaction) -> None:
     slide = row.slide
-    machine = store.read_cells(job.store.path(measured_table(slide)), columns=LABEL_COLUMNS)
-    if cells_hash(machine) != review.labels:
-        raise InputError(
-            f"the cells were edited by {review.reviewer} on other labels than these, which were found anew since",
-            place=slide,
-            fix="Undo the cell edits in mihc review, or take back what changed the segmentation.",
-        )
+    _refuse_other_labels(job, slide, done["cells"], review)
+    machine = store.read_cells(job.store.path(measured_table(slide)), columns=["cell"])["cell"].to_numpy()
     folder = job.store.path(f"slides/{slide}.ome.zarr")
     stored, labels = store.open_image(folder), {name: store.open_labels(folder, name)[0] for name in PARTS}
     measured = measure_edits(stored, labels, review, _settings(job, stored, done["slide"], done["cells"]))
     measured.insert(0, "slide", slide)
     rows = measured.drop(columns="flags").join(_places(job, slide, measured, done["outlines"]))
-    gone = _among(machine["cell"].to_numpy(), np.array([*review.removed, *measured["cell"]], np.uint32))
+    gone = _among(machine, np.array([*review.removed, *measured["cell"]], np.uint32))
     store.write_cells(transaction.path(edited_table(slide)), rows)
     ledger = _ledger(job, slide, machine, Edits(rows, gone))
     store.write_csv(transaction.path(f".stages/edits/{slide}.area_ledger.csv"), ledger)
-    transaction.notes |= {"removed": len(review.removed), "added": len(review.added), "gone": gone.tolist()}
+    transaction.notes |= {
+        "removed": len(review.removed),
+        "added": len(review.added),
+        "gone": gone.tolist(),
+        "labels": review.labels,
+    }
+
+
+def _refuse_other_labels(job: Job, slide: str, cells: Record, review: SlideReview) -> None:
+    """Refuse edits of other cells than the machine's; the same cells, once compared, are not read again for that."""
+    before = job.store.record(STAGE, slide)
+    if before and (before.key.get("cells"), before.notes.get("labels")) == (cells.digest, review.labels):
+        return
+    if cells_hash(store.read_cells(job.store.path(measured_table(slide)), columns=LABEL_COLUMNS)) != review.labels:
+        raise InputError(
+            f"the cells were edited by {review.reviewer} on other labels than these, which were found anew since",
+            place=slide,
+            fix="Undo the cell edits in mihc review, or take back what changed the segmentation.",
+        )
 
 
 def _places(job: Job, slide: str, measured: pd.DataFrame, outlines: Record) -> pd.DataFrame:
@@ -207,12 +220,13 @@ def _places(job: Job, slide: str, measured: pd.DataFrame, outlines: Record) -> p
     return placed
 
 
-def _ledger(job: Job, slide: str, machine: pd.DataFrame, edits: Edits) -> pd.DataFrame:
-    """The account with the edits: from the machine's where no cell outside all regions comes or goes."""
-    left = _places_of(job, slide, machine["cell"].to_numpy(), edits.gone)
+def _ledger(job: Job, slide: str, machine: np.ndarray, edits: Edits) -> pd.DataFrame:
+    """The account with the edits: from the machine's, of whom `machine` are the ids, where nothing outside changes."""
+    left = _places_of(job, slide, machine, edits.gone)
     if OUTSIDE in {*left["tissue_class"], *edits.rows["tissue_class"]}:
         placed = store.read_cells(job.store.path(place.regions_table(slide)), columns=PLACED)
-        every = edits.over(placed.join(machine[["x_um", "y_um"]]))
+        where = store.read_cells(job.store.path(measured_table(slide)), columns=["x_um", "y_um"])
+        every = edits.over(placed.join(where))
         return place.whole_ledger(job, slide, every, place.shapes_of(job, slide))
     change = Counter(zip(edits.rows["region"], edits.rows["tissue_class"]))
     change.subtract(zip(left["region"], left["tissue_class"]))

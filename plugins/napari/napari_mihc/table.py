@@ -149,7 +149,10 @@ class ReviewTable:
 
     def _bring_next(self, arrivals: Arrivals) -> None:
         """Let the layers that wait come one by one, as long as their slide lies on the desk."""
-        if arrivals is not self._arrivals or not arrivals.waiting:
+        if arrivals is not self._arrivals:
+            return
+        if not arrivals.waiting:
+            self.later(mihc.review.get_ready, lambda _: None)
             return
         place = arrivals.waiting[0]
 
