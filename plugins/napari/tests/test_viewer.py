@@ -156,12 +156,16 @@ def test_zooming_in_reads_the_chunks_in_view_only(viewer, pyramid, reads):
 
 
 def test_review_opens_what_was_asked_for_and_waits(make_napari_viewer, study_folder, monkeypatch, qtbot):
-    opened, waited = [], []
+    opened, waited, active = [], [], []
+
+    def look() -> None:
+        waited.append([layer.name for layer in opened[0].layers])
+        active.append(opened[0].layers.selection.active.name)
 
     def wait() -> None:
-        waited.append([layer.name for layer in opened[0].layers])
+        look()
         qtbot.waitUntil(lambda: len(opened[0].layers) == 12, timeout=60_000)
-        waited.append([layer.name for layer in opened[0].layers])
+        look()
 
     monkeypatch.setattr(napari, "Viewer", lambda title: opened.append(make_napari_viewer(title=title)) or opened[0])
     monkeypatch.setattr(napari, "run", wait)
@@ -170,7 +174,7 @@ def test_review_opens_what_was_asked_for_and_waits(make_napari_viewer, study_fol
     first, then = waited  # what is seen comes at once, all else after the first picture, to its place
     assert first == ["DAPI", "PanCK", "CD20", "B cell"]
     assert [name for name in then if name != "regions"] == [*CHANNELS, "nuclei", "cells", "B cell"]
-    assert opened[0].layers.selection.active.name == "B cell"
+    assert active[0] == active[1]  # nobody's tool is changed by what comes later
 
 
 def test_review_without_a_qt_binding_says_what_to_type(study_folder, monkeypatch):
