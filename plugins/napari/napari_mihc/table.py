@@ -136,8 +136,15 @@ class ReviewTable:
         self.viewer.title = f"mihc - {view.slide} - {self.desk.reviewer}"
         self.tell(f"{view.slide}: {self.desk.cell_count} cells")
         self._bring_next(arrivals)
-        zoom = self.viewer.scene.camera.zoom
-        self.later(lambda: self._region_layer(view, zoom), self._add_regions)
+        session, zoom = self.desk.session, self.viewer.scene.camera.zoom
+
+        def drawn(layer: napari.layers.Layer) -> None:
+            if (
+                session is self.desk.session and "regions" not in self.viewer.layers
+            ):  # else another slide, or drawn anew
+                insert(self.viewer, len(self.viewer.layers), layer)
+
+        self.later(lambda: _regions_of(view, session, zoom), drawn)
 
     def _edited(self, data: Any, options: dict, kind: str) -> LayerData:
         """The machine's labels with the edits; every other layer as it is."""
@@ -180,26 +187,12 @@ class ReviewTable:
 
     def show_regions(self) -> None:
         """Draw the regions as they are with all edits so far."""
-        layer, at = self._region_layer(self.desk.view, self.viewer.scene.camera.zoom), len(self.viewer.layers)
+        layer = _regions_of(self.desk.view, self.desk.session, self.viewer.scene.camera.zoom)
+        at = len(self.viewer.layers)
         if "regions" in self.viewer.layers:
             at = self.viewer.layers.index("regions")
             self.viewer.layers.remove("regions")
-        self._add_regions(layer, at)
-
-    def _region_layer(self, view: SlideView, zoom: float) -> napari.layers.Layer:
-        """The regions of the slide on the desk, which was looked at as `view`, with lines as this zoom needs them."""
-        from napari.layers import Layer
-
-        data, options, kind = region_layer(view, self.desk.session.regions())
-        if "line_px" in options.get("metadata", {}) and zoom > 0:
-            options["edge_width"] = options["metadata"]["line_px"] / zoom
-        return Layer.create(data, options, kind)
-
-    def _add_regions(self, layer: napari.layers.Layer, at: int | None = None) -> None:
-        """Add what was made of the regions, unless they were drawn meanwhile or another slide lies there."""
-        slide = layer.metadata.get("slide", self.desk.session and self.desk.session.row.slide)
-        if self.desk.session and slide == self.desk.session.row.slide and "regions" not in self.viewer.layers:
-            insert(self.viewer, len(self.viewer.layers) if at is None else at, layer)
+        insert(self.viewer, at, layer)
 
     def look_for(self, marker: str) -> None:
         """Show a marker's channel beside nuclei and tumour, and no other."""
@@ -363,3 +356,13 @@ class ReviewTable:
         for name in names:
             if name in self.viewer.layers:
                 self.viewer.layers[name].visible = not self.viewer.layers[name].visible
+
+
+def _regions_of(view: SlideView, session: mihc.review.Session, zoom: float) -> napari.layers.Layer:
+    """The regions of a slide with the edits of its session, as lines that this zoom of the camera needs."""
+    from napari.layers import Layer
+
+    data, options, kind = region_layer(view, session.regions())
+    if "line_px" in options.get("metadata", {}) and zoom > 0:
+        options["edge_width"] = options["metadata"]["line_px"] / zoom
+    return Layer.create(data, options, kind)
