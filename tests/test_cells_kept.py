@@ -144,6 +144,20 @@ def test_a_damaged_table_is_not_copied_from(folder, pieces):
     assert table_bytes(folder) == bytes_anew(folder)
 
 
+def test_every_cell_of_a_slide_can_be_deleted(folder):
+    """Where features look beyond a cell, its surroundings are measured again, and at the end nobody is left in them."""
+    known = cells(folder)["cell"].tolist()
+    for some in (known[:-1], known[-1:]):
+        edit(folder, lambda session, some=some: session.delete(some))
+        run(folder)
+    assert len(cells(folder)) == 0 and list(cells(folder))[:2] == ["slide", "cell"]
+    counts = store.read_csv(folder / "results" / ".stages" / "positives" / f"{SLIDE}.regions.csv")
+    assert len(counts) and (counts["cells"] == 0).all() and counts["positivity_percent"].isna().all()
+    edit(folder, lambda session: session.undo())
+    run(folder)
+    assert cells(folder)["cell"].tolist() == known[-1:]
+
+
 LOOK = """
 import sys
 import mihc

@@ -308,6 +308,8 @@ def _around(
         nuclei, cells = (laid_over(labels[name][y0:y1, x0:x1], review, name, origin_yx=(y0, x0)) for name in PARTS)
         inner = cells[near[0] - y0 : near[1] - y0, near[2] - x0 : near[3] - x0]
         wanted = np.setdiff1d(inner, [0])
+        if not len(wanted):  # every cell there is was deleted
+            continue
         present = np.setdiff1d(np.union1d(nuclei, []).astype(np.uint32), [0, *wanted])  # with a nucleus in the piece
         ids = np.concatenate([wanted, present]).astype(np.uint32)
         tables.append(_measured(stored, *_numbered(nuclei, cells, ids), ids, len(wanted), (y0, x0), settings))
