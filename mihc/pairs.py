@@ -151,22 +151,15 @@ def impossible_pairs(
     import pandas as pd
 
     analysed = cells["tissue_class"].isin(ANALYSED).to_numpy()
-    mine = cells.loc[analysed, [name for name in cells if _is_needed(str(name))]]  # the intensities are not held twice
     rows = []
     for pair in pairs:
-        row = _count(mine, pair)
+        row = _count(cells, analysed, pair)
         for name, calls in (("uncorrected", uncorrected), ("corrected", corrected)):
-            both = math.nan if calls is None else _both(calls[analysed], pair)
+            both = math.nan if calls is None else _both(calls, analysed, pair)
             row[f"both_cells_{name}"] = both
         row["verdict"], row["explanation"] = _judged(row)
         rows.append(row)
     return pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
-
-
-def _is_needed(column: str) -> bool:
-    """Whether pairs are counted by it: calls, and where the cells lie."""
-    calls = column.endswith(("_positive", "_level")) or column.startswith("phenotype_")
-    return calls or column in ("tissue_class", "x_um", "y_um", "cell_area_um2")
 
 
 def pair_checks(slide: str, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -188,8 +181,8 @@ def _of_rarer(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
     }
 
 
-def calls_of(expression: Expression, cells: pd.DataFrame) -> tuple[np.ndarray, bool]:
-    """(cells,) True where the expression holds, and whether every call of it is known; from the table's own calls."""
+def calls_of(expression: Expression, cells: pd.DataFrame, among: np.ndarray) -> tuple[np.ndarray, bool]:
+    """(cells,) True where the expression holds, and whether its calls `among` are known; from the table's own calls."""
     columns = {str(name): name for name in cells}
     positive = {name.removesuffix("_positive"): cells[name].array for name in columns if name.endswith("_positive")}
     positive |= {
@@ -197,33 +190,35 @@ def calls_of(expression: Expression, cells: pd.DataFrame) -> tuple[np.ndarray, b
     }
     levels = {name.removesuffix("_level"): cells[name].array for name in columns if name.endswith("_level")}
     found = expression.evaluate(positive, levels)
-    return found.fillna(False).to_numpy(dtype=bool), not found.isna().any()
+    return found.fillna(False).to_numpy(dtype=bool) & among, not (found.isna() & among).any()
 
 
-def _both(cells: pd.DataFrame, pair: Pair) -> float:
-    (first, known), (second, known_too) = (calls_of(one, cells) for one in (pair.first, pair.second))
+def _both(cells: pd.DataFrame, among: np.ndarray, pair: Pair) -> float:
+    (first, known), (second, known_too) = (calls_of(one, cells, among) for one in (pair.first, pair.second))
     return float((first & second).sum()) if known and known_too else math.nan
 
 
-def _count(cells: pd.DataFrame, pair: Pair) -> dict[str, object]:
+def _count(cells: pd.DataFrame, among: np.ndarray, pair: Pair) -> dict[str, object]:
+    """A pair's row, of the cells `among`; no cell is copied for it."""
     row: dict[str, object] = dict.fromkeys(PAIR_COLUMNS, math.nan)
-    row |= {"pair": pair.text, "first": str(pair.first), "second": str(pair.second), "cells": len(cells)}
-    (first, known), (second, known_too) = (calls_of(one, cells) for one in (pair.first, pair.second))
+    total = int(among.sum())
+    row |= {"pair": pair.text, "first": str(pair.first), "second": str(pair.second), "cells": total}
+    (first, known), (second, known_too) = (calls_of(one, cells, among) for one in (pair.first, pair.second))
     if not (known and known_too):
         return row
     n_first, n_second, both = int(first.sum()), int(second.sum()), int((first & second).sum())
     row |= {"first_cells": n_first, "second_cells": n_second, "both_cells": both}
-    wholes = {"either": n_first + n_second - both, "all": len(cells), "first": n_first, "second": n_second}
+    wholes = {"either": n_first + n_second - both, "all": total, "first": n_first, "second": n_second}
     row |= {f"percent_of_{name}": 100 * both / whole if whole else math.nan for name, whole in wholes.items()}
-    row["chance_cells"] = _by_chance(cells["tissue_class"].to_numpy(), first, second)
+    row["chance_cells"] = _by_chance(cells["tissue_class"], first, second)
     if "cell_area_um2" in cells:
         touching = _touching(cells, first, second)
         row |= {"touching_cells": int(touching.sum()), "touching_both_cells": int((touching & first & second).sum())}
     return row
 
 
-def _by_chance(tissue_class: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
-    here = [tissue_class == name for name in ANALYSED]
+def _by_chance(tissue_class: pd.Series, first: np.ndarray, second: np.ndarray) -> float:
+    here = [(tissue_class == name).to_numpy() for name in ANALYSED]
     return math.fsum(int((h & first).sum()) * int((h & second).sum()) / int(h.sum()) for h in here if h.any())
 
 

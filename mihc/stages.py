@@ -7,7 +7,6 @@ decides between "reused" and "recomputed because ..." and keeps time and peak me
 from __future__ import annotations
 
 import hashlib
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 NUMERIC_LIBRARIES = ("numpy", "scipy", "numba", "shapely", "zarr", "tifffile", "imagecodecs", "pylibCZIrw", "pandas")
 SAMPLES_PER_SECOND = 10
+SHARE_OF_TIME = 0.05  # that looking up memory may take
 PACKAGE = Path(__file__).parent
 
 
@@ -177,8 +177,9 @@ class Peak:
 class MemoryMeter:
     """Samples the memory of this process and its children ten times a second.
 
-    It is PSS, so that shared pages count once. Looking it up takes 10 ms, so that is done once a second and for every
-    new peak; in between resident memory is followed, which grows at least as much.
+    It is PSS, so that shared pages count once. Looking it up takes 10 to 30 ms, in which no other thread gets memory;
+    so that is done once a second, and for new peaks as far as it takes a twentieth of the time. In between resident
+    memory is followed, which grows at least as much.
     """
 
     def __init__(self) -> None:
@@ -186,6 +187,8 @@ class MemoryMeter:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="mihc-memory", daemon=True)
+        self._family: Family = []
+        self._looked = self._took = 0.0  # when that was looked up, and how long it took
         self.overall = Peak()
 
     def __enter__(self) -> MemoryMeter:
@@ -200,7 +203,9 @@ class MemoryMeter:
     @contextmanager
     def watch(self) -> Iterator[Peak]:
         """Keep the peak until the block ends; stages that run side by side see each other's memory."""
-        peak = Peak(_used_megabytes(_family()))
+        if not self._family:
+            self._look_up()
+        peak = Peak(_used_megabytes(self._family))
         with self._lock:
             self._watched.append(peak)
         try:
@@ -211,20 +216,25 @@ class MemoryMeter:
                 self._watched = [other for other in self._watched if other is not peak]
 
     def _sample(self) -> None:
-        for number in itertools.count():
-            if self._stop.wait(1 / SAMPLES_PER_SECOND):
-                return
-            if number % SAMPLES_PER_SECOND == 0:
-                family = _family()
+        while not self._stop.wait(1 / SAMPLES_PER_SECOND):
+            since = time.perf_counter() - self._looked
+            if since >= 1:
+                self._look_up()
             with self._lock:
                 lowest = min((peak.megabytes or 0.0) for peak in self._watched)
-            used = _used_megabytes(family)
-            if used > lowest:
-                family = _family()
-                used = _used_megabytes(family)
+            used = _used_megabytes(self._family)
+            if used > lowest and 1 > since >= self._took / SHARE_OF_TIME:
+                self._look_up()
+                used = _used_megabytes(self._family)
             with self._lock:
                 for peak in self._watched:
                     peak.megabytes = max(peak.megabytes or 0.0, used)
+
+    def _look_up(self) -> None:
+        started = time.perf_counter()
+        self._family = _family()
+        self._looked = time.perf_counter()
+        self._took = self._looked - started
 
 
 Family = list[tuple["psutil.Process", int]]

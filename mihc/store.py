@@ -48,7 +48,7 @@ from mihc.stores.labels import (
 from mihc.stores.locks import Lock
 from mihc.stores.ngff import level_shapes
 from mihc.stores.records import Record
-from mihc.stores.row_groups import StoredRows, write_joined_cells
+from mihc.stores.row_groups import KeptRows, StoredRows, write_joined_cells
 from mihc.stores.tables import (
     cell_columns,
     csv_header,
@@ -76,6 +76,7 @@ __all__ = [
     "IMAGE_SHARD",
     "LABEL_CHUNK",
     "Damage",
+    "KeptRows",
     "Record",
     "Store",
     "StoredImage",

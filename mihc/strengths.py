@@ -33,9 +33,12 @@ def counted_places(cells: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, str
     """
     regions, names = _coded(cells["region"])
     classes, kinds = _coded(cells["tissue_class"])
-    both = np.where(kinds.isin(ANALYSED)[classes], regions * len(kinds) + classes, -1)
-    code, present = numbered(both, len(names) * len(kinds))
-    return code, [(names[one // len(kinds)], kinds[one % len(kinds)]) for one in present]
+    both = regions * len(kinds) + classes
+    there = np.bincount(both, minlength=len(names) * len(kinds)) > 0
+    present = np.flatnonzero(there & np.tile(kinds.isin(ANALYSED), len(names)))
+    number = np.full(len(there), -1, dtype=np.int64)
+    number[present] = np.arange(len(present))
+    return number[both], [(names[one // len(kinds)], kinds[one % len(kinds)]) for one in present.tolist()]
 
 
 def _coded(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
@@ -120,16 +123,14 @@ def intensities(
     keys = sorted(places)
     if not keys:
         return pd.DataFrame(columns=list(INTENSITY_COLUMNS))
-    analysed = place >= 0
-    code = np.array([keys.index(key) for key in places])[place[analysed]]
+    code = np.array([*(keys.index(key) for key in places), -1])[place]
     known = {name for names in populations.values() for name in names if _has_values(cells, name, compartments[name])}
-    values = {name: marker_values(cells, name, compartments[name])[analysed] for name in sorted(known)}
+    values = {name: marker_values(cells, name, compartments[name]) for name in sorted(known)}
     rows = []
     for column, markers in populations.items():
-        calls = cells.loc[analysed, column].astype("boolean")
-        null, positive = calls.isna().to_numpy(), calls.fillna(False).to_numpy(bool)
-        unknown = np.bincount(code[null], minlength=len(keys)) > 0
-        at = np.flatnonzero(positive)
+        calls = cells[column].astype("boolean")
+        unknown = np.bincount(code[calls.isna().to_numpy() & (code >= 0)], minlength=len(keys)) > 0
+        at = np.flatnonzero(calls.to_numpy(bool, na_value=False) & (code >= 0))
         at = at[np.argsort(code[at], kind="stable")]
         ends = np.searchsorted(code[at], np.arange(len(keys) + 1))
         for marker in [name for name in markers if name in values]:

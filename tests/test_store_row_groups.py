@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mihc.errors import DamagedError
-from mihc.store import StoredRows, read_cells, row_groups, write_cells, write_joined_cells
+from mihc.store import KeptRows, StoredRows, read_cells, row_groups, write_cells, write_joined_cells
 from mihc.stores import tables
 from mihc.stores.footers import BINARY, DOUBLE, FALSE, I32, I64, LIST, STRUCT, TRUE, decode, encode
 
@@ -73,6 +73,20 @@ def test_whichever_row_groups_are_copied_the_bytes_are_those_of_writing_all(tmp_
     assert (size, sha) == (len(joined), hashlib.sha256(joined).hexdigest())
 
 
+@pytest.mark.parametrize("kept", [{0, 1, 2, 3}, {1, 2}, {3}], ids=len)
+def test_row_groups_of_an_earlier_table_are_those_of_writing_all(tmp_path, kept):
+    """The earlier table had one row group more before them, and another last cell."""
+    table = whole_table()
+    write_cells(tmp_path / "whole.parquet", table)
+    earlier = tmp_path / "earlier.parquet"
+    write_cells(earlier, pd.concat([table.iloc[:GROUP].assign(mean=1.0), table], ignore_index=True))
+    pieces = pieces_of(table, {0})
+    for number in kept:
+        pieces[number] = KeptRows(earlier, number + 1, len(table.iloc[GROUP * number : GROUP * (number + 1)]))
+    write_joined_cells(tmp_path / "joined.parquet", stored_in(tmp_path, table), table[NEW], pieces)
+    assert (tmp_path / "joined.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
 def test_rows_that_came_and_went_are_where_they_belong(tmp_path):
     table = whole_table()
     columns = stored_in(tmp_path, table)
@@ -114,7 +128,7 @@ def test_another_program_reads_it_with_every_checksum(tmp_path):
 def test_stored_rows_that_are_not_those_that_were_there_are_told(tmp_path):
     table = whole_table()
     columns = stored_in(tmp_path, table)
-    for wrong in (StoredRows(0, 0, 5), StoredRows(7, 0, 8)):
+    for wrong in (StoredRows(0, 0, 5), StoredRows(7, 0, 8), KeptRows(columns["mean"], 0, 8)):
         with pytest.raises(DamagedError, match="has not the"):
             write_joined_cells(tmp_path / "joined.parquet", columns, table[NEW], [wrong])
     path = columns["mean"]

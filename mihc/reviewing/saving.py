@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mihc.cells import measure_cells
 from mihc.pipeline import run
 from mihc.reviewing.overview import choose_final
 from mihc.reviewing.tables import table
@@ -29,6 +31,7 @@ REGION_KEYS = ("slide", "region", "tissue_class", "population")
 TEST_KEYS = ("family", "analysis", "endpoint", "population", "tissue_class", "measure", "split", "term", "time")
 TABLES = ("regions", "patients", "statistics")
 FEWEST_FOR_GROUPS = 2
+LOADED_BY_A_SAVE = ("scipy.optimize", "mihc.measures.sum_kernels")  # and by little else
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,14 @@ class Changes:
     computed: tuple[str, ...]  # what was computed, "stage slide"
     report: Path | None  # None where it was not asked for
     seconds: float
+
+
+def get_ready() -> None:
+    """Load what the first save of a process waits for: a second or two, which a viewer spends beside the picture."""
+    for name in LOADED_BY_A_SAVE:
+        importlib.import_module(name)
+    one = np.ones((2, 2), np.uint32)  # compiled loops are loaded with the first cell that is measured
+    measure_cells(one[None].astype(np.uint16), one, one, markers=["any"], pixel_size_um=0.5)
 
 
 def save(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
-from functools import partial
+from importlib import metadata
 
 import numpy as np
 import pandas as pd
@@ -119,13 +120,30 @@ def _key(job: Job, row: SlideRow, known: Known) -> dict[str, str]:
 def _call_measured(job: Job, row: SlideRow, known: Known, regions: Record, transaction: Transaction) -> None:
     areas = {(name, tissue_class): area for name, tissue_class, area in regions.notes["areas_mm2"]}
     in_bands = {(name, kind, band): area for name, kind, band, area in regions.notes["band_areas_mm2"]}
-    write = partial(write_cells_table, job, row.slide, transaction)
+
+    def write(table: pd.DataFrame, thresholds: Mapping[str, Threshold]) -> None:
+        write_cells_table(job, row.slide, transaction, table, _made_by(transaction.key, table, thresholds))
+
     _write(job, row, known, placed_cells(job, row), areas, in_bands, transaction, write)
 
 
 def _call_given(job: Job, row: SlideRow, known: Known, transaction: Transaction) -> None:
-    write = partial(store.write_cells, transaction.path(cells_file(row.slide)))
+    path = transaction.path(cells_file(row.slide))
+
+    def write(table: pd.DataFrame, _: object) -> None:
+        store.write_cells(path, table)
+
     _write(job, row, known, given_cells(job.study, row), None, {}, transaction, write)
+
+
+def _made_by(key: Mapping[str, str], table: pd.DataFrame, thresholds: Mapping[str, Threshold]) -> str:
+    """A hash of all that a row of the cells table hangs on beside the edits, and of how it is written.
+
+    The thresholds are told as they were taken: of some the slide's other cells have a say.
+    """
+    before = {name: value for name, value in key.items() if name != "edits"}
+    taken = {marker: (one.value, one.verdict, one.levels) for marker, one in thresholds.items()}
+    return hash_json([before, taken, list(table), code_hash("mihc.stores"), metadata.version("pyarrow")])
 
 
 def _unknown_areas(cells: pd.DataFrame) -> dict[tuple[str, str], float]:
@@ -141,12 +159,12 @@ def _write(
     areas: dict[tuple[str, str], float] | None,
     areas_in_bands: dict[tuple[str, str, int], float],
     transaction: Transaction,
-    write_table: Callable[[pd.DataFrame], None],
+    write_table: Callable[[pd.DataFrame, Mapping[str, Threshold]], None],
 ) -> None:
     """Call the cells, which the caller holds no longer, and write what comes of it.
 
-    `write_table` makes the cells table of the cells with their calls: first, so that the disk is at it while they are
-    counted. Without a picture (`areas` None) no area is known.
+    `write_table` makes the cells table of the cells with their calls, while they are counted. Without a picture
+    (`areas` None) no area is known.
     """
     panel = job.study.panel_of(row)
     areas = _unknown_areas(cells) if areas is None else areas
@@ -159,19 +177,21 @@ def _write(
     table = with_columns(cells, called, without=[f"{marker}_level" for marker in thresholds])
     del cells
     scored = {name: f"phenotype_{name}" for name in _scores(job, panel)}
-    write_table(with_columns(table, {}, without=scored.values()))
-    counts = _counts(table, names, areas, doubts, row)
-    scored, table = score_calls(job, row, table, thresholds, scored)
-    pdl1 = _counts(table, scored, areas, doubts, row)
-    analysed = called[table["tissue_class"].isin(ANALYSED)]
-    describe(job, row, table, thresholds, known.corrections, near_cells, transaction)
-    store.write_csv(transaction.path(part("regions", row.slide)), counts)
-    store.write_csv(transaction.path(part("bands", row.slide)), _band_counts(job, table, names, areas_in_bands, row))
-    store.write_csv(transaction.path(part("pdl1", row.slide)), pdl1)
-    store.write_csv(transaction.path(part("thresholds", row.slide)), _threshold_rows(row, thresholds, known, analysed))
+    with ThreadPoolExecutor(1, thread_name_prefix="mihc-cells") as beside:
+        written = beside.submit(write_table, with_columns(table, {}, without=scored.values()), thresholds)
+        counts = _counts(table, names, areas, doubts, row)
+        scored, table = score_calls(job, row, table, thresholds, scored)
+        pdl1 = _counts(table, scored, areas, doubts, row)
+        is_analysed = table["tissue_class"].isin(ANALYSED).to_numpy()
+        describe(job, row, table, thresholds, known.corrections, near_cells, transaction)
+        bands = _band_counts(job, table, names, areas_in_bands, row)
+        written.result()
+    told = _threshold_rows(row, thresholds, known, called, is_analysed)
+    for name, rows in {"regions": counts, "bands": bands, "pdl1": pdl1, "thresholds": told}.items():
+        store.write_csv(transaction.path(part(name, row.slide)), rows)
     transaction.notes |= {
         "cells": len(table),
-        "analysed_cells": len(analysed),
+        "analysed_cells": int(is_analysed.sum()),
         "outside_cells": int((table["tissue_class"] == OUTSIDE).sum()),
         "unclear": [marker for marker, chosen in thresholds.items() if chosen.verdict == "cannot tell"],
     }
@@ -216,6 +236,8 @@ def _shown_phenotypes(job: Job, panel: Panel) -> list[str]:
 def _typed(job: Job, row: SlideRow) -> dict[str, dict[str, object]]:
     """Thresholds of thresholds.csv with what is said of them: the slide's own before the study's ("*")."""
     table = job.study.thresholds
+    if table.empty:
+        return {}
     typed: dict[str, dict[str, object]] = {}
     for scope in ("*", row.slide):
         mine = table[table["slide"] == scope].drop(columns="slide")
@@ -306,9 +328,9 @@ def _doubts(
 
 
 def _threshold_rows(
-    row: SlideRow, thresholds: dict[str, Threshold], known: Known, analysed: pd.DataFrame
+    row: SlideRow, thresholds: dict[str, Threshold], known: Known, called: pd.DataFrame, is_analysed: np.ndarray
 ) -> pd.DataFrame:
-    """Rows of thresholds.csv; `analysed` are the calls of the cells in tumour, stroma and other."""
+    """Rows of thresholds.csv; `is_analysed` is True for the cells in tumour, stroma and other."""
     return pd.DataFrame(
         [
             {
@@ -323,8 +345,8 @@ def _threshold_rows(
                 **_whose(chosen, known.typed.get(marker, {})),
                 "reason": chosen.reason,
                 "correction": _told(known.corrections, marker, chosen),
-                "cells": len(analysed),
-                "positive_cells": _positive(analysed[f"{marker}_positive"]),
+                "cells": int(is_analysed.sum()),
+                "positive_cells": _positive(called[f"{marker}_positive"], is_analysed),
                 **_alone(known.own.get(marker)),
             }
             for marker, chosen in thresholds.items()
@@ -351,5 +373,7 @@ def _alone(own: Threshold | None) -> dict[str, object]:
     return {f"own_{name}": number for name, number in numbers.items()} | {"own_verdict": own.verdict if own else ""}
 
 
-def _positive(calls: pd.Series) -> float:
-    return math.nan if calls.isna().any() else float(calls.sum())
+def _positive(calls: pd.Series, among: np.ndarray) -> float:
+    if (calls.isna().to_numpy() & among).any():
+        return math.nan
+    return float((calls.to_numpy(bool, na_value=False) & among).sum())

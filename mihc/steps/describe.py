@@ -97,7 +97,7 @@ def describe(
         one.insert(0, "slide", row.slide)
     needed = correction_columns(panel)
     chosen = table["tissue_class"].isin(ANALYSED).to_numpy()
-    analysed = table.loc[chosen, [name for name in table if name in needed]]
+    analysed = table.loc[chosen, [name for name in table if name in needed] if corrections.shown else []]
     near = near_cells.of(chosen) if corrections.shown else None
     parts["corrections"] = effect_rows(job, row, analysed, thresholds, corrections, near)
     for name, one in parts.items():

@@ -79,8 +79,8 @@ class Edits:
         gone = np.searchsorted(ids, _among(ids, self.gone))
         if not len(added) and not len(gone):
             return table
-        at = np.searchsorted(np.delete(ids, gone), added["cell"])
-        return pd.DataFrame({name: _with_rows(table[name], gone, at, added[name]) for name in table}, copy=False)
+        parts = _parts(len(ids), gone, np.searchsorted(ids, added["cell"].to_numpy()))
+        return pd.DataFrame({name: _with_rows(table[name], added[name], parts) for name in table}, copy=False)
 
     def in_groups(self, last: np.ndarray) -> dict[int, Edits]:
         """The edits by the row group of the machine's table that they fall into.
@@ -94,17 +94,32 @@ class Edits:
         }
 
 
-def _with_rows(column: pd.Series, gone: np.ndarray, at: np.ndarray, added: pd.Series) -> pd.Series:
-    """A column without the rows `gone`, and then with others before the rows `at`."""
-    if isinstance(column.dtype, np.dtype):
-        kept = np.delete(column.to_numpy(), gone)
-        return pd.Series(np.insert(kept, at, added.astype(column.dtype)) if len(at) else kept, copy=False)
+Part = tuple[bool, slice]  # rows of a table with edits: of the machine's, or of the edited ones where True
+
+
+def _parts(rows: int, gone: np.ndarray, at: np.ndarray) -> list[Part]:
+    """A table of so many rows without those that are `gone`, and with others before the rows `at`; both ascend."""
+    parts: list[Part] = []
+    begun = 0
+    events = [(int(row), 1, 0) for row in gone] + [(int(row), 0, number) for number, row in enumerate(at)]
+    for row, leaves, number in sorted(events):
+        parts.append((False, slice(begun, row)))
+        begun = row + leaves
+        if not leaves:
+            parts.append((True, slice(number, number + 1)))
+    return [*parts, (False, slice(begun, rows))]
+
+
+def _with_rows(column: pd.Series, added: pd.Series, parts: list[Part]) -> pd.Series:
+    """A column put together of parts; whole stretches are copied, which takes no time beside choosing row by row."""
     values = column.array
+    if isinstance(column.dtype, np.dtype):
+        both = column.to_numpy(), added.to_numpy().astype(column.dtype)
+        return pd.Series(np.concatenate([both[edited][rows] for edited, rows in parts]), copy=False)
     if isinstance(values, pd.Categorical):
         values = values.add_categories(sorted({*added} - {*values.categories}))
-    both = pd.concat([pd.Series(values), added.astype(values.dtype)], ignore_index=True)
-    stays = np.delete(np.arange(len(column)), gone)
-    return both.take(np.insert(stays, at, len(column) + np.arange(len(at)))).reset_index(drop=True)
+    few = pd.Series(added, dtype=values.dtype).array
+    return pd.Series(type(values)._concat_same_type([(few if edited else values)[rows] for edited, rows in parts]))
 
 
 def _among(ids: np.ndarray, some: np.ndarray) -> np.ndarray:
@@ -160,23 +175,36 @@ def edit(job: Job, row: SlideRow, image: Record, cells: Record, outlines: Record
 
 def _edit(job: Job, row: SlideRow, done: Mapping[str, Record], review: SlideReview, transaction: Transaction) -> None:
     slide = row.slide
-    machine = store.read_cells(job.store.path(measured_table(slide)), columns=LABEL_COLUMNS)
-    if cells_hash(machine) != review.labels:
-        raise InputError(
-            f"the cells were edited by {review.reviewer} on other labels than these, which were found anew since",
-            place=slide,
-            fix="Undo the cell edits in mihc review, or take back what changed the segmentation.",
-        )
+    _refuse_other_labels(job, slide, done["cells"], review)
+    machine = store.read_cells(job.store.path(measured_table(slide)), columns=["cell"])["cell"].to_numpy()
     folder = job.store.path(f"slides/{slide}.ome.zarr")
     stored, labels = store.open_image(folder), {name: store.open_labels(folder, name)[0] for name in PARTS}
     measured = measure_edits(stored, labels, review, _settings(job, stored, done["slide"], done["cells"]))
     measured.insert(0, "slide", slide)
     rows = measured.drop(columns="flags").join(_places(job, slide, measured, done["outlines"]))
-    gone = _among(machine["cell"].to_numpy(), np.array([*review.removed, *measured["cell"]], np.uint32))
+    gone = _among(machine, np.array([*review.removed, *measured["cell"]], np.uint32))
     store.write_cells(transaction.path(edited_table(slide)), rows)
     ledger = _ledger(job, slide, machine, Edits(rows, gone))
     store.write_csv(transaction.path(f".stages/edits/{slide}.area_ledger.csv"), ledger)
-    transaction.notes |= {"removed": len(review.removed), "added": len(review.added), "gone": gone.tolist()}
+    transaction.notes |= {
+        "removed": len(review.removed),
+        "added": len(review.added),
+        "gone": gone.tolist(),
+        "labels": review.labels,
+    }
+
+
+def _refuse_other_labels(job: Job, slide: str, cells: Record, review: SlideReview) -> None:
+    """Refuse edits of other cells than the machine's; the same cells, once compared, are not read again for that."""
+    before = job.store.record(STAGE, slide)
+    if before and (before.key.get("cells"), before.notes.get("labels")) == (cells.digest, review.labels):
+        return
+    if cells_hash(store.read_cells(job.store.path(measured_table(slide)), columns=LABEL_COLUMNS)) != review.labels:
+        raise InputError(
+            f"the cells were edited by {review.reviewer} on other labels than these, which were found anew since",
+            place=slide,
+            fix="Undo the cell edits in mihc review, or take back what changed the segmentation.",
+        )
 
 
 def _places(job: Job, slide: str, measured: pd.DataFrame, outlines: Record) -> pd.DataFrame:
@@ -192,12 +220,13 @@ def _places(job: Job, slide: str, measured: pd.DataFrame, outlines: Record) -> p
     return placed
 
 
-def _ledger(job: Job, slide: str, machine: pd.DataFrame, edits: Edits) -> pd.DataFrame:
-    """The account with the edits: from the machine's where no cell outside all regions comes or goes."""
-    left = _places_of(job, slide, machine["cell"].to_numpy(), edits.gone)
+def _ledger(job: Job, slide: str, machine: np.ndarray, edits: Edits) -> pd.DataFrame:
+    """The account with the edits: from the machine's, of whom `machine` are the ids, where nothing outside changes."""
+    left = _places_of(job, slide, machine, edits.gone)
     if OUTSIDE in {*left["tissue_class"], *edits.rows["tissue_class"]}:
         placed = store.read_cells(job.store.path(place.regions_table(slide)), columns=PLACED)
-        every = edits.over(placed.join(machine[["x_um", "y_um"]]))
+        where = store.read_cells(job.store.path(measured_table(slide)), columns=["x_um", "y_um"])
+        every = edits.over(placed.join(where))
         return place.whole_ledger(job, slide, every, place.shapes_of(job, slide))
     change = Counter(zip(edits.rows["region"], edits.rows["tissue_class"]))
     change.subtract(zip(left["region"], left["tissue_class"]))
@@ -279,6 +308,8 @@ def _around(
         nuclei, cells = (laid_over(labels[name][y0:y1, x0:x1], review, name, origin_yx=(y0, x0)) for name in PARTS)
         inner = cells[near[0] - y0 : near[1] - y0, near[2] - x0 : near[3] - x0]
         wanted = np.setdiff1d(inner, [0])
+        if not len(wanted):  # every cell there is was deleted
+            continue
         present = np.setdiff1d(np.union1d(nuclei, []).astype(np.uint32), [0, *wanted])  # with a nucleus in the piece
         ids = np.concatenate([wanted, present]).astype(np.uint32)
         tables.append(_measured(stored, *_numbered(nuclei, cells, ids), ids, len(wanted), (y0, x0), settings))

@@ -155,9 +155,17 @@ def void_records(results: Path, slide: str, keep: str, replaced: list[str]) -> l
             record = read_record(path)
         except DamagedError:
             continue
-        if record and any(below(name, root) for name in record.files for root in replaced):
+        if record and _owns_any(record, replaced):
             void.append(path.stem)
     return void
+
+
+def _owns_any(record: Record, paths: list[str]) -> bool:
+    """Whether a file of the stage lies in one of the paths; a picture has thousands, so its roots come first."""
+    near = [
+        path for path in paths if any(below(path, root) or below(root, path) for root in record.roots or record.files)
+    ]
+    return any(below(name, path) for path in near for name in record.files)
 
 
 def forget_record(results: Path, stage: str, slide: str) -> None:

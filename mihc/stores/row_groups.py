@@ -2,8 +2,8 @@
 
 A parquet file is a row of column chunks with a footer that says where each begins. A slide's cells table has most of
 its columns from stages that are stored already, in row groups of the same cells: those chunks are copied, neither read
-nor compressed again, and only new columns and row groups in which cells came or went are written anew. The bytes are
-those of writing it all anew.
+nor compressed again, and only new columns and row groups in which cells came or went are written anew. Row groups that
+an earlier table has just so are copied whole. The bytes are those of writing it all anew.
 """
 
 from __future__ import annotations
@@ -43,11 +43,20 @@ class StoredRows:
     rows: int
 
 
+@dataclass(frozen=True)
+class KeptRows:
+    """A row group that is the one of this number of an earlier table with the same columns."""
+
+    table: Path
+    number: int
+    rows: int
+
+
 def write_joined_cells(
     path: str | Path,
     columns: Mapping[str, Path | None],
     added: pd.DataFrame,
-    pieces: Iterable[StoredRows | pd.DataFrame],
+    pieces: Iterable[StoredRows | KeptRows | pd.DataFrame],
 ) -> tuple[int, str]:
     """Write a table of cells of which much is stored -> its bytes and their sha256.
 
@@ -60,8 +69,8 @@ def write_joined_cells(
     added
         The new columns.
     pieces
-        The table's row groups in their order: as the stored tables have them with rows of `added`, or with all columns.
-        None has more rows than `ROW_GROUP`; those without rows are passed over.
+        The table's row groups in their order: as the stored tables have them with rows of `added`, as an earlier table
+        has them, or with all columns. None has more rows than `ROW_GROUP`; those without rows are passed over.
 
     Raises
     ------
@@ -70,17 +79,17 @@ def write_joined_cells(
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        tables = [table for table in dict.fromkeys(columns.values()) if table is not None]
-        sources = {table: _Source(stack.enter_context(table.open("rb")), table) for table in tables}
+        sources, new = _Sources(stack), None
         out = _Writer(stack.enter_context(Path(path).open("wb")))
         out.begin(_header(columns, added))
-        new = arrow_table(added)
         for piece in pieces:
+            made: dict[str, _Chunk] = {}
             if isinstance(piece, pd.DataFrame):
                 made = _encoded(arrow_table(piece[list(columns)])) if len(piece) else {}
-                rows = len(piece)
-            else:
-                made, rows = _encoded(new.slice(piece.first, piece.rows)) if new.num_columns else {}, piece.rows
+            elif isinstance(piece, StoredRows) and len(added.columns):
+                new = arrow_table(added) if new is None else new
+                made = _encoded(new.slice(piece.first, piece.rows))
+            rows = len(piece) if isinstance(piece, pd.DataFrame) else piece.rows
             if rows:
                 out.add(rows, list(_chunks(columns, sources, piece, made)))
         return out.finish()
@@ -95,13 +104,17 @@ def _header(columns: Mapping[str, Path | None], added: pd.DataFrame) -> Struct:
 
 def _chunks(
     columns: Mapping[str, Path | None],
-    sources: Mapping[Path, _Source],
-    piece: StoredRows | pd.DataFrame,
+    sources: _Sources,
+    piece: StoredRows | KeptRows | pd.DataFrame,
     made: Mapping[str, _Chunk],
 ) -> Iterator[_Chunk]:
     """The column chunks of a row group, in the table's order: those that were `made`, and stored ones."""
     for name, table in columns.items():
-        yield made[name] if name in made else sources[table].chunk(piece.number, name, piece.rows)
+        if name in made:
+            yield made[name]
+        else:
+            source = sources.of(piece.table if isinstance(piece, KeptRows) else table)
+            yield source.chunk(piece.number, name, piece.rows)
 
 
 @dataclass(frozen=True)
@@ -157,6 +170,19 @@ def _footer(data: bytes) -> Struct:
     """The footer of a file in memory."""
     size = int.from_bytes(data[-8:-4], "little")
     return decode(data[len(data) - 8 - size : -8])
+
+
+class _Sources:
+    """Stored tables, each opened when the first of its chunks is copied."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack, self._opened = stack, dict[Path, _Source]()
+
+    def of(self, table: Path) -> _Source:
+        """The table that lies there."""
+        if table not in self._opened:
+            self._opened[table] = _Source(self._stack.enter_context(table.open("rb")), table)
+        return self._opened[table]
 
 
 class _Source:

@@ -68,6 +68,7 @@ def review(study: Path, target: Path) -> None:
     panels = begin_review(viewer, desk, slide="S01", population="B cell")
     look_at(viewer, np.array([[20.0, 60.0], [220.0, 240.0]]))
     _open(panels, "Slides")
+    _wait(lambda: {"nuclei", "cells", "regions", "AF"} <= {layer.name for layer in viewer.layers})
     _wait(lambda: all(desk.has_thumbnail(slide) for slide in mihc.measured_slides(desk.study)))
     panels.slides.listed.setCurrentCell(len(desk.study.slides) - 1, 0)
     _keep(viewer, panels, "Slides", target / "review-slides.png")

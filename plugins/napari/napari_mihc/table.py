@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mihc
+from napari_mihc.arrivals import Arrivals, insert
 from napari_mihc.desk import Desk
 from napari_mihc.model import POINT_UM, UM, LayerData, SlideView, region_layer, slide_layers
 from napari_mihc.outlines import keep_outlines
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import napari
 
 LABELS = ("nuclei", "cells")
-MANY_CELLS = 200_000  # of a slide whose regions take seconds to draw: they come after the first picture
 Later = Callable[[Callable[[], Any], Callable[[Any], None]], object]
 DRAWN, CHOSEN, MOVING = "draw here", "chosen cells", "positive cells"
 KEYS = {
@@ -68,6 +68,7 @@ class ReviewTable:
         self.strokes.changed = self._changed
         self.said: list[str] = []  # what was told to the reviewer, the newest last
         self._listeners: list[Callable[[], None]] = []
+        self._arrivals = Arrivals(viewer, [])
         self._taken = False  # whether the gesture under way took what was drawn
         self.later: Later = lambda work, then: then(work())  # how to do what the first picture does not wait for
         self.busy: Callable[[str], AbstractContextManager] = nullcontext  # how to show that something takes its time
@@ -126,22 +127,48 @@ class ReviewTable:
     def _show(self, slide: str | None, population: str | None) -> None:
         self.strokes.remember()
         view = self.desk.open(slide)
-        layers = slide_layers(view, population=population, regions=False)
+        layers = [self._edited(*layer) for layer in slide_layers(view, population=population, regions=False)]
         keep_outlines(self.viewer)
-        self.viewer.layers.clear()
-        for data, options, kind in layers:
-            if kind == "labels":
-                count = len(self.desk.session.labels(options["name"]))
-                data = [EditedPlane(self.desk, options["name"], level) for level in range(count)]
-                data = data if count > 1 else data[0]
-            getattr(self.viewer, f"add_{kind}")(data, **options)
+        if self.viewer.layers:
+            self.viewer.layers.clear()
+        self._arrivals = arrivals = Arrivals(self.viewer, layers)
+        arrivals.show_first()
         self.viewer.title = f"mihc - {view.slide} - {self.desk.reviewer}"
-        count = self.desk.cell_count
-        if count < MANY_CELLS:
-            self.show_regions()
-        else:
-            self.later(lambda: self._region_layer(view), self._add_regions)
-        self.tell(f"{view.slide}: {count} cells")
+        self.tell(f"{view.slide}: {self.desk.cell_count} cells")
+        self._bring_next(arrivals)
+        session, zoom = self.desk.session, self.viewer.scene.camera.zoom
+
+        def drawn(layer: napari.layers.Layer) -> None:
+            if (
+                session is self.desk.session and "regions" not in self.viewer.layers
+            ):  # else another slide, or drawn anew
+                insert(self.viewer, len(self.viewer.layers), layer)
+
+        self.later(lambda: _regions_of(view, session, zoom), drawn)
+
+    def _edited(self, data: Any, options: dict, kind: str) -> LayerData:
+        """The machine's labels with the edits; every other layer as it is."""
+        if kind == "labels":
+            count = len(self.desk.session.labels(options["name"]))
+            data = [EditedPlane(self.desk, options["name"], level) for level in range(count)]
+            data = data if count > 1 else data[0]
+        return data, options, kind
+
+    def _bring_next(self, arrivals: Arrivals) -> None:
+        """Let the layers that wait come one by one, as long as their slide lies on the desk."""
+        if arrivals is not self._arrivals:
+            return
+        if not arrivals.waiting:
+            self.later(mihc.review.get_ready, lambda _: None)
+            return
+        place = arrivals.waiting[0]
+
+        def made(layer: napari.layers.Layer) -> None:
+            if arrivals is self._arrivals:
+                arrivals.place(place, layer)
+                self._bring_next(arrivals)
+
+        self.later(lambda: arrivals.make(place), made)
 
     def show_edits(self) -> None:
         """Draw labels and chosen cells as they are now."""
@@ -160,24 +187,17 @@ class ReviewTable:
 
     def show_regions(self) -> None:
         """Draw the regions as they are with all edits so far."""
+        layer = _regions_of(self.desk.view, self.desk.session, self.viewer.scene.camera.zoom)
+        at = len(self.viewer.layers)
         if "regions" in self.viewer.layers:
+            at = self.viewer.layers.index("regions")
             self.viewer.layers.remove("regions")
-        self._add_regions(self._region_layer(self.desk.view))
-
-    def _region_layer(self, view: SlideView) -> LayerData:
-        """The regions of the slide on the desk, which was looked at as `view`."""
-        return region_layer(view, self.desk.session.regions())
-
-    def _add_regions(self, layer: LayerData) -> None:
-        """Add what was made of the regions, unless they were drawn meanwhile or another slide lies there."""
-        data, options, _ = layer
-        slide = options.get("metadata", {}).get("slide", self.desk.session and self.desk.session.row.slide)
-        if self.desk.session and slide == self.desk.session.row.slide and "regions" not in self.viewer.layers:
-            self.viewer.add_shapes(data, **options)
+        insert(self.viewer, at, layer)
 
     def look_for(self, marker: str) -> None:
         """Show a marker's channel beside nuclei and tumour, and no other."""
         shown = {"nuclei", "tumour"}
+        self._arrivals.bring(marker)
         for name, role in self.desk.view.roles.items():
             if name in self.viewer.layers:
                 self.viewer.layers[name].visible = role in shown or name == marker
@@ -336,3 +356,13 @@ class ReviewTable:
         for name in names:
             if name in self.viewer.layers:
                 self.viewer.layers[name].visible = not self.viewer.layers[name].visible
+
+
+def _regions_of(view: SlideView, session: mihc.review.Session, zoom: float) -> napari.layers.Layer:
+    """The regions of a slide with the edits of its session, as lines that this zoom of the camera needs."""
+    from napari.layers import Layer
+
+    data, options, kind = region_layer(view, session.regions())
+    if "line_px" in options.get("metadata", {}) and zoom > 0:
+        options["edge_width"] = options["metadata"]["line_px"] / zoom
+    return Layer.create(data, options, kind)

@@ -128,7 +128,8 @@ def test_from_a_folder_to_report_and_review_without_a_terminal(panel, slides, qt
     assert panel.said.text().startswith("Done: 3 of 3 slides")
     assert panel.report_button.isEnabled() and panel.study.report.is_file()
     panel.review_button.click()
-    assert panel.viewer.title.startswith("mihc - ") and "nuclei" in panel.viewer.layers
+    assert panel.viewer.title.startswith("mihc - ") and "DAPI" in panel.viewer.layers
+    qtbot.waitUntil(lambda: {"nuclei", "cells", "regions", "AF"} <= {layer.name for layer in panel.viewer.layers})
 
 
 def test_what_is_wrong_is_told_in_words_and_nothing_pops_up(panel, slides, qtbot):

@@ -14,6 +14,8 @@ from napari_mihc import open_slide_in, review_study
 from napari_mihc.model import Plane
 from napari_mihc.review import look_at
 
+CHANNELS = ["DAPI", "PanCK", "CD3", "CD8", "CD20", "CD21", "Ki67", "AF"]
+
 
 @pytest.fixture
 def viewer(make_napari_viewer):
@@ -153,13 +155,26 @@ def test_zooming_in_reads_the_chunks_in_view_only(viewer, pyramid, reads):
     assert max(full) <= 1024 * 1024  # one chunk of the labels
 
 
-def test_review_opens_what_was_asked_for_and_waits(make_napari_viewer, study_folder, monkeypatch):
-    opened, waited = [], []
+def test_review_opens_what_was_asked_for_and_waits(make_napari_viewer, study_folder, monkeypatch, qtbot):
+    opened, waited, active = [], [], []
+
+    def look() -> None:
+        waited.append([layer.name for layer in opened[0].layers])
+        active.append(opened[0].layers.selection.active.name)
+
+    def wait() -> None:
+        look()
+        qtbot.waitUntil(lambda: len(opened[0].layers) == 12, timeout=60_000)
+        look()
+
     monkeypatch.setattr(napari, "Viewer", lambda title: opened.append(make_napari_viewer(title=title)) or opened[0])
-    monkeypatch.setattr(napari, "run", lambda: waited.append(len(opened[0].layers)))
+    monkeypatch.setattr(napari, "run", wait)
     review_study(study_folder, slide="S01", region="Tumor", population="B cell")
     assert opened[0].title.startswith("mihc - S01 - ")
-    assert waited == [12]
+    first, then = waited  # what is seen comes at once, all else after the first picture, to its place
+    assert first == ["DAPI", "PanCK", "CD20", "B cell"]
+    assert [name for name in then if name != "regions"] == [*CHANNELS, "nuclei", "cells", "B cell"]
+    assert active[0] == active[1]  # nobody's tool is changed by what comes later
 
 
 def test_review_without_a_qt_binding_says_what_to_type(study_folder, monkeypatch):

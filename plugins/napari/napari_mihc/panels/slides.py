@@ -49,6 +49,7 @@ class SlidePanel(QWidget):
             self._colour(row)
             if self.table.desk.has_thumbnail(self._slide(row)):
                 self._draw(row)
+        self.listed.resizeColumnToContents(QC_COLUMN)  # some of it is bold now
         self.listed.setColumnWidth(0, self.listed.columnWidth(0) + THUMBNAIL_PX + 16)
         if chosen >= 0:
             self.listed.setCurrentCell(chosen, 0)

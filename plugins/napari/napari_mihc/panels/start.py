@@ -120,8 +120,7 @@ class StartPanel(QWidget):
             self.said.setText(f"{folder}: there is no such folder.\nName the folder that holds the slides.")
             self.study = None
         elif self.study is not None:
-            begun = "This is a study already: look its tables over, then check and run."
-            self.said.setText(begun if self.study.is_begun else "Begin reads the slides; nothing of theirs is changed.")
+            self.said.setText(_how_far(self.study))
         self._show_pages()
 
     def begin(self) -> None:
@@ -234,3 +233,12 @@ class StartPanel(QWidget):
             self.reviewing = begin_review(self.viewer, Desk(self.study.folder, login_name()))
         except mihc.errors.MihcError as error:
             self.said.setText(str(error))
+
+
+def _how_far(study: NewStudy) -> str:
+    """What is there of a study, and what comes next."""
+    if study.report is not None:
+        return "This study has been run: look at it below. After a change, Run computes what hangs on it."
+    if study.is_begun:
+        return "This is a study already: look its tables over, then check and run."
+    return "Begin reads the slides; nothing of theirs is changed."

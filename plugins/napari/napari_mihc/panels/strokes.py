@@ -110,6 +110,7 @@ class StrokePanel(QWidget):
         self._ended()
         unseen = "" if len(told) else "Paint two strokes or more of each class to see how it calls unseen ones."
         self.said.setText("\n".join([f"Learnt by {trial.method}.", *trial.remarks, unseen]).strip())
+        self.table.tell(f"the map of {trial.slide} is in the picture: accept or reject it")
 
     def keep(self) -> None:
         """Accept the map."""

@@ -20,7 +20,7 @@ from napari_mihc.panels.strokes import StrokePanel
 from napari_mihc.panels.thresholds import ThresholdPanel
 from napari_mihc.table import ReviewTable
 
-MS_TO_DRAW = 200  # that the viewer has for the first picture
+MS_TO_DRAW = 100  # that the viewer has for a picture, before more comes
 
 
 class ReviewPanels(QWidget):
