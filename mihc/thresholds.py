@@ -2,12 +2,12 @@
 
 The automatic threshold (docs/thresholds.md) describes the cells' values as negatives alone and as negatives with
 positives, each with several ideas of what negatives look like: normal, log-normal or gamma, on a drifting background,
-with autofluorescence, two shades of tissue; a positive cell is a negative one with light on it. What all plausible descriptions agree on is believed. The
-threshold is the value above which as many cells lie as are positive, so that the positives below it are as many as
-the negatives above it and positivity is unbiased; its interval is the range over the plausible descriptions. Where
-positives are not needed to describe the cells, there is no room for them, and the cells are not two groups of which
-the brighter may be positive, the slide is called negative. Everything else is "cannot tell" and goes to a person,
-with the plausible range of thresholds where there is one.
+with autofluorescence, two shades of tissue; a positive cell is a negative one with light on it. What all plausible
+descriptions agree on is believed. The threshold is the value above which as many cells lie as are positive, so that
+the positives below it are as many as the negatives above it and positivity is unbiased; its interval is the range
+over the plausible descriptions. Where positives are not needed to describe the cells, there is no room for them, and
+the cells are not two groups of which the brighter may be positive, the slide is called negative. Everything else is
+"cannot tell" and goes to a person, with the plausible range of thresholds where there is one.
 """
 
 from __future__ import annotations
