@@ -35,7 +35,7 @@ def write_cohort(folder: Path, *, harmonise: str = "none") -> Path:
     (folder / "panel.csv").write_text(PANEL)
     lines = ["slide,patient,cells,batch,control"]
     for number, (slide, batch) in enumerate(BATCHES.items()):
-        rng = np.random.default_rng(number)
+        rng = np.random.default_rng(number + 60)
         cells = 40 if slide == FEW else 1200
         negative = NEGATIVE.get(slide, 200.0 if batch == "A" else 300.0)
         bright = np.arange(cells) < (0 if slide == "CTRL" else 0.2 * cells)

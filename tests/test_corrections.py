@@ -165,8 +165,8 @@ def test_too_few_cells_that_glow_say_nothing():
 
 
 def test_corrected_cells_tell_what_autofluorescence_had_hidden():
-    """2 % of positives under a tail of autofluorescence: the means cannot tell them, the corrected ones can."""
-    values, glow, positive = glowing(5, 0.8, share=0.02, signal=160.0)
+    """1 % of positives under a tail of autofluorescence: the means cannot tell them, the corrected ones can."""
+    values, glow, positive = glowing(5, 0.8, share=0.01, signal=160.0)
     cells = pd.DataFrame({"CD3_cell_mean": values, "AF_cell_mean": glow})
     (found,) = fit_corrections(cells, {"CD3": "cell"}, glow="AF", asked=["autofluorescence"]).values()
     before, after = choose_threshold(values), choose_threshold(found.values(cells))
