@@ -90,6 +90,14 @@ def test_few_steps_of_a_coarse_camera_cannot_tell():
     assert FEWEST_BINS > 3
 
 
+@pytest.mark.parametrize("share", [0.997, 0.999])
+def test_cells_that_are_nearly_all_equal_are_judged_and_crash_nothing(share):
+    """A marker whose background was taken off to 0: nearly all cells in the lowest bin, the few others far above."""
+    few = np.random.default_rng(0).lognormal(3, 1, round((1 - share) * 20_000))
+    chosen = choose_threshold(np.concatenate([np.zeros(20_000 - few.size), few]))
+    assert chosen.verdict in ("cannot tell", "negative slide"), chosen.reason
+
+
 # ---- negative controls
 
 
