@@ -136,6 +136,13 @@ def test_controls_of_too_few_cells_are_not_used():
     assert chosen.verdict == "separable" and "only 2 cells" in chosen.reason
 
 
+@pytest.mark.parametrize(("control", "words"), [([300.0], "only 1 step"), ([300.0, 340.0], "only 2 steps")])
+def test_controls_on_few_steps_have_no_shape_and_are_not_used(control, words):
+    values, _ = cells(0.1, 8, 5)
+    chosen = choose_threshold(values, negatives=np.repeat(control, 200))
+    assert chosen.reason.endswith(words) and chosen.value == choose_threshold(values).value
+
+
 # ---- what must not change it
 
 
