@@ -105,13 +105,17 @@ def examine(values: np.ndarray, negatives: ArrayLike | None = None) -> tuple[Evi
     controls = _finite([] if negatives is None else negatives)
     if negatives is None:
         return weigh(histogram, LOWERS), ""
-    if controls.size < FEWEST_CELLS or controls.min() == controls.max():
+    if controls.size < FEWEST_CELLS:
         return weigh(histogram, LOWERS), f"; the negative controls have only {controls.size} cells and are not used"
-    from mihc.gating.evidence import known_lower
+    steps = 1 if controls.min() == controls.max() else np.count_nonzero(Histogram.of(controls).counts)
+    if steps < FEWEST_BINS:
+        differs = f"their values lie on only {steps} {'steps' if steps > 1 else 'step'}"
+    else:
+        from mihc.gating.evidence import known_lower
 
-    shape, mean, sd = known_lower(controls)
-    evidence = weigh(histogram, (shape,))
-    differs = _differs(evidence, mean, sd)
+        shape, mean, sd = known_lower(controls)
+        evidence = weigh(histogram, (shape,))
+        differs = _differs(evidence, mean, sd)
     if differs:
         return weigh(histogram, LOWERS), f"; the negative controls are not used: {differs}"
     return evidence, f", the negatives as on {controls.size} cells of negative controls"

@@ -105,6 +105,19 @@ def test_shares_of_a_normal_distribution_are_right_to_a_millionth():
         assert _normal(x) == pytest.approx(statistics.NormalDist().cdf(x), abs=1.1e-6)
 
 
+@pytest.mark.parametrize("tail", [0.3, 0.4, 0.5, 1.0, 7.0])
+def test_a_short_tail_takes_cells_from_below_and_adds_none(tail):
+    """Where the table of the normal distribution ends, too: the share below never falls as values rise."""
+    from mihc.gating.peak_kernels import _tailed
+
+    places = np.linspace(-6, 9, 3001)
+    shares = np.array([_tailed(x, tail) for x in places])
+    cdf = statistics.NormalDist().cdf
+    truth = [cdf(x) - math.exp(0.5 / tail**2 - x / tail) * 0.5 * math.erfc((1 / tail - x) / 2**0.5) for x in places]
+    assert np.abs(shares - truth).max() < 1e-5
+    assert np.diff(shares).min() > -1e-6
+
+
 def test_a_fit_without_positives_has_none():
     _, out = peaks((-9.0, 0.3, -9.0), CLEAN, 0, share=1e-9)
     assert not out[1].any()

@@ -91,3 +91,12 @@ def test_what_lies_between_dark_and_bright_cells_is_not_all_called_negative():
     chosen = choose_threshold(values)
     assert chosen.verdict == "separable", chosen.reason
     assert 10_000 / 21_000 <= np.mean(values >= chosen.value) <= 12_000 / 21_000
+
+
+def test_millions_of_cells_are_described_as_well_as_one_million():
+    """What belongs to no peak is a share of the cells: of 5 million it was more than an empty bin could lack."""
+    assert choose_threshold(slide(0.0, 0.0, 3, number=5_000_000)).verdict == "negative slide"
+    values = slide(0.1, 6.0, 3, number=3_000_000)
+    chosen = choose_threshold(values)
+    assert chosen.verdict == "separable" and "two groups of cells 6" in chosen.reason, chosen.reason
+    assert abs(100 * np.mean(values >= chosen.value) - 10) < 0.3

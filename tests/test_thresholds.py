@@ -90,6 +90,14 @@ def test_few_steps_of_a_coarse_camera_cannot_tell():
     assert FEWEST_BINS > 3
 
 
+@pytest.mark.parametrize("share", [0.997, 0.999])
+def test_cells_that_are_nearly_all_equal_are_judged_and_crash_nothing(share):
+    """A marker whose background was taken off to 0: nearly all cells in the lowest bin, the few others far above."""
+    few = np.random.default_rng(0).lognormal(3, 1, round((1 - share) * 20_000))
+    chosen = choose_threshold(np.concatenate([np.zeros(20_000 - few.size), few]))
+    assert chosen.verdict in ("cannot tell", "negative slide"), chosen.reason
+
+
 # ---- negative controls
 
 
@@ -126,6 +134,13 @@ def test_controls_of_too_few_cells_are_not_used():
     values, _ = cells(0.1, 8, 5)
     chosen = choose_threshold(values, negatives=[300.0, 310.0])
     assert chosen.verdict == "separable" and "only 2 cells" in chosen.reason
+
+
+@pytest.mark.parametrize(("control", "words"), [([300.0], "only 1 step"), ([300.0, 340.0], "only 2 steps")])
+def test_controls_on_few_steps_have_no_shape_and_are_not_used(control, words):
+    values, _ = cells(0.1, 8, 5)
+    chosen = choose_threshold(values, negatives=np.repeat(control, 200))
+    assert chosen.reason.endswith(words) and chosen.value == choose_threshold(values).value
 
 
 # ---- what must not change it

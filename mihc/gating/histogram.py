@@ -13,6 +13,7 @@ LINEAR = 3.0  # X up to which bins are about equally wide; then their width grow
 LOWEST = -1.0  # X of the lower edge: what lies below falls into the first bin
 DEAD = -2.0  # X below which cells have no background either, on a slide that has one: they are left out
 MOST_BINS = 300
+MOST_COUNTED = 1_000_000  # more cells count as so many: no formula is exact enough for what more would say
 # No formula gives the share of cells in a bin more exactly than this, however many cells there are. The first is what
 # descriptions are weighed against each other with; a best one that misses by more than the second is none.
 FORMULA_ERROR, COARSE_ERROR = 0.01, 0.03
@@ -23,7 +24,7 @@ NORMAL_GAPS = (0.93, 0.97)  # SDs between the 0.5 %, 5 % and 25 % points of a no
 class Histogram:
     """Counts of cells in bins of X = (value - origin) / unit; the first and last bin are open."""
 
-    counts: np.ndarray  # (bins,) float64
+    counts: np.ndarray  # (bins,) float64; fractions where cells are more than MOST_COUNTED
     z: np.ndarray  # (bins + 1,) edges in arcsinh(X / LINEAR)
     origin: float  # counts: about 2.6 SDs below the negative peak
     unit: float  # counts: about the SD of the negatives, from the lowest quarter of the cells
@@ -42,7 +43,7 @@ class Histogram:
         first = math.asinh(LOWEST / LINEAR)
         bins = min(int((float(z.max()) - first) / STEP) + 1, MOST_BINS)
         places = np.minimum(((z - first) / STEP).astype(np.int64), bins - 1)
-        counts = np.bincount(places, minlength=bins).astype(np.float64)
+        counts = np.bincount(places, minlength=bins) * min(1.0, MOST_COUNTED / places.size)
         return cls(counts, first + STEP * np.arange(bins + 1), origin, unit)
 
     @cached_property
@@ -61,8 +62,8 @@ class Histogram:
 
     @property
     def cells(self) -> int:
-        """Number of cells."""
-        return int(self.counts.sum())
+        """Number of cells, at most MOST_COUNTED."""
+        return round(self.counts.sum())
 
     @property
     def edges(self) -> np.ndarray:

@@ -43,6 +43,7 @@ LEAST_PART = 1e-3  # fewer cells with a tail are none
 NUDGE = 1e-4  # for the slopes
 TRIES = 8  # of a step, each shorter or with fewer entries
 TABLE_REACH, TABLE_STEPS = 6, 200  # of a standard normal's shares: SDs to both sides, and steps in an SD
+SQRT_TAU = math.sqrt(2 * math.pi)
 BELOW = np.array([0.5 * math.erfc(-k / TABLE_STEPS * 0.5**0.5) for k in range(-1200, 1201)])
 # What the shape's three entries usually are, for each kind, how far from it they usually lie, and their limits.
 _TAILED = ((-3.0, -0.9, 0.7), (1.0, 1.2, 0.7), (-9.0, -5.0, -0.7), (0.0, 0.2, 1.6))
@@ -67,9 +68,14 @@ def _normal(x: float) -> float:
 @compiled
 def _tailed(x: float, tail: float) -> float:
     """Share below x of a standard normal plus an exponential of mean `tail`."""
-    if x < -6:
+    if x < -TABLE_REACH:
         return 0.0
-    return _normal(x) - math.exp(0.5 / (tail * tail) - x / tail) * _normal(x - 1 / tail)
+    z = 1 / tail - x
+    if z < TABLE_REACH:
+        return _normal(x) - math.exp(0.5 / (tail * tail) - x / tail) * _normal(-z)
+    square = 1 / (z * z)  # below the table: Mills' ratio, of which these terms are right to a ten-thousandth
+    mills = (1 - square * (1 - square * (3 - 15 * square))) / z
+    return max(_normal(x) - math.exp(-0.5 * x * x) / SQRT_TAU * mills, 0.0)
 
 
 @compiled

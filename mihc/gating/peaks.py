@@ -198,8 +198,10 @@ class Fitter:
         """Counts below and above the places where the fits start."""
         counts = self.histogram.counts
         below = np.cumsum(counts) / counts.sum()
-        for share in STARTS:
-            at = min(max(int(np.searchsorted(below, 1 - share)), 2), len(counts) - 2)
+        places = [min(max(int(np.searchsorted(below, 1 - share)), 2), len(counts) - 2) for share in STARTS]
+        if not any(below[at - 1] for at in places):  # nearly all cells lie in one bin, and the rest above it
+            places = [int(np.flatnonzero(counts)[0]) + 1]
+        for at in places:
             low = np.where(np.arange(len(counts)) < at, counts, 0.0)
             high = counts - low
             if low.sum() and high.sum():
