@@ -178,7 +178,8 @@ def _why_negative(evidence: Evidence) -> str:
     from mihc.gating.evidence import CONVINCING
 
     if evidence.gain < CONVINCING:
-        return f"one group of cells and no room for more than {100 * ROOM:.2g} % of positives beside it"
+        room = max(ROOM, evidence.possible)
+        return f"one group of cells and no room for more than {100 * room:.2g} % of positives beside it"
     if evidence.share_high < NEXT_TO_NONE or evidence.share * evidence.histogram.cells < FEWEST_POSITIVES:
         return f"at most {100 * evidence.share_high:.2g} % of the cells stand out from one group"
     return ""

@@ -100,3 +100,29 @@ def test_millions_of_cells_are_described_as_well_as_one_million():
     chosen = choose_threshold(values)
     assert chosen.verdict == "separable" and "two groups of cells 6" in chosen.reason, chosen.reason
     assert abs(100 * np.mean(values >= chosen.value) - 10) < 0.3
+
+
+def test_a_small_slide_called_negative_says_for_how_many_there_is_room():
+    """1 % of 200 cells are two: no doubt, but not less than half a percent either."""
+    chosen = choose_threshold(np.random.default_rng(3).normal(300, 25, 200))
+    assert chosen.verdict == "negative slide" and "no room for more than 1 %" in chosen.reason, chosen.reason
+
+
+@pytest.mark.parametrize(("share", "least"), [(0.4, 0.0101), (0.005, 0.00113), (1e-5, 1e-5)])
+def test_no_range_is_narrower_than_descriptions_are_exact(share, least):
+    """However many cells, and however well they agree; and never below none."""
+    from mihc.gating.evidence import _of_these_cells
+
+    low, high = _of_these_cells(share, 0.999 * share, 1.001 * share, 10**9)
+    assert (share - low, high - share) == pytest.approx((least, least), rel=0.01)
+
+
+@pytest.mark.parametrize(("distance", "verdict"), [(6, "cannot tell"), (8, "separable")])
+def test_beside_two_shades_of_tissue_positives_must_lie_further_away(distance, verdict):
+    """Three groups: 4.2 SDs up the middle one may be positive as well; 5.9 SDs up the brightest are far from both."""
+    generator = np.random.default_rng(0)
+    negative = generator.normal(0, 1, 20_000) + 2 * (generator.random(20_000) < 0.3)
+    values = 300 + 25 * (negative + (np.arange(20_000) < 4_000) * distance * generator.gamma(16, 1 / 16, 20_000))
+    chosen = choose_threshold(values)
+    assert chosen.verdict == verdict, chosen.reason
+    assert ("three groups" in chosen.reason) == (verdict == "cannot tell")

@@ -1,1 +1,1 @@
-"""The automatic threshold: a histogram of the cells, two peaks of free skew fitted to it, and what they leave open."""
+"""The automatic threshold: a histogram of the cells, a peak and its like with light on it, and what they leave open."""

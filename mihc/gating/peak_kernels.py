@@ -43,8 +43,8 @@ LEAST_PART = 1e-3  # fewer cells with a tail are none
 NUDGE = 1e-4  # for the slopes
 TRIES = 8  # of a step, each shorter or with fewer entries
 TABLE_REACH, TABLE_STEPS = 6, 200  # of a standard normal's shares: SDs to both sides, and steps in an SD
-SQRT_TAU = math.sqrt(2 * math.pi)
-BELOW = np.array([0.5 * math.erfc(-k / TABLE_STEPS * 0.5**0.5) for k in range(-1200, 1201)])
+SQRT_TAU, ENDS = math.sqrt(2 * math.pi), TABLE_REACH * TABLE_STEPS
+BELOW = np.array([0.5 * math.erfc(-k / TABLE_STEPS * 0.5**0.5) for k in range(-ENDS, ENDS + 1)])
 # What the shape's three entries usually are, for each kind, how far from it they usually lie, and their limits.
 _TAILED = ((-3.0, -0.9, 0.7), (1.0, 1.2, 0.7), (-9.0, -5.0, -0.7), (0.0, 0.2, 1.6))
 _PLAIN = ((-2.0, 0.7, -3.0), (2.0, 0.7, 1.5), (-9.0, -0.7, -9.0), (9.0, 1.6, 0.0))
