@@ -26,6 +26,7 @@ VERDICTS = ("separable", "negative slide", "cannot tell", "manual", "given", "ha
 METHODS = ("auto", "manual")
 FEWEST_CELLS = 50  # fewer say nothing about the shape of a distribution
 FEWEST_BINS = 8  # that the cells' values span: fewer are steps of a coarse camera, not a distribution
+CUT_OFF = 0.01  # of the cells at exactly the lowest value: what lay below was cut off, and with it a peak's shape
 FEWEST_POSITIVES = 5
 RARE, FEWEST_DOUBTED = 0.01, 10  # so small a share must be so many cells, for a slide with room for it to be doubted
 NEXT_TO_NONE = 0.004  # a slide is negative when at most this share of its cells stands out: debris does too
@@ -90,6 +91,10 @@ def choose_threshold(values: ArrayLike, *, method: str = "auto", negatives: Arra
     evidence, note = examine(numbers, negatives)
     if evidence is None:
         return _cannot_tell(note)
+    equal = np.count_nonzero(numbers == numbers.min())
+    if equal > max(CUT_OFF * numbers.size, FEWEST_POSITIVES):
+        share = f"{100 * equal / numbers.size:.2g} % of the cells"
+        return _cannot_tell(f"{share} have the lowest value, {numbers.min():g}: what lay below was cut off")
     return _verdict(evidence, float(numbers.max()), note)
 
 
@@ -116,6 +121,8 @@ def examine(values: np.ndarray, negatives: ArrayLike | None = None) -> tuple[Evi
         shape, mean, sd = known_lower(controls)
         evidence = weigh(histogram, (shape,))
         differs = _differs(evidence, mean, sd)
+        if not differs and evidence.no_formula:
+            differs = "no description of this slide fits with negatives like theirs"
     if differs:
         return weigh(histogram, LOWERS), f"; the negative controls are not used: {differs}"
     return evidence, f", the negatives as on {controls.size} cells of negative controls"

@@ -98,6 +98,23 @@ def test_cells_that_are_nearly_all_equal_are_judged_and_crash_nothing(share):
     assert chosen.verdict in ("cannot tell", "negative slide"), chosen.reason
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1])
+@pytest.mark.parametrize("below", [2, 20, 50])
+def test_cells_cut_off_at_zero_are_told_so(share, below):
+    """A background taken off and clipped: the spike of equal cells beside the others is no group of negatives."""
+    values, _ = cells(share, 6, 7)
+    chosen = choose_threshold(np.maximum(values - np.percentile(values, below), 0))
+    assert chosen.verdict == "cannot tell" and f"{below} % of the cells have the lowest value, 0" in chosen.reason
+
+
+def test_a_few_equal_cells_cut_nothing_off():
+    values, positive = cells(0.1, 6, 7)
+    chosen = choose_threshold(np.where(np.arange(values.size) % 200 == 1, values.min(), values))
+    assert chosen.verdict == "separable", chosen.reason
+    assert abs(positivity(values, chosen.value) - 100 * positive.mean()) < 2
+    assert positivity(values, chosen.high) <= 100 * positive.mean() <= positivity(values, chosen.low)
+
+
 # ---- negative controls
 
 
@@ -128,6 +145,13 @@ def test_controls_of_another_offset_or_width_are_not_used(offset, gain, words):
     assert "negative controls are not used" in chosen.reason and words in chosen.reason
     alone = choose_threshold(values)
     assert (chosen.value, chosen.low, chosen.high) == (alone.value, alone.low, alone.high)
+
+
+def test_a_control_with_positives_of_its_own_leaves_the_slide_its_other_descriptions():
+    values, positive = cells(0.1, 6, 5, number=5000)
+    chosen = choose_threshold(values, negatives=values)
+    assert abs(positivity(values, chosen.value) - 100 * positive.mean()) < 1
+    assert positivity(values, chosen.high) <= 100 * positive.mean() <= positivity(values, chosen.low)
 
 
 def test_controls_of_too_few_cells_are_not_used():
