@@ -135,6 +135,7 @@ def run(
             stopping=stopping or threading.Event(),
         )
         if slides is None:  # else each slide's lock recovers that slide: jobs beside this one are at the others
+            stack.enter_context(job.store.lock_run())
             job.store.recover()
             _tell_unlisted(job)
         if until not in STAGES[:2]:

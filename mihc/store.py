@@ -233,6 +233,23 @@ class Store:
                 del self._locks[name]
             lock.release()
 
+    @contextlib.contextmanager
+    def lock_run(self) -> Iterator[None]:
+        """Keep other runs of the whole study out: of two, each could stop the other at a slide that it is at.
+
+        Raises
+        ------
+        OutputConflict
+            another run of the whole study has begun and not ended; the message says who and since when
+        """
+        with transactions.files.told_plainly(self.folder):
+            self._mark()
+            lock = Lock(self.folder / ".locks" / "run")
+        try:
+            yield
+        finally:
+            lock.release()
+
     def holds(self, name: str) -> bool:
         """Whether this store holds the lock of a slide ("" for the cohort), and nobody broke it."""
         with self._guard:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 import mihc
-from mihc.errors import InputError, UsageError
+from mihc.errors import InputError, OutputConflict, UsageError
 from mihc.pipeline import run
 from mihc.store import Store, digest_results
 from mihc.study import read_study
@@ -108,6 +108,26 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_result(drawn, finished, tmp_p
         assert Store(folder / "results").verify() == []
     assert run(read_study(folder)).failed == {}
     assert digest_results(folder / "results") == digest_results(finished / "results")
+
+
+def test_R8_of_two_runs_at_once_the_second_is_told_at_its_start_and_the_first_ends(study):
+    """Where each could stop the other at a slide, neither would end."""
+    edit(study / "study.toml", "cell_expansion_um = 2.5", "cell_expansion_um = 3.0")
+    begun, go_on, ended, heard = threading.Event(), threading.Event(), [], []
+
+    def pause(event):
+        begun.set()
+        assert go_on.wait(60)
+
+    first = threading.Thread(target=lambda: ended.append(run(read_study(study), progress=pause, until="cells")))
+    first.start()
+    assert begun.wait(60)
+    with pytest.raises(OutputConflict, match="held by"):
+        run(read_study(study), progress=heard.append, until="cells")
+    go_on.set()
+    first.join()
+    assert heard == [] and ended[0].failed == {}
+    assert {step.why for step in run(read_study(study), until="cells").steps} == {"reused"}
 
 
 def test_other_clinical_data_recompute_only_the_cohort(study):

@@ -126,3 +126,11 @@ def test_beside_two_shades_of_tissue_positives_must_lie_further_away(distance, v
     chosen = choose_threshold(values)
     assert chosen.verdict == verdict, chosen.reason
     assert ("three groups" in chosen.reason) == (verdict == "cannot tell")
+
+
+def test_in_a_gap_the_threshold_keeps_away_from_both_groups():
+    """Every value in it calls the same cells; the next slide's cells lie a little elsewhere."""
+    generator = np.random.default_rng(8)
+    values = np.concatenate([generator.normal(300, 25, 9_000), generator.normal(2_000, 100, 1_000)])
+    chosen = choose_threshold(values)
+    assert chosen.verdict == "separable" and 500 < chosen.value < 1_500, chosen

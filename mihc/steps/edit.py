@@ -118,8 +118,8 @@ def _with_rows(column: pd.Series, added: pd.Series, parts: list[Part]) -> pd.Ser
         return pd.Series(np.concatenate([both[edited][rows] for edited, rows in parts]), copy=False)
     if isinstance(values, pd.Categorical):
         values = values.add_categories(sorted({*added} - {*values.categories}))
-    few = pd.Series(added, dtype=values.dtype).array
-    return pd.Series(type(values)._concat_same_type([(few if edited else values)[rows] for edited, rows in parts]))
+    both = pd.Series(values), pd.Series(added.array, dtype=values.dtype)
+    return pd.concat([both[edited].iloc[rows] for edited, rows in parts], ignore_index=True)
 
 
 def _among(ids: np.ndarray, some: np.ndarray) -> np.ndarray:
