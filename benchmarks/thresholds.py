@@ -3,6 +3,7 @@
 python -m benchmarks.thresholds [--repeats N]         the grid of drawn cell values
 python -m benchmarks.thresholds --draws               three families of draws that share no formula with the grid
 python -m benchmarks.thresholds --cells 200000        the grid with that number of cells
+python -m benchmarks.thresholds --debris 0.002        the same with so many cells far above all others
 python -m benchmarks.thresholds --data FOLDER         agreement with gates that people set (needs scikit-learn)
 python -m benchmarks.thresholds --speed               20 markers on 1,000,000 cells
 python -m benchmarks.thresholds --pictures FOLDER     a dozen histograms with interval and verdict
@@ -16,7 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ CELLS = (2_000, 10_000, 50_000)
 DRIFTS = (0.0, 3.0)
 TAILS = ("none", "skewed", "granules")
 SHAPES = ("normal", "log-normal", "gamma")
+DEBRIS = (1.5, 3.4)  # decades of the noise's SD, where the debris of a slide lies
 SIGNAL_SPREAD = 0.35  # SD of the positives' signal over its mean, as the drawn slides have it
 
 
@@ -44,14 +46,20 @@ class Case:
     tail: str  # autofluorescence: "none", "skewed" (exponential, one SD), "granules" (in 8 % of cells, 3 SDs)
     cells: int
     shape: str  # of the positives' signal
+    debris: float = 0.0  # share of the cells that lie far above all others: aggregates of an antibody, dust
 
     def draw(self, repeat: int) -> tuple[np.ndarray, np.ndarray]:
-        """(cells,) counts and (cells,) bool, which are positive."""
-        generator = np.random.default_rng([zlib.crc32(repr(astuple(self)).encode()), repeat])
+        """(cells,) counts and (cells,) bool, which a threshold should call positive: debris too, as it lies above all."""
+        generator = np.random.default_rng([zlib.crc32(repr(astuple(self)[:6]).encode()), repeat])
         positive = np.arange(self.cells) < round(self.prevalence * self.cells)
         negative = negatives(self, generator)
         signal = self.separation * negative.std() * _signal(self.shape, generator, self.cells)
-        return 300 + 25 * (negative + positive * signal), positive
+        values = negative + positive * signal
+        if self.debris:
+            chosen = generator.choice(self.cells, round(self.debris * self.cells), replace=False)
+            values[chosen] = 10 ** generator.uniform(*DEBRIS) * generator.lognormal(0, 0.3, chosen.size)
+            positive[chosen] = True
+        return 300 + 25 * values, positive
 
 
 def negatives(case: Case, generator: np.random.Generator) -> np.ndarray:
@@ -285,6 +293,7 @@ def main() -> None:
     parser.add_argument("--draws", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cells", type=int, default=0, help="only this number of cells per slide")
+    parser.add_argument("--debris", type=float, default=0.0, help="share of the cells; not with --draws")
     parser.add_argument("--rows", type=Path, help="a CSV file for one row per slide")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--speed", action="store_true")
@@ -299,6 +308,7 @@ def main() -> None:
     else:
         cases, without = (draws(), 4) if chosen.draws else (grid((chosen.cells,) if chosen.cells else CELLS), 10)
         cases = [case for case in cases if not chosen.cells or case.cells == chosen.cells]
+        cases = [replace(case, debris=chosen.debris) for case in cases] if chosen.debris else cases
         jobs = repeats(cases, chosen.first, chosen.repeats, without)
         with ProcessPoolExecutor(chosen.workers) as pool:
             rows = pd.DataFrame(list(pool.map(drawn_row, jobs, chunksize=8)))

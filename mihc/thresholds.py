@@ -13,7 +13,7 @@ the cells are not two groups of which the brighter may be positive, the slide is
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +36,7 @@ NEAREST_SDS = 2.6  # the fits start from 2.5: what lies there is a shade that wa
 BESIDE_SHADES_SDS = 5.0  # from two shades of negatives: of three groups the middle one may be positive too
 HALF = 0.55  # without a gap, what may be most of the cells may be the brighter of two tissues
 NARROW = 0.02  # a range so narrow is an answer, however many times its low end it reaches
+FEW_ABOVE = 0.05  # of the cells, beyond a gap: what lies below it may be two groups by itself
 WIDEST, FOLD = 0.2, 10.0  # plausible positivities further apart than this, or so many times, are no answer
 SAME_OFFSET_SDS, SAME_WIDTH = 1.5, 1.6  # controls and slide agree: means within so many SDs, SDs within this factor
 
@@ -95,7 +96,8 @@ def choose_threshold(values: ArrayLike, *, method: str = "auto", negatives: Arra
     if equal > max(CUT_OFF * numbers.size, FEWEST_POSITIVES):
         share = f"{100 * equal / numbers.size:.2g} % of the cells"
         return _cannot_tell(f"{share} have the lowest value, {numbers.min():g}: what lay below was cut off")
-    return _verdict(evidence, float(numbers.max()), note)
+    chosen = _verdict(evidence, float(numbers.max()), note)
+    return _unless_few_lie_apart(chosen, evidence, numbers, negatives)
 
 
 def examine(values: np.ndarray, negatives: ArrayLike | None = None) -> tuple[Evidence | None, str]:
@@ -162,6 +164,33 @@ def _verdict(evidence: Evidence, highest: float, note: str) -> Threshold:
         found = f"{100 * evidence.share:.2g} % are positive ({_range(evidence)} %)"
         reason = f"two groups of cells {_apart(evidence)} apart; {found}"
     return Threshold(evidence.cut, evidence.low, evidence.high, "mixture", "separable", reason + note)
+
+
+def _unless_few_lie_apart(
+    chosen: Threshold, evidence: Evidence, numbers: np.ndarray, negatives: ArrayLike | None
+) -> Threshold:
+    """What the cells below a gap say where few lie above it: debris does, above negatives and positives alike."""
+    below = numbers[numbers < evidence.histogram.value(evidence.valley)]
+    above = (numbers.size - below.size) / numbers.size
+    if not 0 < above <= FEW_ABOVE:
+        return chosen
+    rest, note = examine(below, negatives)
+    if rest is None:
+        return chosen
+    found, few = _verdict(rest, float(numbers.max()), note), f"; {100 * above:.2g} % lie far above these cells"
+    if chosen.verdict == found.verdict == "negative slide":
+        return chosen
+    if found.verdict == "separable":
+        middle = (rest.above_valley,) * 2 if rest.no_formula else (rest.share_low, rest.share)
+        if middle[1] >= above:
+            return replace(found, reason=found.reason + few)
+        if middle[0] > above / 2:
+            return _cannot_tell(f"three groups of cells, {_range(rest)} % in the middle one{few}", rest)
+        return replace(chosen, low=min(chosen.low, found.low)) if chosen.verdict == "separable" else chosen
+    unclear = evidence.no_formula and found.verdict == "cannot tell" and not rest.no_formula
+    if unclear or above < NEXT_TO_NONE:
+        return replace(found, reason=found.reason + few)
+    return chosen
 
 
 def _doubt_in_groups(evidence: Evidence) -> str:

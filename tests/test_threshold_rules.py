@@ -134,3 +134,52 @@ def test_in_a_gap_the_threshold_keeps_away_from_both_groups():
     values = np.concatenate([generator.normal(300, 25, 9_000), generator.normal(2_000, 100, 1_000)])
     chosen = choose_threshold(values)
     assert chosen.verdict == "separable" and 500 < chosen.value < 1_500, chosen
+
+
+def with_debris(values, share, sds, seed=4):
+    """The last `share` of the cells put about `sds` of the negatives' SDs up."""
+    number = round(share * values.size)
+    values[values.size - number :] = 300 + 25 * sds * np.random.default_rng(seed).lognormal(0, 0.3, number)
+    return values
+
+
+@pytest.mark.parametrize("distance", [100, 2_500])
+@pytest.mark.parametrize("share", [0.002, 0.01])
+def test_a_little_debris_far_above_does_not_take_the_place_of_the_positives(share, distance):
+    chosen = choose_threshold(values := with_debris(slide(0.1, 6.0, 0, number=50_000), share, distance))
+    assert chosen.verdict == "separable" and f"{100 * share:g} % lie far above" in chosen.reason
+    truth = 100 * (0.1 + share)
+    assert abs(100 * np.mean(values >= chosen.value) - truth) < 1
+    assert 100 * np.mean(values >= chosen.high) <= truth <= 100 * np.mean(values >= chosen.low)
+
+
+def test_a_little_debris_on_a_slide_without_positives_makes_none():
+    chosen = choose_threshold(with_debris(slide(0.0, 0.0, 0, number=50_000), 0.002, 100))
+    assert chosen.verdict == "negative slide", chosen.reason
+
+
+def test_positives_far_above_are_positive_where_the_rest_are_one_group():
+    chosen = choose_threshold(values := with_debris(slide(0.0, 0.0, 0, number=50_000), 0.01, 30))
+    assert chosen.verdict == "separable" and 100 * np.mean(values >= chosen.value) == pytest.approx(1, abs=0.01)
+
+
+def test_of_a_middle_group_about_as_large_as_the_one_above_it_nothing_is_said():
+    """1.5 % far up and 1.2 % between: weak and strong positives, or autofluorescence and positives."""
+    chosen = choose_threshold(with_debris(slide(0.012, 9.0, 0, number=50_000, varies=0.2), 0.015, 200))
+    assert chosen.verdict == "cannot tell" and "three groups" in chosen.reason
+
+
+def test_a_smaller_middle_group_lies_within_the_interval():
+    """0.5 % at 8 SDs below 1.2 % far up: positive is what lies far up, and perhaps what lies between."""
+    chosen = choose_threshold(values := with_debris(slide(0.005, 8.0, 0, number=50_000, varies=0.2), 0.012, 200))
+    assert chosen.verdict == "separable", chosen.reason
+    assert 100 * np.mean(values >= chosen.value) == pytest.approx(1.2, abs=0.01)
+    assert 100 * np.mean(values >= chosen.low) == pytest.approx(1.7, abs=0.1)
+
+
+@pytest.mark.parametrize("debris", [0.0005, 0.005])
+def test_debris_does_not_hide_that_the_rest_cannot_be_told(debris):
+    """10 % at 2 SDs of skewed negatives: neither denied nor left to the debris."""
+    glow = np.random.default_rng(1).exponential(25, 200_000)
+    chosen = choose_threshold(with_debris(slide(0.1, 2.0, 0, number=200_000) + glow, debris, 1_000))
+    assert chosen.verdict == "cannot tell" and f"{100 * debris:g} % lie far above" in chosen.reason
