@@ -49,7 +49,7 @@ class Case:
     debris: float = 0.0  # share of the cells that lie far above all others: aggregates of an antibody, dust
 
     def draw(self, repeat: int) -> tuple[np.ndarray, np.ndarray]:
-        """(cells,) counts and (cells,) bool, which a threshold should call positive: debris too, as it lies above all."""
+        """(cells,) counts and (cells,) bool, which a threshold should call positive: debris too, far above."""
         generator = np.random.default_rng([zlib.crc32(repr(astuple(self)[:6]).encode()), repeat])
         positive = np.arange(self.cells) < round(self.prevalence * self.cells)
         negative = negatives(self, generator)
