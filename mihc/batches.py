@@ -224,6 +224,17 @@ def control_remark(value: float, control_p99: float) -> str:
     )
 
 
+def typed_remark(value: float, own: Threshold, peak: float) -> str:
+    """Say where a typed threshold lies far from all that the slide's cells allow, seen from their negative peak."""
+    above, below = value - peak > FAR_RATIO * (own.high - peak), value - peak < (own.low - peak) / FAR_RATIO
+    if own.verdict != "separable" or not (above or below):
+        return ""
+    return (
+        f"the typed threshold, {_number(value)}, lies far {'above' if above else 'below'} what its own threshold may be, "
+        f"{_number(own.low)} to {_number(own.high)}"
+    )
+
+
 def positivity_remarks(positivity: Mapping[str, float]) -> dict[str, str]:
     """Say which slides of one batch and marker have a positivity (%) far from the others; slide -> remark."""
     known = {slide: percent for slide, percent in positivity.items() if math.isfinite(percent)}

@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Multiplex immunofluorescence whole slides to numbers an oncology team can publish. Start with: mihc demo",
 )
 
+UNTIL = "stop after this stage: slide, cells, regions, values, positives, study, statistics or robustness"
 MOST_SECONDS_TO_STOP = 8.0  # for windows under way, after Ctrl-C or a termination
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="the study folder, with study.toml in it")]
 Workers = Annotated[int, typer.Option(min=1, help="how many windows are computed at once; changes no result")]
@@ -50,7 +51,11 @@ def demo(
     """Draw a study with known truth, run it, and show measured against planted. Writes FOLDER/results/report.html."""
     from mihc import synthetic
 
-    if not (folder / "study.toml").exists():
+    if (folder / "study.toml").exists() and not (folder / "truth").is_dir():
+        raise UsageError(f"{quoted_path(folder)} is a study of your own", fix=f"Type: mihc run {quoted_path(folder)}")
+    if (folder / "study.toml").exists():
+        print(f"{folder} has a drawn study already: it is shown, not drawn anew.", file=sys.stderr)
+    else:
         print(f"Drawing a study of {patients} patients in {folder} ...", file=sys.stderr)
         with _executor(workers) as executor:
             synthetic.draw_study(folder, patients=patients, seed=seed, executor=executor)
@@ -114,9 +119,7 @@ def run(
     tls_key: Annotated[Path | None, typer.Option(help="this client's key")] = None,
     allow_insecure: Annotated[bool, typer.Option(help="accept tcp:// to another host")] = False,
     slides: Annotated[str | None, typer.Option(help="only these slides, with commas between: S1,S2")] = None,
-    until: Annotated[
-        str | None, typer.Option(help="stop after this stage: slide, cells, regions, positives or study")
-    ] = None,
+    until: Annotated[str | None, typer.Option(help=UNTIL)] = None,
 ) -> None:
     """Run the whole flow; only what changed is computed again. Writes STUDY/results/, report.html last."""
     from mihc.cluster import connect

@@ -106,6 +106,17 @@ def test_every_missing_estimate_has_its_reason():
     assert found.loc[found["population"] == "zero", "p"].isna().all()
 
 
+def test_a_hazard_ratio_that_cannot_be_made_counts_the_patients_that_it_would_compare():
+    """60 patients, all low but for the 40 whose marker is not known."""
+    patients = cohort()
+    patients["few|tumour|density_per_mm2"] = np.where(patients.index < 20, 0.0, np.nan)
+    found = associate(patients, study())
+    wanted = {"endpoint": "OS", "population": "few", "split": "marker:median"}
+    hazards = pick(found, "cox", **wanted)
+    assert len(hazards) == 2 and hazards["note"].eq("nobody is high").all()
+    assert hazards["n"].tolist() == [20, 20] and one(found, "log_rank", **wanted)["n"] == 20
+
+
 def test_a_study_without_outcomes_responses_and_groups_has_no_rows():
     found = associate(cohort(), Settings(StudyInfo("test")))
     assert found.empty and tuple(found.columns) == COLUMNS

@@ -21,6 +21,7 @@ from mihc.batches import (
     negative_peak,
     offers,
     positivity_remarks,
+    typed_remark,
 )
 from mihc.positives import Threshold, choose_threshold
 
@@ -128,6 +129,20 @@ def test_a_threshold_below_the_controls_99th_percentile_is_told():
     assert "lies below" in control_remark(310.0, one.control_p99)
     assert control_remark(500.0, one.control_p99) == ""
     assert control_remark(math.nan, one.control_p99) == control_remark(310.0, math.nan) == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"), [(60_000.0, "above"), (600.0, ""), (360.0, ""), (201.0, "below"), (3.0, "below")]
+)
+def test_a_typed_threshold_far_from_what_the_slides_cells_allow_is_told(typed, said):
+    """The slide's own: somewhere from 330 to 700 counts, its negative peak at 200."""
+    one = described("S1", drawn(0.2))
+    own = replace(one.own, low=330.0, high=700.0)
+    told = typed_remark(typed, own, 200.0)
+    assert (f"lies far {said} what its own threshold may be, 330 to 700" in told) == bool(said) and bool(told) == bool(
+        said
+    )
+    assert typed_remark(typed, replace(own, verdict="cannot tell"), 200.0) == ""
 
 
 def test_a_far_positivity_is_told_and_patients_differ():

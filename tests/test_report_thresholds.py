@@ -56,6 +56,17 @@ def test_drift_and_lent_thresholds_are_doubts_and_reasons_to_look(tables):
     assert reasons.commands == ("mihc review STUDY --slide S02 --population CD20",)
 
 
+def test_a_threshold_typed_far_from_what_the_cells_say_is_a_doubt_and_a_reason_to_look(tables):
+    told = beside_their_batch(tables)
+    rows = told["thresholds"]
+    remark = "the typed threshold, 60000, lies far above what its own threshold may be, 456 to 978"
+    rows.loc[(rows["slide"] == "S03") & (rows["marker"] == "CD20"), ["verdict", "remark"]] = ["manual", remark]
+    said = [plain_text(line) for line in doubts(Numbers(told))]
+    assert "CD20: the threshold typed for 1 slide lies far from what their cells say: S03" in said
+    assert not any("apart from" in line and "S03" in line for line in said)
+    assert f"CD20: {remark}" in {one.slide: one for one in suspects(Numbers(told))}["S03"].reasons
+
+
 def test_what_cannot_be_told_of_a_control_is_no_doubt_of_the_study(tables):
     told = beside_their_batch(tables)
     rows = told["thresholds"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_what_is_not_suitable_is_copied(tmp_path, image, layout):
     if "compressors" in layout:
         from zarr.codecs.numcodecs import Zlib
 
-        with pytest.warns(UserWarning):
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # some versions: not in the specification
             zarr.create_array(slide / "0", data=pixels, chunks=(1, side, side), compressors=[Zlib(level=1)])
     else:
         zarr.create_array(slide / "0", data=pixels, chunks=(1, side, side), **options)

@@ -58,6 +58,23 @@ def test_a_good_study_has_no_problem(folder):
     assert check_study(folder) == []
 
 
+def test_a_threshold_of_every_slide_is_held_against_slides_of_its_marker_only(folder):
+    """Two panels, and S3's has no CD20."""
+    write_picture(folder / "c.tif", channels=("DAPI", "Ki67"), seed=9)
+    head, nuclei, cd20, ki67 = PANEL.splitlines()
+    lines = [
+        f"panel,{head}",
+        *(f"A,{line}" for line in (nuclei, cd20, ki67)),
+        *(f"B,{line}" for line in (nuclei, ki67)),
+    ]
+    (folder / "panel.csv").write_text("\n".join(lines) + "\n")
+    (folder / "slides.csv").write_text("slide,file,patient,panel\nS1,a.tif,P1,A\nS2,b.tif,P2,A\nS3,c.tif,P3,B\n")
+    for marker, slides in (("CD20", ["S1", "S2"]), ("Ki67", ["S1", "S2", "S3"])):
+        (folder / "thresholds.csv").write_text(f"slide,marker,value\n*,{marker},70000\n")
+        found = [one.place for one in errors_of(folder, open_slides=True)]
+        assert found == [f"slide {slide}, thresholds.csv" for slide in slides]
+
+
 def test_SL10_a_slide_without_pixel_size_is_named_with_the_column_to_fill(folder):
     write_picture(folder / "b.tif", pixel_size_um=None, seed=9)
     problem = the_error(folder, open_slides=True)
@@ -151,6 +168,18 @@ def test_AN8_an_unknown_class_is_listed_and_mapped_in_study_toml(folder):
 def test_AN12_a_region_beyond_the_slide_is_refused(folder):
     annotate(folder, "S1", (0, 0), (60, 0), (60, 40), (0, 40))  # the slide is 48 pixels wide
     assert "outside" in the_error(folder, open_slides=True).what
+
+
+def test_AN21_annotations_copied_from_another_picture_are_warned_of(folder):
+    for slide in ("S1", "S2"):
+        annotate(folder, slide, (0, 0), (40, 0), (40, 40), (0, 40))
+    annotate(folder, "S3", (0, 0), (40, 0), (40, 40), (0, 30))
+    (problem,) = check_study(folder)
+    assert (problem.place, problem.severity) == ("slide S2, annotations", "warning")
+    assert problem.what == "S2.geojson is a copy of S1.geojson: slide S1 is another picture"
+    for slide in ("S1", "S2"):
+        (folder / "annotations" / f"{slide}.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    assert not any("copy" in one.what for one in check_study(folder))
 
 
 def test_AN21_a_file_named_after_another_slide_or_used_for_two_pictures_is_refused(folder):

@@ -144,10 +144,9 @@ def _group_hazards(
     Beside a clinical group the covariates' own are reported too, in a family of their own.
     """
     if not grouping.possible:
-        whole = ~np.isnan(endpoint.time) & ~np.isnan(endpoint.event)
-        return [
-            row("cox", not_made(grouping, int(whole.sum())), family=family, term=grouping.term, kind="HR", **common)
-        ]
+        known = grouping.labels.isin(grouping.levels).to_numpy()
+        n = int((_complete(endpoint, beside if beside is not None else columns[[]]) & known).sum())
+        return [row("cox", not_made(grouping, n), family=family, term=grouping.term, kind="HR", **common)]
     design = columns if beside is None else pd.concat([columns, beside], axis=1)
     terms = statistics.cox(endpoint.time, endpoint.event, design, check=True)
     analysed = _complete(endpoint, design)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,11 +156,14 @@ def _write_table(folder: Path, table: AnnData) -> None:
     keys = {"region": "cells", "region_key": ELEMENT, "instance_key": INSTANCE}
     table.uns["spatialdata_attrs"] = keys
     wanted = {"zarr_write_format": 3, "auto_shard_zarr_v3": False}  # a setting that this anndata lacks is its default
-    with anndata.settings.override(
-        **{name: value for name, value in wanted.items() if hasattr(anndata.settings, name)}
-    ):
-        group = zarr.open_group(str(folder), mode="a")
-        anndata.io.write_elem(group, "table", table)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "This setting will be removed", DeprecationWarning
+        )  # anndata 0.13, of the first
+        known = {name: value for name, value in wanted.items() if hasattr(anndata.settings, name)}
+        with anndata.settings.override(**known):
+            group = zarr.open_group(str(folder), mode="a")
+            anndata.io.write_elem(group, "table", table)
     path = folder / "table" / "zarr.json"
     told = json.loads(path.read_text(encoding="utf-8"))
     told["attributes"] |= {"spatialdata-encoding-type": "ngff:regions_table", "version": TABLE, **keys}

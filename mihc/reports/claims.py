@@ -368,13 +368,13 @@ def nothing_found(numbers: Numbers) -> Markup:
     if not len(adjusted):
         return Markup("No association could be tested.")
     lead = int(adjusted.idxmin())
-    row = rows.loc[lead]
-    families = len(set(rows["family"]))
+    row, computed = rows.loc[lead], tests(numbers["statistics"])
+    families = computed["family"].nunique()
     return sentence(
         "No association was found after adjustment: {n} tests in {families}. "
         "The smallest adjusted p is {p} ({subject}, {endpoint}).",
         {
-            "n": len(rows),
+            "n": len(computed),
             "families": counted(families, "family", "families"),
             "p": numbers.show("statistics", lead, "p_adjusted", "p_cell"),
             "subject": subject_of(row),

@@ -15,6 +15,7 @@ from mihc.reports.numbers import Numbers, as_float, counted, sentence, text
 MOST_MARKS = 8000  # slides x markers in the page; of a larger study only the markers with a remark are shown
 # remarks that doubt a number; a positivity far from the others may be true
 DRIFTED = "negative peak|its own threshold|negative control"
+TYPED = "the typed threshold"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,11 @@ def drift_doubts(numbers: Numbers) -> Iterable[Markup]:
     rows = thresholds if "batch" in thresholds else thresholds.assign(batch="")
     names = dict(zip(rows["slide"].map(text), rows["batch"].map(text)))
     counting = thresholds[~thresholds["slide"].map(text).isin(numbers.control_slides)]
-    for marker, rows in counting[drifted(counting)].groupby("marker", sort=False):
+    far = counting["remark"].map(text).str.contains(TYPED)
+    for marker, rows in counting[far].groupby("marker", sort=False):
+        pieces = {"marker": text(marker), "n": counted(len(rows), "slide"), "slides": _listed(rows["slide"])}
+        yield sentence("{marker}: the threshold typed for {n} lies far from what their cells say: {slides}", pieces)
+    for marker, rows in counting[drifted(counting) & ~far].groupby("marker", sort=False):
         of_slides.setdefault(tuple(dict.fromkeys(rows["slide"].map(text))), []).append(text(marker))
     for slides, markers in of_slides.items():
         batches = sorted({names[slide] for slide in slides})

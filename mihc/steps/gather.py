@@ -19,7 +19,15 @@ from mihc.associate import (
     kept_rows,
     split_table,
 )
-from mihc.batches import BatchMarker, MarkerValues, beside_batches, control_remark, drift, positivity_remarks
+from mihc.batches import (
+    BatchMarker,
+    MarkerValues,
+    beside_batches,
+    control_remark,
+    drift,
+    positivity_remarks,
+    typed_remark,
+)
 from mihc.errors import InputError, MihcError
 from mihc.regions import check_ledger
 from mihc.stages import Job, code_hash
@@ -200,6 +208,8 @@ def beside(thresholds: pd.DataFrame, described: Sequence[MarkerValues]) -> pd.Da
         said = [other.remark] if other else []
         if one and row.verdict != "negative slide":  # whose threshold lies above every cell, not among the control's
             said.append(control_remark(row.value, one.control_p99))
+        if one and row.verdict == "manual":
+            said.append(typed_remark(row.value, one.own, one.peak))
         said.append(unlike.get((row.slide, row.marker), ""))
         rows.append({
             "batch": one.batch if one else "", "control": one.control if one else "",

@@ -13,7 +13,7 @@ import numpy as np
 
 from mihc.errors import InputError, Problem, StudyProblems
 from mihc.segmenters import CLASSICAL, EXTRAS, missing_packages
-from mihc.studies.copies import repeated_scenes, same_content
+from mihc.studies.copies import repeated_scenes, same_annotations, same_content
 from mihc.studies.folder import Study
 from mihc.studies.given_cells import given_cells, markers_without_threshold
 from mihc.studies.given_thresholds import EVERY_SLIDE
@@ -39,7 +39,8 @@ def slide_problems(study: Study, *, open_slides: bool) -> list[Problem]:
         else:
             problems += _annotations(study, row, row.pixel_size_um or UNMEASURED_PIXEL_UM, None)
     problems += _segmenter(study) + _untyped_thresholds(study, called) + repeated_scenes(study.slides, scenes)
-    return problems + same_content(study.slides) + _stray_annotations(study) + stroke_problems(study)
+    problems += same_content(study.slides) + same_annotations(study.slides) + _stray_annotations(study)
+    return problems + stroke_problems(study)
 
 
 def _segmenter(study: Study) -> list[Problem]:
@@ -167,8 +168,10 @@ def _thresholds(study: Study, row: SlideRow, dtype: np.dtype) -> list[Problem]:
     if dtype.kind != "u" or row.panel not in study.panels:
         return []
     highest = int(np.iinfo(dtype).max)
-    in_panel = [("panel.csv", line.marker, line.threshold) for line in study.panel_of(row).markers if line.threshold]
+    markers = study.panel_of(row).markers
+    in_panel = [("panel.csv", line.marker, line.threshold) for line in markers if line.threshold]
     applies = study.thresholds["slide"].isin([EVERY_SLIDE, row.slide])
+    applies &= study.thresholds["marker"].isin([line.marker for line in markers])
     given = study.thresholds.loc[applies, ["marker", "value"]].itertuples(index=False, name=None)
     return [
         Problem(

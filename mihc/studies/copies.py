@@ -12,6 +12,8 @@ from mihc.studies.slide_list import FILE, SlideRow
 
 SAMPLE_BYTES = 1 << 20
 REMEDY = "Remove one of the two lines."
+OUTLINES_REMEDY = "Export the annotations of each picture into a file of its own."
+FEWEST_BYTES = 200  # an outline takes more; files without any are alike
 
 
 def same_scene(one: tuple[str | None, str], other: tuple[str | None, str]) -> bool:
@@ -74,6 +76,23 @@ def same_content(rows: Sequence[SlideRow]) -> list[Problem]:
             if twin is not None and (column == "file" or is_of_one_slide(path)):
                 what = duplicate(twin[0], row)
                 problems.append(Problem(f"{FILE}, column {column}", what, REMEDY))
+    return problems
+
+
+def same_annotations(rows: Sequence[SlideRow]) -> list[Problem]:
+    """Annotation files of two pictures with the same bytes: outlines are of one picture's pixels."""
+    by_size: dict[int, list[SlideRow]] = defaultdict(list)
+    for row in rows:
+        if row.annotations is not None and row.annotations.is_file():
+            by_size[row.annotations.stat().st_size].append(row)
+    problems = []
+    for size, group in by_size.items():
+        for position, row in enumerate(group):
+            earlier = (one for one in group[:position] if one.annotations.resolve() != row.annotations.resolve())
+            twin = next((one for one in earlier if _same_bytes(one.annotations, row.annotations)), None)
+            if twin is not None and size >= FEWEST_BYTES:
+                what = f"{row.annotations.name} is a copy of {twin.annotations.name}: slide {twin.slide} is another picture"
+                problems.append(Problem(f"slide {row.slide}, annotations", what, OUTLINES_REMEDY, "warning"))
     return problems
 
 
