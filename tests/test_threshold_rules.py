@@ -183,3 +183,18 @@ def test_debris_does_not_hide_that_the_rest_cannot_be_told(debris):
     glow = np.random.default_rng(1).exponential(25, 200_000)
     chosen = choose_threshold(with_debris(slide(0.1, 2.0, 0, number=200_000) + glow, debris, 1_000))
     assert chosen.verdict == "cannot tell" and f"{100 * debris:g} % lie far above" in chosen.reason
+
+
+@pytest.mark.parametrize(("share", "distance", "debris"), [(0.1, 6.0, 0.002), (0.02, 6.0, 0.002), (0.3, 4.0, 0.005)])
+def test_debris_in_two_places_does_not_stand_for_the_positives_either(share, distance, debris):
+    """Beneath the brighter debris the darker is no group of positives, nor are the real positives denied for it."""
+    values = with_debris(slide(share, distance, 0, number=100_000), 2 * debris, 60)
+    chosen = choose_threshold(values := with_debris(values, debris, 1_500, seed=5))
+    assert chosen.verdict == "separable", chosen.reason
+    assert abs(100 * np.mean(values >= chosen.value) - 100 * (share + 2 * debris)) < 1
+
+
+def test_a_slide_called_negative_has_no_cell_above_its_threshold_nor_has_its_debris():
+    values = with_debris(slide(0.0, 0.0, 0, number=50_000), 0.002, 60)
+    chosen = choose_threshold(values := with_debris(values, 0.001, 1_500, seed=5))
+    assert chosen.verdict == "negative slide" and chosen.value > values.max(), chosen
