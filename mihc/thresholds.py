@@ -37,6 +37,7 @@ BESIDE_SHADES_SDS = 5.0  # from two shades of negatives: of three groups the mid
 HALF = 0.55  # without a gap, what may be most of the cells may be the brighter of two tissues
 NARROW = 0.02  # a range so narrow is an answer, however many times its low end it reaches
 FEW_ABOVE = 0.05  # of the cells, beyond a gap: what lies below it may be two groups by itself
+MOST_DEBRIS = 0.015  # of the cells; more, so far up, may be positives and what lies between them brighter tissue
 WIDEST, FOLD = 0.2, 10.0  # plausible positivities further apart than this, or so many times, are no answer
 SAME_OFFSET_SDS, SAME_WIDTH = 1.5, 1.6  # controls and slide agree: means within so many SDs, SDs within this factor
 
@@ -186,7 +187,7 @@ def _unless_few_lie_apart(
         return chosen
     if found.verdict == "separable":
         least, share, most = (np.mean(below >= cut) for cut in (found.high, found.value, found.low))
-        if share >= above:
+        if share >= above and above <= MOST_DEBRIS:
             return replace(found, reason=found.reason + few)
         if (share if rest.no_formula else least) > above / 2:
             middle = f"three groups of cells, {100 * least:.2g} to {100 * most:.2g} % in the middle one{few}"

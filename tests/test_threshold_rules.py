@@ -198,3 +198,13 @@ def test_a_slide_called_negative_has_no_cell_above_its_threshold_nor_has_its_deb
     values = with_debris(slide(0.0, 0.0, 0, number=50_000), 0.002, 60)
     chosen = choose_threshold(values := with_debris(values, 0.001, 1_500, seed=5))
     assert chosen.verdict == "negative slide" and chosen.value > values.max(), chosen
+
+
+def test_more_than_a_little_debris_may_be_positives_beside_two_tissues():
+    """3 % far above a brighter tissue of 30 %: 3 or 33 % are positive, and nothing in the cells says which."""
+    generator = np.random.default_rng(2)
+    tissue = 125 * (generator.random(50_000) < 0.3) * generator.normal(1, 0.2, 50_000)
+    values = with_debris(slide(0.0, 0.0, 1, number=50_000) + tissue, 0.03, 60)
+    chosen = choose_threshold(values)
+    assert chosen.verdict == "cannot tell" and "three groups" in chosen.reason, chosen.reason
+    assert 100 * np.mean(values >= chosen.low) == pytest.approx(33, abs=3)
