@@ -208,3 +208,10 @@ def test_more_than_a_little_debris_may_be_positives_beside_two_tissues():
     chosen = choose_threshold(values)
     assert chosen.verdict == "cannot tell" and "three groups" in chosen.reason, chosen.reason
     assert 100 * np.mean(values >= chosen.low) == pytest.approx(33, abs=3)
+
+
+def test_what_lies_below_a_gap_on_few_steps_says_nothing_more():
+    """A coarse camera's whole numbers: eight steps with the debris, too few without it."""
+    values = np.round(np.random.default_rng(1).normal(10, 0.6, 3_000))
+    values[-60:] = np.round(np.random.default_rng(2).lognormal(4.6, 0.3, 60))
+    assert choose_threshold(values).verdict == "cannot tell"
