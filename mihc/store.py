@@ -17,7 +17,7 @@ import contextlib
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mihc
@@ -45,7 +45,7 @@ from mihc.stores.labels import (
     open_labels,
     write_label_window,
 )
-from mihc.stores.locks import Lock
+from mihc.stores.locks import Held, Lock, await_release
 from mihc.stores.ngff import level_shapes
 from mihc.stores.records import Record
 from mihc.stores.row_groups import KeptRows, StoredRows, write_joined_cells
@@ -221,7 +221,7 @@ class Store:
         """
         with transactions.files.told_plainly(self.folder):
             self._mark()
-            lock = Lock(self.folder / ".locks" / (f"slide-{checked_relative(name)}" if name else "cohort"))
+            lock = Lock(self._lock_path(name))
         with self._guard:
             self._locks[name] = lock
         try:
@@ -232,6 +232,28 @@ class Store:
             with self._guard:
                 del self._locks[name]
             lock.release()
+
+    @contextlib.contextmanager
+    def lock_in_turn(self, name: str, go_on: Callable[[], None]) -> Iterator[None]:
+        """`lock`, once whoever holds it has let go; `go_on` is called meanwhile and may raise to end the wait.
+
+        Raises
+        ------
+        OutputConflict
+            the holder gives no sign of life
+        """
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(self.lock(name))
+                    break
+                except Held:
+                    if not await_release(self._lock_path(name), go_on):
+                        raise
+            yield
+
+    def _lock_path(self, name: str) -> Path:
+        return self.folder / ".locks" / (f"slide-{checked_relative(name)}" if name else "cohort")
 
     @contextlib.contextmanager
     def lock_run(self) -> Iterator[None]:

@@ -37,6 +37,7 @@ BESIDE_SHADES_SDS = 5.0  # from two shades of negatives: of three groups the mid
 HALF = 0.55  # without a gap, what may be most of the cells may be the brighter of two tissues
 NARROW = 0.02  # a range so narrow is an answer, however many times its low end it reaches
 FEW_ABOVE = 0.05  # of the cells, beyond a gap: what lies below it may be two groups by itself
+MOST_DEBRIS = 0.015  # of the cells; more, so far up, may be positives and what lies between them brighter tissue
 WIDEST, FOLD = 0.2, 10.0  # plausible positivities further apart than this, or so many times, are no answer
 SAME_OFFSET_SDS, SAME_WIDTH = 1.5, 1.6  # controls and slide agree: means within so many SDs, SDs within this factor
 
@@ -96,8 +97,8 @@ def choose_threshold(values: ArrayLike, *, method: str = "auto", negatives: Arra
     if equal > max(CUT_OFF * numbers.size, FEWEST_POSITIVES):
         share = f"{100 * equal / numbers.size:.2g} % of the cells"
         return _cannot_tell(f"{share} have the lowest value, {numbers.min():g}: what lay below was cut off")
-    chosen = _verdict(evidence, float(numbers.max()), note)
-    return _unless_few_lie_apart(chosen, evidence, numbers, negatives)
+    highest = float(numbers.max())
+    return _unless_few_lie_apart(_verdict(evidence, highest, note), evidence, numbers, negatives, highest)
 
 
 def examine(values: np.ndarray, negatives: ArrayLike | None = None) -> tuple[Evidence | None, str]:
@@ -167,9 +168,12 @@ def _verdict(evidence: Evidence, highest: float, note: str) -> Threshold:
 
 
 def _unless_few_lie_apart(
-    chosen: Threshold, evidence: Evidence, numbers: np.ndarray, negatives: ArrayLike | None
+    chosen: Threshold, evidence: Evidence, numbers: np.ndarray, negatives: ArrayLike | None, highest: float
 ) -> Threshold:
-    """What the cells below a gap say where few lie above it: debris does, above negatives and positives alike."""
+    """What the cells below a gap say where few lie above it: debris does, above negatives and positives alike.
+
+    Debris may lie in two places: what lies below is judged in the same way.
+    """
     below = numbers[numbers < evidence.histogram.value(evidence.valley)]
     above = (numbers.size - below.size) / numbers.size
     if not 0 < above <= FEW_ABOVE:
@@ -177,15 +181,17 @@ def _unless_few_lie_apart(
     rest, note = examine(below, negatives)
     if rest is None:
         return chosen
-    found, few = _verdict(rest, float(numbers.max()), note), f"; {100 * above:.2g} % lie far above these cells"
+    found = _unless_few_lie_apart(_verdict(rest, highest, note), rest, below, negatives, highest)
+    few = f"; {100 * above:.2g} % lie far above these cells"
     if chosen.verdict == found.verdict == "negative slide":
         return chosen
     if found.verdict == "separable":
-        middle = (rest.above_valley,) * 2 if rest.no_formula else (rest.share_low, rest.share)
-        if middle[1] >= above:
+        least, share, most = (np.mean(below >= cut) for cut in (found.high, found.value, found.low))
+        if share >= above and above <= MOST_DEBRIS:
             return replace(found, reason=found.reason + few)
-        if middle[0] > above / 2:
-            return _cannot_tell(f"three groups of cells, {_range(rest)} % in the middle one{few}", rest)
+        if (share if rest.no_formula else least) > above / 2:
+            middle = f"three groups of cells, {100 * least:.2g} to {100 * most:.2g} % in the middle one{few}"
+            return replace(found, value=math.nan, verdict="cannot tell", reason=middle)
         return replace(chosen, low=min(chosen.low, found.low)) if chosen.verdict == "separable" else chosen
     unclear = evidence.no_formula and found.verdict == "cannot tell" and not rest.no_formula
     if unclear or above < NEXT_TO_NONE:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -112,6 +114,20 @@ def test_a_study_with_strokes_from_beginning_to_end(study, slides):
     store.forget("classifier")
     with pytest.raises(mihc.errors.InputError, match="cannot be used"):
         run(study)
+
+
+def test_of_jobs_of_an_array_at_once_one_trains_and_the_others_wait_for_it(study, slides, tmp_path):
+    """Each needs the classifier before its first slide; it is the study's, and one alone writes it."""
+    folder = tmp_path / "study"
+    shutil.copytree(study, folder, ignore=shutil.ignore_patterns("results", "review"))
+    for name, seed in (("S1", 1), ("S2", 5)):
+        write_strokes(folder, name, strokes_on(slides[name], 2, seed=seed))
+    with ThreadPoolExecutor(2) as jobs:
+        both = list(jobs.map(lambda name: run(folder, slides=[name], until="regions", workers=1), slides))
+    assert [done.failed for done in both] == [{}, {}]
+    assert sorted(why(done)["classifier", ""] for done in both) == ["recomputed because no earlier result", "reused"]
+    with mihc.store.Store(folder / "results").lock():  # what is learnt needs no lock
+        assert why(run(folder, slides=["S1"], until="regions"))["classifier", ""] == "reused"
 
 
 def test_check_says_what_stands_against_strokes(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -152,3 +153,25 @@ def test_R8_a_lock_that_is_let_go_between_two_looks_is_a_conflict_at_most(tmp_pa
     with pytest.raises(OutputConflict, match="held by another run"):
         Lock(tmp_path / ".locks/cohort")
     assert list((tmp_path / ".locks").iterdir()) == []
+
+
+def test_who_takes_locks_in_turn_waits_while_the_holder_lives_and_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_LOOK_S", 0.01)
+    monkeypatch.setattr(locks, "_SILENT_S", 0.3)
+    store, looks = Store(tmp_path / "results"), []
+    with Store(store.folder).lock():
+        owner = store.folder / ".locks/cohort/owner.json"
+
+        def beat():
+            looks.append(owner.exists())
+            os.utime(owner, ns=(len(looks), len(looks)))
+            if len(looks) == 50:  # longer than a silence would be heard out
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), store.lock_in_turn("", beat):
+            raise AssertionError
+        with pytest.raises(OutputConflict, match="held by"), store.lock_in_turn("", lambda: None):
+            raise AssertionError
+        owner.write_text(json.dumps(json.loads(owner.read_text()) | {"started": "1"}))
+        with store.lock_in_turn("", lambda: pytest.fail("a dead process is not waited for")):
+            assert len(looks) == 50

@@ -183,3 +183,35 @@ def test_debris_does_not_hide_that_the_rest_cannot_be_told(debris):
     glow = np.random.default_rng(1).exponential(25, 200_000)
     chosen = choose_threshold(with_debris(slide(0.1, 2.0, 0, number=200_000) + glow, debris, 1_000))
     assert chosen.verdict == "cannot tell" and f"{100 * debris:g} % lie far above" in chosen.reason
+
+
+@pytest.mark.parametrize(("share", "distance", "debris"), [(0.1, 6.0, 0.002), (0.02, 6.0, 0.002), (0.3, 4.0, 0.005)])
+def test_debris_in_two_places_does_not_stand_for_the_positives_either(share, distance, debris):
+    """Beneath the brighter debris the darker is no group of positives, nor are the real positives denied for it."""
+    values = with_debris(slide(share, distance, 0, number=100_000), 2 * debris, 60)
+    chosen = choose_threshold(values := with_debris(values, debris, 1_500, seed=5))
+    assert chosen.verdict == "separable", chosen.reason
+    assert abs(100 * np.mean(values >= chosen.value) - 100 * (share + 2 * debris)) < 1
+
+
+def test_a_slide_called_negative_has_no_cell_above_its_threshold_nor_has_its_debris():
+    values = with_debris(slide(0.0, 0.0, 0, number=50_000), 0.002, 60)
+    chosen = choose_threshold(values := with_debris(values, 0.001, 1_500, seed=5))
+    assert chosen.verdict == "negative slide" and chosen.value > values.max(), chosen
+
+
+def test_more_than_a_little_debris_may_be_positives_beside_two_tissues():
+    """3 % far above a brighter tissue of 30 %: 3 or 33 % are positive, and nothing in the cells says which."""
+    generator = np.random.default_rng(2)
+    tissue = 125 * (generator.random(50_000) < 0.3) * generator.normal(1, 0.2, 50_000)
+    values = with_debris(slide(0.0, 0.0, 1, number=50_000) + tissue, 0.03, 60)
+    chosen = choose_threshold(values)
+    assert chosen.verdict == "cannot tell" and "three groups" in chosen.reason, chosen.reason
+    assert 100 * np.mean(values >= chosen.low) == pytest.approx(33, abs=3)
+
+
+def test_what_lies_below_a_gap_on_few_steps_says_nothing_more():
+    """A coarse camera's whole numbers: eight steps with the debris, too few without it."""
+    values = np.round(np.random.default_rng(1).normal(10, 0.6, 3_000))
+    values[-60:] = np.round(np.random.default_rng(2).lognormal(4.6, 0.3, 60))
+    assert choose_threshold(values).verdict == "cannot tell"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,9 @@ def learn(job: Job) -> Record | None:
     mine = what_is_learnt(job)
     given = "" if drawn else _hash_of(classifier_file(job.study))
     key = mine | {"given": given, "code": code_hash(*MODULES)}
-    record = job.stage(STAGE, "", key, lambda transaction: _learn(job, mine, transaction))
+    waits = not job.whole and bool(job.store.why_recompute(STAGE, key))  # of an array's jobs one learns for all
+    with job.store.lock_in_turn("", job.go_on) if waits else nullcontext():
+        record = job.stage(STAGE, "", key, lambda transaction: _learn(job, mine, transaction))
     _keep(job)
     return record
 

@@ -16,6 +16,7 @@ import secrets
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -24,9 +25,15 @@ from mihc.errors import OutputConflict
 from mihc.stores.files import remove
 
 _BEAT_S = 20.0  # a sign of life; shown to people, never judged, since clocks of two machines differ
+_SILENT_S = 9 * _BEAT_S  # without a sign of life nobody waits on; shared file systems tell of one late
+_LOOK_S = 0.5
 _GRAVE_S = 3600.0  # dead locks stay this long, so that nobody takes over the same dead lock twice
 _TRIES = 3  # the holder may let go, or be buried, between two looks
 _OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST, *([errno.EACCES] if sys.platform == "win32" else [])})
+
+
+class Held(OutputConflict):
+    """Another run, or another thread of this one, holds the lock."""
 
 
 class Lock:
@@ -73,6 +80,29 @@ class Lock:
                 os.utime(self.path / "owner.json")
 
 
+def await_release(path: Path, go_on: Callable[[], None]) -> bool:
+    """Wait until a lock is let go: then True; False when its holder has given no sign of life for too long.
+
+    Signs are held against each other, never against this machine's clock; `go_on` may raise to end the wait.
+    """
+    seen, since = _last_beat(path), time.monotonic()
+    while seen and time.monotonic() - since < _SILENT_S:
+        go_on()
+        time.sleep(_LOOK_S)
+        beat = _last_beat(path)
+        if beat != seen:
+            seen, since = beat, time.monotonic()
+    return not seen
+
+
+def _last_beat(path: Path) -> int:
+    """When the holder last gave a sign of life; 0 when nobody holds the lock, or a dead process of this machine."""
+    owner = _owner(path)
+    with contextlib.suppress(OSError):
+        return (path / "owner.json").stat().st_mtime_ns if owner and is_alive(owner) else 0
+    return 0
+
+
 def _beside(path: Path, nonce: str) -> Path:
     return path.with_name(f"{path.name}~{nonce}")
 
@@ -103,7 +133,7 @@ def _sweep_graves(path: Path) -> None:
                 remove(grave)
 
 
-def _held(path: Path) -> OutputConflict:
+def _held(path: Path) -> Held:
     owner = _owner(path)
     who = "another run"
     if owner:
@@ -111,7 +141,7 @@ def _held(path: Path) -> OutputConflict:
         with contextlib.suppress(OSError):
             beat = datetime.datetime.fromtimestamp((path / "owner.json").stat().st_mtime, datetime.UTC)
             who += f", last sign of life {beat:%Y-%m-%d %H:%M} UTC"
-    return OutputConflict(
+    return Held(
         f"held by {who}",
         place=str(path.parent.parent),
         fix=f"Wait until that run has ended. If you know that it is dead, delete the folder {path}",
