@@ -229,10 +229,9 @@ def typed_remark(value: float, own: Threshold, peak: float) -> str:
     above, below = value - peak > FAR_RATIO * (own.high - peak), value - peak < (own.low - peak) / FAR_RATIO
     if own.verdict != "separable" or not (above or below):
         return ""
-    return (
-        f"the typed threshold, {_number(value)}, lies far {'above' if above else 'below'} what its own threshold may be, "
-        f"{_number(own.low)} to {_number(own.high)}"
-    )
+    far = "far above" if above else "far below"
+    own_range = f"{_number(own.low)} to {_number(own.high)}"
+    return f"the typed threshold, {_number(value)}, lies {far} what its own threshold may be, {own_range}"
 
 
 def positivity_remarks(positivity: Mapping[str, float]) -> dict[str, str]:

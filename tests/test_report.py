@@ -82,7 +82,6 @@ def test_nothing_is_claimed_where_nothing_stands(tables, tmp_path):
     page = Page(written(tmp_path, few))
     number = len(tests(rows))
     assert f"No association was found after adjustment: {number} tests in" in page.text["answer"]
-    assert re.search(rf"\b{number}\s*tests in", page.text["answer"].replace("adjustment: ", "", 1))
     for word in ("went with", "was higher", "was lower", "differed", "frequent"):
         assert word not in page.text["answer"]
 

@@ -176,7 +176,7 @@ def test_AN21_annotations_copied_from_another_picture_are_warned_of(folder):
     annotate(folder, "S3", (0, 0), (40, 0), (40, 40), (0, 30))
     (problem,) = check_study(folder)
     assert (problem.place, problem.severity) == ("slide S2, annotations", "warning")
-    assert problem.what == "S2.geojson is a copy of S1.geojson: slide S1 is another picture"
+    assert problem.what == "S2.geojson is a copy of S1.geojson, slide S1"
     for slide in ("S1", "S2"):
         (folder / "annotations" / f"{slide}.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     assert not any("copy" in one.what for one in check_study(folder))

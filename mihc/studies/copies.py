@@ -91,7 +91,7 @@ def same_annotations(rows: Sequence[SlideRow]) -> list[Problem]:
             earlier = (one for one in group[:position] if one.annotations.resolve() != row.annotations.resolve())
             twin = next((one for one in earlier if _same_bytes(one.annotations, row.annotations)), None)
             if twin is not None and size >= FEWEST_BYTES:
-                what = f"{row.annotations.name} is a copy of {twin.annotations.name}: slide {twin.slide} is another picture"
+                what = f"{row.annotations.name} is a copy of {twin.annotations.name}, slide {twin.slide}"
                 problems.append(Problem(f"slide {row.slide}, annotations", what, OUTLINES_REMEDY, "warning"))
     return problems
 
