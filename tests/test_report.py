@@ -20,7 +20,8 @@ from report_page import Page, few_tests, written
 from mihc.plots.overlays import MOST_POINTS, slide_layers
 from mihc.report import write_report
 from mihc.reports.associations import forests
-from mihc.reports.claims import findings, nothing_found, say, tests
+from mihc.reports.claims import findings, nothing_found, say
+from mihc.reports.claims import tests as asked
 from mihc.reports.doubts import doubts, suspects
 from mihc.reports.explorer import explorer
 from mihc.reports.groups import PatientGroups
@@ -80,7 +81,7 @@ def test_nothing_is_claimed_where_nothing_stands(tables, tmp_path):
     separated = rows.index[(rows["analysis"] == "cox") & rows["p"].notna()][0]
     rows.loc[separated, "estimate"] = 1e-230  # a test too, though nothing could be claimed of it
     page = Page(written(tmp_path, few))
-    number = len(tests(rows))
+    number = len(asked(rows))
     assert f"No association was found after adjustment: {number} tests in" in page.text["answer"]
     for word in ("went with", "was higher", "was lower", "differed", "frequent"):
         assert word not in page.text["answer"]
