@@ -178,7 +178,7 @@ def test_OT16_an_event_may_be_a_word_when_it_is_named(tmp_path):
 
 def test_OT17_a_date_is_no_time(tmp_path):
     problem = the_error(write_study(tmp_path / "study", clinical=CLINICAL.replace("P2,3,", "P2,03/04/2020,")))
-    assert "looks like a date" in problem.what
+    assert "looks like a date" in problem.what and "how long it took" in problem.fix
 
 
 @pytest.mark.parametrize("serial", ["43891", "43891.5", "25569"])

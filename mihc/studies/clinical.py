@@ -22,6 +22,7 @@ FILE = "clinical.csv"
 WORKBOOK = "clinical.xlsx"
 OLD_WORKBOOK = "clinical.xls"
 RESERVED = ("slides", "TPS_percent", "CPS")
+HOW_LONG = "Write how long it took from the start of follow-up, in the endpoint's unit."
 EXCEL_DATES = (25_569, 73_050)  # 1970 to 2099, as Excel counts days; as days of follow-up 70 years and more
 
 
@@ -145,12 +146,14 @@ def _times(table: TextTable, rows: list[int], outcome: Outcome, decimal: str) ->
             time = number_in(text, decimal=decimal)
         except ValueError as error:
             fix = 'Write a number with a decimal point; a table with commas declares [clinical] decimal = ",".'
+            fix = HOW_LONG if "looks like a date" in str(error) else fix
             problems.append(Problem(place, f"time {error}", fix))
             continue
         if EXCEL_DATES[0] <= time <= EXCEL_DATES[1]:
-            fix = "Write how long it took from the start of follow-up, in the endpoint's unit."
             day = datetime.date(1899, 12, 30) + datetime.timedelta(days=int(time))
-            problems.append(Problem(place, f"time {text!r} looks like a date that Excel counts in days: {day}", fix))
+            problems.append(
+                Problem(place, f"time {text!r} looks like a date that Excel counts in days: {day}", HOW_LONG)
+            )
         elif not math.isfinite(time) or time < 0:
             problems.append(Problem(place, f"time {text!r}; a time is 0 or more", "Correct it or empty the cell."))
         elif time == 0:

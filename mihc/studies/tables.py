@@ -127,9 +127,9 @@ def _checked(
     other = _other_separator(header, separator)
     if other:
         found = f"found {other!r} between the columns, needed {separator!r}"
-        return None, [
-            Problem(f"{name}, {line_word} {rows[0][0]}", found, f"Save it with {SEPARATOR_NAMES[separator]}.")
-        ]
+        fix = f"Save it with {SEPARATOR_NAMES[separator]}"
+        fix += f'; clinical.csv may declare another: [clinical] separator = "{other}" in study.toml.'
+        return None, [Problem(f"{name}, {line_word} {rows[0][0]}", found, fix)]
     problems = [
         Problem(
             f"{name}, {line_word} {line}",
