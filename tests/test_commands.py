@@ -51,6 +51,14 @@ def unrun(finished: Path, folder: Path) -> Path:
     return Path(shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("results")))
 
 
+def test_a_demo_is_not_shown_on_a_study_of_ones_own(finished, tmp_path):
+    folder = unrun(finished, tmp_path / "study")
+    before = sorted(path for path in folder.rglob("*"))
+    refused = mihc("demo", folder)
+    assert refused.returncode == 2 and "is a study of your own" in refused.stderr and "mihc run" in refused.stderr
+    assert sorted(path for path in folder.rglob("*")) == before
+
+
 def test_CL2_a_file_that_two_endings_match_is_listed_once(tmp_path):
     write_picture(tmp_path / "a.ome.tif")  # *.ome.tif and *.tif
     write_picture(tmp_path / "b.tif", seed=1)

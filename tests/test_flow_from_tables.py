@@ -152,6 +152,29 @@ def test_intensities_get_thresholds_of_their_own(tmp_path):
     assert all((folder / "results" / "figures" / f"thresholds_{slide}.png").is_file() for slide in truth)
 
 
+def test_a_threshold_typed_far_from_the_cells_is_said_wherever_it_counts(tmp_path):
+    """A slip of the hand: 9,000 for 900 makes 0 %, and the slide's cells lie in two groups at 100 and 1,000."""
+    rng = np.random.default_rng(3)
+    tables = {}
+    for slide in ("S1", "S2", "S3"):
+        counts = rng.normal(100, 12, 800) + 900 * (np.arange(800) < 240)
+        table = pd.DataFrame({"x_um": rng.uniform(0, 500, 800), "y_um": 1.0, "CD3_cell_mean": counts})
+        tables[slide] = table.to_csv(index=False)
+    panel = "".join(line for line in PANEL.splitlines(keepends=True) if "CD8" not in line)
+    settings = SETTINGS.replace('[phenotypes]\n"cytotoxic T cell" = "CD3+ CD8+"\n', "")
+    folder = write_tables(tmp_path / "study", tables, settings, panel)
+    (folder / "thresholds.csv").write_text("slide,marker,value\nS2,CD3,9000\nS3,CD3,600\n")
+    mihc.run(mihc.read_study(folder))
+    rows = read_csv(folder / "results" / "thresholds.csv").set_index("slide")
+    assert rows.loc["S2", "positive_cells"] == 0 and rows.loc["S3", "positive_cells"] == 240
+    told = rows["remark"].fillna("").str.contains("the typed threshold, ")
+    assert told.to_dict() == {"S1": False, "S2": True, "S3": False}
+    report = (folder / "results" / "report.html").read_text(encoding="utf-8")
+    assert "CD3: the threshold typed for 1 slide lies far from what their cells say: S2" in re.sub(
+        "<[^>]+>", "", report
+    )
+
+
 def test_a_panel_without_a_marker_runs_to_its_report(tmp_path):
     tables = {f"S{n}": f"x_um,y_um\n{n},2\n3,4\n" for n in (1, 2, 3)}
     panel, settings = "channel,marker,role\nDAPI,DAPI,nuclei\n", '[study]\nname = "nuclei only"\n'
